@@ -1,0 +1,25 @@
+"""Errors a user can act on: one message that says what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+import sys
+from typing import Callable, NoReturn
+
+
+class ClearError(Exception):
+    """A problem with the user's input or machine, told in one message without a traceback."""
+
+
+def run_tool(main: Callable[[], int | None]) -> NoReturn:
+    """Runs a command line's `main` and turns a :class:`ClearError` into one message and exit code 2.
+
+    Ctrl-C ends with code 130, as shells expect. Any other exception is a bug and keeps its traceback.
+    """
+    try:
+        sys.exit(main() or 0)
+    except ClearError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
