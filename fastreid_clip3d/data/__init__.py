@@ -1,0 +1,1 @@
+"""From files to batches: records, datasets, samplers, loaders."""

@@ -1,0 +1,288 @@
+"""What the clothes-changing datasets share: one id space for query and gallery, counts beside the official ones, clear errors.
+
+A dataset's class says where its folders are and reads each split into :class:`Item`; this file turns items into records.
+A split is read when it is first asked for, so a copy without train folders can still be evaluated.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any, ClassVar, Hashable, Iterable, Mapping, NamedTuple
+
+from fastreid.data.datasets.bases import ImageDataset
+from tabulate import tabulate
+
+from fastreid_clip3d.data.datasets.listing import DatasetNotFound, DatasetProblem, SplitNotes, first_few
+from fastreid_clip3d.data.records import Record
+from fastreid_clip3d.evaluation.protocols import GENERAL, Protocol
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "query", "gallery")
+
+
+def dataset_root() -> str:
+    """The folder that holds the datasets: FASTREID_DATASETS, or ``datasets`` in the working folder, as in fast-reid."""
+    return os.getenv("FASTREID_DATASETS", "datasets")
+
+
+class Item(NamedTuple):
+    """What a file's name says, before ids are given out.
+
+    Person, camera and outfit are whatever names them: numbers stay the numbers they are, texts are numbered. None as the
+    outfit = not known.
+    """
+
+    path: str
+    person: int | str
+    camera: int | str
+    outfit: str | None = None
+    frames: tuple[str, ...] = ()
+
+
+class Count(NamedTuple):
+    """How much a split holds; ``items`` are images, or tracklets."""
+
+    ids: int
+    items: int
+    cameras: int
+    outfits: int
+
+
+class ClothesDataset(ImageDataset):
+    """A dataset of people in several outfits, on fast-reid's ``ImageDataset``: ``train``, ``query``, ``gallery`` are lists of
+    :class:`Record`.
+
+    A subclass sets the attributes below and writes :meth:`read_split`.
+
+    Attributes:
+        dataset_dir: the dataset's folder below the root; after construction its path.
+        dataset_name: prefix of training ids; results are filed under the class's name.
+        protocols: how the test split is scored; the first gives the headline numbers.
+        official_counts: (ids, items) by "train", "query", "gallery", "test" (query and gallery together) or "all" (everything
+            read here); None = not published.
+        layout: what the dataset's folder should hold, for messages.
+        how_to_obtain: whom to ask for the data, for messages.
+        has_train: False for sets that are for testing only.
+        notes: what reading each split left out.
+
+    Raises:
+        DatasetNotFound: a folder is missing: the dataset's when constructed, a split's when that is first asked for.
+        DatasetProblem: a split that is there is empty, or cannot be read.
+    """
+
+    dataset_dir: str = ""
+    dataset_name: str = ""
+    protocols: tuple[Protocol, ...] = (GENERAL,)
+    official_counts: ClassVar[Mapping[str, tuple[int | None, int | None]]] = {}
+    layout: ClassVar[str] = ""
+    how_to_obtain: ClassVar[str] = ""
+    has_train: ClassVar[bool] = True
+    _junk_pids = [-1]
+
+    def __init__(
+        self, root: str = "", transform: Any = None, mode: str = "train", combineall: bool = False, **kwargs: Any
+    ) -> None:
+        # fast-reid's constructor reads the mode's split at once; here each is read when asked for.
+        if mode not in SPLITS:
+            raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(SPLITS)}")
+        self.root = str(root) or dataset_root()
+        self.dataset_dir = os.path.join(self.root, self.dataset_dir)
+        self.transform, self.mode, self.combineall = transform, mode, combineall
+        self.notes: dict[str, SplitNotes] = {}
+        self._records: dict[str, list[Record]] = {}
+        self.check_before_run(self.required_files())
+        if combineall:
+            self.combine_all()
+
+    def required_files(self) -> list[str]:
+        """Paths without which the dataset is not there at all."""
+        return [self.dataset_dir]
+
+    def read_split(self, split: str, notes: SplitNotes) -> Iterable[Item]:
+        """Reads "train", "query" or "gallery" from disk; what is left out goes into ``notes``."""
+        raise NotImplementedError
+
+    # -- the three lists ------------------------------------------------------------------------------------------------
+
+    @property
+    def train(self) -> list[Record]:
+        if "train" not in self._records:
+            if not self.has_train:
+                raise DatasetProblem(f"{self._title} is a test set, it has nothing to train on; name it in DATASETS.TESTS only.")
+            self._records["train"] = self._train_records(self._read("train"))
+        return self._records["train"]
+
+    @property
+    def query(self) -> list[Record]:
+        self._read_test()
+        return self._records["query"]
+
+    @property
+    def gallery(self) -> list[Record]:
+        self._read_test()
+        return self._records["gallery"]
+
+    @property
+    def data(self) -> list[Record]:
+        """The split of ``mode``, as fast-reid's ``Dataset`` has it."""
+        return getattr(self, self.mode)
+
+    @property
+    def _title(self) -> str:
+        return type(self).__name__
+
+    def _read(self, split: str) -> list[Item]:
+        notes = self.notes[split] = SplitNotes()
+        items = list(self.read_split(split, notes))
+        unread = f" {len(notes.unmatched)} names were not understood: {first_few(notes.unmatched)}." if notes.unmatched else ""
+        absent = f" {len(notes.missing)} files are missing: {first_few(notes.missing)}." if notes.missing else ""
+        if not items:
+            raise DatasetProblem(
+                f"{self._title}: no {split} image was found below {self.dataset_dir}.{unread}{absent}"
+                f"{self._expected()} If the copy is whole, its files may be in other folders or have other names."
+            )
+        if unread or absent:
+            logger.warning(f"{self._title}, {split}:{unread}{absent}")
+        if notes.junk:
+            logger.info(f"{self._title}, {split}: {len(notes.junk)} junk images (negative person number) are left out")
+        return items
+
+    def _train_records(self, items: list[Item]) -> list[Record]:
+        outfits = _numbers(item.outfit for item in items)
+        return [
+            Record(
+                item.path,
+                f"{self.dataset_name}_{item.person}",
+                f"{self.dataset_name}_{item.camera}",
+                outfits[item.outfit],
+                item.frames,
+            )
+            for item in items
+        ]
+
+    def _read_test(self) -> None:
+        if "query" in self._records:
+            return
+        query, gallery = self._read("query"), self._read("gallery")
+        both = query + gallery
+        persons = _numbers_or_same(item.person for item in both)
+        cameras = _numbers_or_same(item.camera for item in both)
+        outfits = _numbers(item.outfit for item in both)
+        for split, items in (("query", query), ("gallery", gallery)):
+            self._records[split] = [
+                Record(item.path, persons[item.person], cameras[item.camera], outfits[item.outfit], item.frames)
+                for item in items
+            ]
+
+    def combine_all(self) -> None:
+        """Makes one training set of all three splits, with names as fast-reid gives them, keeping clothes and frames."""
+        combined = list(self.train)
+        offset = 1 + max((record.clothes_id for record in combined), default=-1)
+        for record in self.query + self.gallery:
+            if record.pid in self._junk_pids:
+                continue
+            combined.append(
+                record.replace(
+                    pid=f"{self.dataset_name}_test_{record.pid}",
+                    camid=f"{self.dataset_name}_test_{record.camid}",
+                    clothes_id=record.clothes_id + offset if record.clothes_id >= 0 else -1,
+                )
+            )
+        self._records["train"] = combined
+
+    # -- folders --------------------------------------------------------------------------------------------------------
+
+    def check_before_run(self, required_files: str | list[str]) -> None:
+        """Raises :class:`DatasetNotFound` for the first path that is not there."""
+        for path in [required_files] if isinstance(required_files, str) else required_files:
+            self.existing(path)
+
+    def existing(self, *parts: str) -> str:
+        """The path of a folder or file below the dataset's folder; :class:`DatasetNotFound` if it is not there."""
+        path = os.path.join(self.dataset_dir, *parts)
+        if not os.path.exists(path):
+            raise DatasetNotFound(
+                f"{self._title}: {path} is not there. The datasets' folder is {self.root} "
+                f"(environment variable FASTREID_DATASETS).{self._expected()}"
+            )
+        return path
+
+    def _expected(self) -> str:
+        layout = f" Expected: {self.layout}." if self.layout else ""
+        return layout + (f" The data: {self.how_to_obtain}" if self.how_to_obtain else "")
+
+    # -- counts ---------------------------------------------------------------------------------------------------------
+
+    def counts(self, splits: Iterable[str] = SPLITS) -> dict[str, Count]:
+        """What the splits hold; with both halves of the test also "test", with everything also "all"."""
+        splits = [split for split in splits if split != "train" or self.has_train]
+        found = {split: _count(getattr(self, split)) for split in splits}
+        if "query" in found and "gallery" in found:
+            found["test"] = _count(self.query + self.gallery)
+            if "train" in found and not self.combineall:
+                train, test = found["train"], found["test"]
+                # The same number in train and in test is not the same person; cameras are not comparable either.
+                found["all"] = Count(train.ids + test.ids, train.items + test.items, 0, train.outfits + test.outfits)
+        return found
+
+    def count_differences(self, found: Mapping[str, Count]) -> list[str]:
+        """One sentence for each official count that this copy does not have."""
+        differences = []
+        if self.combineall:
+            return differences
+        for split, count in found.items():
+            for what, here, official in zip(("ids", "items"), count, self.official_counts.get(split, (None, None))):
+                if official is not None and here != official:
+                    differences.append(f"{split}: {here:,} {what}, officially {official:,}")
+        return differences
+
+    def count_table(self, found: Mapping[str, Count]) -> str:
+        """A table of counts with the official ones beside."""
+        rows = []
+        for split, count in found.items():
+            official_ids, official_items = self.official_counts.get(split, (None, None))
+            cells = (count.ids, official_ids, count.items, official_items, count.cameras or None, count.outfits or None)
+            rows.append([split, *("-" if cell is None else f"{cell:,}" for cell in cells)])
+        headers = ["subset", "ids", "official", "items", "official", "cameras", "outfits"]
+        return tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True, colalign=["left"] + ["right"] * 6)
+
+    def show_train(self) -> None:
+        """Logs the training counts; warns where they differ from the official ones."""
+        self._show(["train"])
+
+    def show_test(self) -> None:
+        """Logs the counts of query and gallery; warns where they differ from the official ones."""
+        self._show(["query", "gallery"])
+
+    def _show(self, splits: list[str]) -> None:
+        found = self.counts(splits)
+        logger.info(f"=> Loaded {self._title}\n{self.count_table(found)}")
+        differences = self.count_differences(found)
+        if differences:
+            logger.warning(
+                f"{self._title}: this copy differs from the official counts ({'; '.join(differences)}); results may not "
+                "compare with published ones."
+            )
+
+
+def _count(records: list[Record]) -> Count:
+    outfits = {(record.pid, record.clothes_id) for record in records if record.clothes_id >= 0}
+    return Count(
+        len({record.pid for record in records}), len(records), len({record.camid for record in records}), len(outfits)
+    )
+
+
+def _numbers(names: Iterable[str | None]) -> dict[str | None, int]:
+    """Names numbered from 0 in sorted order; None is -1."""
+    known = sorted({name for name in names if name is not None})
+    return {None: -1, **{name: number for number, name in enumerate(known)}}
+
+
+def _numbers_or_same(names: Iterable[Hashable]) -> dict[Any, int]:
+    """Numbers stay what they are; as soon as one name is not a number, all are numbered from 0 in sorted order."""
+    distinct = set(names)
+    if all(isinstance(name, int) for name in distinct):
+        return {name: name for name in distinct}  # type: ignore[misc]
+    return {name: number for number, name in enumerate(sorted(distinct, key=str))}

@@ -1,0 +1,99 @@
+"""Reading folders and lists of a dataset: sorted, without strays, and without losing a name silently."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from typing import Iterator, Pattern
+
+from fastreid_clip3d.errors import ClearError
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+"""What counts as an image, compared in lower case."""
+
+
+class DatasetNotFound(ClearError, RuntimeError):
+    """A folder or list of a dataset is not there. A RuntimeError too, since that is what fast-reid's datasets raise."""
+
+
+class DatasetProblem(ClearError):
+    """A dataset is there but cannot be used: an empty split, a list that cannot be read, a name nobody can parse."""
+
+
+@dataclass
+class SplitNotes:
+    """What reading a split left out, by name.
+
+    Attributes:
+        unmatched: images whose name does not follow the dataset's pattern, and lines of a list that cannot be read.
+        missing: files that a list names and the folder does not have, and tracklets without frames.
+        junk: images of no person (a negative person number, as in Market-1501).
+        ignored: files that are no images (Thumbs.db, ._*).
+    """
+
+    unmatched: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    junk: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+
+
+def first_few(names: list[str], count: int = 5) -> str:
+    """The first names of a list in quotes, and how many more there are."""
+    shown = ", ".join(repr(name) for name in names[:count])
+    return shown + (f" and {len(names) - count} more" if len(names) > count else "")
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
+
+
+def image_names(folder: str, notes: SplitNotes) -> list[str]:
+    """The names of the images directly in a folder, sorted; other files are noted as ignored."""
+    names = []
+    for entry in _entries(folder):
+        is_image = entry.name.lower().endswith(IMAGE_ENDINGS) and not entry.name.startswith(".")
+        if is_image and entry.is_file():
+            names.append(entry.name)
+        else:
+            notes.ignored.append(os.path.join(folder, entry.name))
+    return names
+
+
+def subfolder_names(folder: str, notes: SplitNotes) -> list[str]:
+    """The names of the folders directly in a folder, sorted; files among them are noted as ignored."""
+    names = []
+    for entry in _entries(folder):
+        if entry.is_dir() and not entry.name.startswith("."):
+            names.append(entry.name)
+        else:
+            notes.ignored.append(os.path.join(folder, entry.name))
+    return names
+
+
+def matching_images(folder: str, pattern: Pattern[str], notes: SplitNotes) -> Iterator[tuple[str, re.Match[str]]]:
+    """Pairs (path, match) of the images in a folder whose name, never its path, follows the pattern from its start.
+
+    Images that do not are noted as unmatched. A group named ``person`` with a negative number is noted as junk.
+    """
+    for name in image_names(folder, notes):
+        path = os.path.join(folder, name)
+        match = pattern.match(name)
+        if match is None:
+            notes.unmatched.append(path)
+        elif match.groupdict().get("person", "").startswith("-"):
+            notes.junk.append(path)
+        else:
+            yield path, match
+
+
+def list_lines(path: str) -> Iterator[tuple[int, str]]:
+    """Pairs (line number from 1, text) of a list's lines that are not blank, without line ends, spaces around and BOM."""
+    try:
+        with open(path, encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield number, line.strip()
+    except UnicodeDecodeError as error:
+        raise DatasetProblem(f"{path} is not a text file in UTF-8: {error}. Is it the list it should be?") from None
