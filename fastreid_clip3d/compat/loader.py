@@ -1,0 +1,71 @@
+"""A data loader that brings batches to the model's device, on CUDA and on a CPU.
+
+fast-reid's ``DataLoaderX`` opens a CUDA stream whatever ``MODEL.DEVICE`` says, and a worker's error leaves its
+background thread dead and the training waiting for ever. This one keeps the idea (the next batch is copied while the
+current one is used) and lets errors through.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Iterator
+
+import torch
+from torch.utils.data import DataLoader
+
+_device: torch.device | None = None
+
+
+def use_device(device: str) -> None:
+    """Says where batches go, for loaders made by fast-reid's own build functions, which do not know ``MODEL.DEVICE``."""
+    global _device
+    _device = torch.device(device)
+
+
+def _default_device(local_rank: int) -> torch.device:
+    device = _device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", local_rank)
+    return device
+
+
+class DeviceLoader(DataLoader):
+    """Same signature and batches as fast-reid's ``DataLoaderX``: tensors at the top level of a batch are on the device."""
+
+    def __init__(self, local_rank: int, **kwargs: Any) -> None:
+        self.target_device = _default_device(local_rank)
+        kwargs["pin_memory"] = kwargs.get("pin_memory", False) and self.target_device.type == "cuda"
+        super().__init__(**kwargs)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        batches = super().__iter__()
+        if self.target_device.type != "cuda":
+            return batches
+        return self._copied_ahead(batches)
+
+    def _copied_ahead(self, batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        stream = torch.cuda.Stream(self.target_device)
+        ready = None
+        for batch in batches:
+            with torch.cuda.stream(stream):
+                coming = {
+                    key: value.to(self.target_device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+                    for key, value in batch.items()
+                }
+            if ready is not None:
+                yield ready
+            torch.cuda.current_stream(self.target_device).wait_stream(stream)
+            for value in coming.values():
+                if isinstance(value, torch.Tensor):
+                    value.record_stream(torch.cuda.current_stream(self.target_device))
+            ready = coming
+        if ready is not None:
+            yield ready
+
+
+def apply() -> None:
+    """Puts :class:`DeviceLoader` in the place of ``DataLoaderX``."""
+    import fastreid.data.build
+    import fastreid.data.data_utils
+
+    fastreid.data.data_utils.DataLoaderX = DeviceLoader
+    fastreid.data.build.DataLoaderX = DeviceLoader

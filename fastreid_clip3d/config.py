@@ -1,0 +1,107 @@
+"""Every config key that the plug-in adds, with its meaning, unit, options and the paper's symbol.
+
+``fastreid_clip3d.get_cfg()`` gives fast-reid's defaults with these keys added. Keys of fast-reid keep their meaning,
+with one thing to know: ``SOLVER.IMS_PER_BATCH`` counts the REAL images of a batch, so that fast-reid's epoch stays one
+pass over the real images; the synthetic ones come on top (``DATALOADER.SYNTHETIC_PER_BATCH``).
+"""
+
+from __future__ import annotations
+
+from fastreid.config import CfgNode as CN
+from fastreid.config import get_cfg as fastreid_cfg
+
+
+def add_clip3d_config(cfg: CN) -> None:
+    """Adds the plug-in's keys, with the paper's settings as defaults, to a fast-reid config."""
+    # Seed of every random choice: weights, augmentation, samplers. -1: a new one each time, written to the log.
+    cfg.SEED = -1
+
+    _add_teacher(cfg)
+    _add_losses(cfg)
+    _add_data(cfg)
+
+    # One-hidden-layer MLP between pooling and the neck, whose output is f_id (paper, Section 3.1).
+    cfg.MODEL.HEADS.MLP = CN()
+    # Width of the hidden layer; 0: as wide as the pooled features, d'.
+    cfg.MODEL.HEADS.MLP.HIDDEN_DIM = 0
+    # Width of f_id, which is also what searching compares; 0: d'.
+    cfg.MODEL.HEADS.MLP.OUT_DIM = 0
+    # Adds the pooled features to the MLP's output, so that a pretrained student starts from its own features.
+    cfg.MODEL.HEADS.MLP.RESIDUAL = False
+
+    # The body whose shape phi predicts and whose surface the loss compares.
+    cfg.MODEL.BODY = CN()
+    # Folder with SMPL_{FEMALE,MALE,NEUTRAL} files, or one file; "": the body model that ships with the package.
+    cfg.MODEL.BODY.PATH = ""
+    # Number of shape coefficients, |beta|.
+    cfg.MODEL.BODY.NUM_BETAS = 10
+
+    # Batch-norm statistics of the synthetic half while training. shared: one pass over both halves (the paper);
+    # separate: the halves are normalised apart and only real images enter the running statistics.
+    cfg.MODEL.SYNTHETIC_STATISTICS = "shared"
+    # Memory format of student and images: channels_last halves a CPU step of a small convolutional student.
+    cfg.MODEL.CHANNELS_LAST = False
+    # torch.compile on the student's backbone (worth it on CUDA, for long trainings).
+    cfg.MODEL.COMPILE = False
+
+
+def _add_teacher(cfg: CN) -> None:
+    """The frozen CLIP model, E_I and E_L (paper, Section 3.1)."""
+    cfg.MODEL.TEACHER = CN()
+    # An open_clip model name ("ViT-L-14", "ViT-B-32", "ViT-B-16", ...), "local-dir:FOLDER", or "embedded" for the small
+    # teacher that ships with the package.
+    cfg.MODEL.TEACHER.NAME = "ViT-L-14"
+    # open_clip's pretrained tag ("openai"), or the path of a weights file.
+    cfg.MODEL.TEACHER.PRETRAINED = "openai"
+    # How a 1:2 person crop becomes the teacher's square. squash: as CLIP-based ReID does; pad: borders of mean colour.
+    cfg.MODEL.TEACHER.RESIZE = "squash"
+    # Arithmetic of the teacher on CUDA: auto (half precision), fp32. On a CPU always fp32.
+    cfg.MODEL.TEACHER.PRECISION = "auto"
+    # Where g and the labels come from. online: the teacher runs in every step; cached: from tools/cache_teacher.py;
+    # auto: cached where a valid cache exists, online otherwise.
+    cfg.MODEL.TEACHER.MODE = "auto"
+    # Folder of the cache; "": teacher_cache below the folder of the datasets.
+    cfg.MODEL.TEACHER.CACHE_DIR = ""
+
+
+def _add_losses(cfg: CN) -> None:
+    """Names for MODEL.LOSSES.NAME: OTLoss, GlobalDistillLoss, BodyShapeLoss. A name left out builds nothing."""
+    losses = cfg.MODEL.LOSSES
+
+    # L_OT and L_OT^syn: optimal transport between local features and phrases (Eq. 4 to 7).
+    losses.OT = CN()
+    losses.OT.SCALE = 0.3  # alpha, weight of L_OT on real images; 0: not computed
+    losses.OT.SYNTHETIC_SCALE = 0.3  # gamma, weight of L_OT^syn on synthetic images; 0: not computed
+    losses.OT.REG = 1.0  # lambda, weight of the entropy
+    losses.OT.NUM_ITERS = 1  # t, Sinkhorn iterations at most
+    losses.OT.TOLERANCE = 0.0  # stops iterating when the row marginals are this close (L1); 0: never stops early
+    losses.OT.DIFFERENTIABLE = False  # gradient through the plan T* as well; False: T* is a constant (envelope theorem)
+    losses.OT.HIDDEN_DIM = 0  # hidden width of Psi; 0: d'
+
+    # L_global: MSE between Phi(g) and f_id (Eq. 8).
+    losses.GLOBAL_DISTILL = CN()
+    losses.GLOBAL_DISTILL.SCALE = 0.5  # beta
+    losses.GLOBAL_DISTILL.REDUCTION = "mean"  # over features: mean (torch's MSE) or sum (Eq. 8 to the letter)
+    losses.GLOBAL_DISTILL.HIDDEN_DIM = 0  # hidden width of Phi; 0: d'
+
+    # L_3D: squared distance of the predicted and the true body surface (Eq. 9).
+    losses.BODY_SHAPE = CN()
+    losses.BODY_SHAPE.SCALE = 0.3  # gamma
+    losses.BODY_SHAPE.HIDDEN_DIM = 0  # hidden width of phi; 0: d'
+
+
+def _add_data(cfg: CN) -> None:
+    """The synthetic half of a batch, and dataset files of the user's own."""
+    # Folder of rendered bodies (tools/render_bodies.py), below the folder of the datasets or absolute.
+    cfg.DATASETS.SYNTHETIC = "SyntheticBodies"
+    # Synthetic images of a batch over all processes, S. Used by SAMPLER_TRAIN "MixedIdentitySampler"; 0: none.
+    cfg.DATALOADER.SYNTHETIC_PER_BATCH = 64
+    # Synthetic images are decoded once and kept in memory while they fit into this many MiB; 0: read every time.
+    cfg.DATALOADER.SYNTHETIC_CACHE_MIB = 2048
+
+
+def get_cfg() -> CN:
+    """fast-reid's default config with the plug-in's keys."""
+    cfg = fastreid_cfg()
+    add_clip3d_config(cfg)
+    return cfg
