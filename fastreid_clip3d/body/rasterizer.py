@@ -53,9 +53,7 @@ class CpuMeshRasterizer(MeshRasterizer):
 
         return Fragments(
             *rasterize_face_vertices(
-                projected.verts_packed()[projected.faces_packed()],
-                projected.mesh_to_faces_packed_first_idx(),
-                projected.num_faces_per_mesh(),
+                *_packed_face_vertices(projected),
                 image_size,
                 perspective_correct=bool(perspective_correct),
                 clip_barycentric=bool(settings.clip_barycentric_coords),
@@ -64,6 +62,21 @@ class CpuMeshRasterizer(MeshRasterizer):
                 cull_to_frustum=settings.cull_to_frustum,
             )
         )
+
+
+def _packed_face_vertices(meshes: Meshes) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Vertices of all faces [F, 3, 3], each mesh's first face [N] and number of faces [N].
+
+    Meshes of equal size, such as bodies, are read from their padded form: packing costs more than rasterising.
+    """
+    if not meshes.equisized:
+        faces = meshes.verts_packed()[meshes.faces_packed()]
+        return faces, meshes.mesh_to_faces_packed_first_idx(), meshes.num_faces_per_mesh()
+    vertices, faces = meshes.verts_padded(), meshes.faces_padded()
+    count, num_faces = faces.shape[:2]
+    offsets = torch.arange(count)[:, None, None] * vertices.shape[1]
+    rows = vertices.reshape(-1, 3).index_select(0, (faces + offsets).reshape(-1))
+    return rows.view(-1, 3, 3), torch.arange(count) * num_faces, torch.full((count,), num_faces)
 
 
 def _near_plane(settings, cameras, perspective_correct: bool) -> float | None:
@@ -132,7 +145,7 @@ def rasterize_face_vertices(
     columns, rows = _pixel_centres(image_size, face_vertices.dtype)
     # Flipped lookups: PyTorch3D's NDC points left and up, images are stored from the top left.
     barycentric, depth, distance = _winner_fields(
-        face_vertices[winners], columns[column], rows[row], perspective_correct, clip_barycentric
+        face_vertices.reshape(-1, 9).index_select(0, winners).t().contiguous(), columns[column], rows[row], perspective_correct, clip_barycentric
     )
 
     total = num_meshes * height * width
@@ -203,73 +216,66 @@ def _nearest_faces(
     if face_vertices.shape[0] == 0:
         return torch.full_like(keys, -1)
 
-    x0, y0, z0, x1, y1, z1, x2, y2, z2 = face_vertices.reshape(-1, 9).t().contiguous()
+    table = face_vertices.reshape(-1, 9).t().contiguous()
+    x0, y0, z0, x1, y1, z1, x2, y2, z2 = table
     area = _edge(x2, y2, x0, y0, x1, y1)
-    visible = (area if cull_backfaces else area.abs()) > AREA_EPSILON
-    visible &= torch.minimum(torch.minimum(z0, z1), z2) >= AREA_EPSILON
     left, right = _pixel_range(
         torch.minimum(torch.minimum(x0, x1), x2), torch.maximum(torch.maximum(x0, x1), x2), width, height
     )
     top, bottom = _pixel_range(
         torch.minimum(torch.minimum(y0, y1), y2), torch.maximum(torch.maximum(y0, y1), y2), height, width
     )
-    across = right - left + 1
-    down = bottom - top + 1
-    visible &= (across > 0) & (down > 0)
-
+    visible = (area if cull_backfaces else area.abs()) > AREA_EPSILON
+    visible &= torch.minimum(torch.minimum(z0, z1), z2) >= AREA_EPSILON
+    visible &= (right >= left) & (bottom >= top)
     faces = visible.nonzero().squeeze(1)
     if faces.numel() == 0:
         return torch.full_like(keys, -1)
-    mesh = torch.repeat_interleave(torch.arange(num_meshes), faces_per_mesh)[faces]
-    across, down, left, top = across[faces], down[faces], left[faces], top[faces]
-    counts = across.long() * down
+
+    table = torch.cat((table, (area + AREA_EPSILON)[None])).index_select(1, faces)
+    left, right, top, bottom = torch.stack((left, right, top, bottom)).index_select(1, faces)
+    across = right - left + 1
+    counts = (across * (bottom - top + 1)).long()
+    before = counts.cumsum(0) - counts
+    first_pixel = torch.repeat_interleave(torch.arange(num_meshes) * (height * width), faces_per_mesh)[faces]
+    boxes = torch.stack((before, first_pixel, faces))
+    corners = torch.stack((left, top, across))
     columns, rows = _pixel_centres(image_size, face_vertices.dtype)
-    table = torch.stack((x0, y0, z0, x1, y1, z1, x2, y2, z2, area + AREA_EPSILON))[:, faces]
 
-    for start, stop in _blocks(counts):
-        block = slice(start, stop)
-        of_face = torch.repeat_interleave(torch.arange(start, stop), counts[block])
-        before = counts[block].cumsum(0) - counts[block]
-        position = (torch.arange(of_face.numel()) - before[of_face - start]).to(torch.int32)
-        step_down = torch.div(position, across[of_face], rounding_mode="floor")
-        column = left[of_face] + position - step_down * across[of_face]
-        row = top[of_face] + step_down
-        x, y = columns[column], rows[row]
+    for start, stop in _blocks(before + counts):
+        of_face = torch.repeat_interleave(counts[start:stop]).add_(start)
+        begin, first_pixel, face = boxes.index_select(1, of_face)
+        left, top, across = corners.index_select(1, of_face)
+        position = torch.arange(int(before[start]), int(before[start]) + of_face.numel()).sub_(begin)
+        # Exact for any image of fewer than 2**53 pixels, and several times faster than a division of integers.
+        down = (position.double() / across).int()
+        column = position.int() - down * across + left
+        row = down + top
+        pixel = first_pixel + (row * width + column)
 
-        x0, y0, z0, x1, y1, z1, x2, y2, z2, area = table[:, of_face]
+        x, y = columns.index_select(0, column), rows.index_select(0, row)
+        x0, y0, z0, x1, y1, z1, x2, y2, z2, area = table.index_select(1, of_face)
         w0 = _edge(x, y, x1, y1, x2, y2) / area
         w1 = _edge(x, y, x2, y2, x0, y0) / area
         w2 = _edge(x, y, x0, y0, x1, y1) / area
-        inside = ((w0 > 0) & (w1 > 0) & (w2 > 0)).nonzero().squeeze(1)
-        if inside.numel() == 0:
-            continue
-        w0, w1, w2, z0, z1, z2 = (value[inside] for value in (w0, w1, w2, z0, z1, z2))
-        of_face = of_face[inside]
         depth = _depth(w0, w1, w2, z0, z1, z2, perspective_correct, clip_barycentric)[3]
-        pixel = (mesh[of_face] * height + row[inside]) * width + column[inside]
+        hit = (torch.minimum(torch.minimum(w0, w1), w2) > 0) & (depth >= 0)
         # The bits of a positive float rise with the float: one integer holds depth first, face index second.
-        key = (depth.view(torch.int32).long() << 32) | faces[of_face]
-        keys.scatter_reduce_(0, pixel, key, "amin")
+        key = depth.view(torch.int32).long().bitwise_left_shift_(32).bitwise_or_(face)
+        keys.scatter_reduce_(0, pixel, torch.where(hit, key, empty), "amin")
 
     return torch.where(keys == empty, -1, keys & 0xFFFFFFFF)
 
 
-def _blocks(counts: torch.Tensor) -> list[tuple[int, int]]:
-    """Ranges of faces whose candidates number about CANDIDATES_AT_ONCE (one face may exceed it)."""
-    ends = counts.cumsum(0)
-    total = int(ends[-1])
-    limits = torch.arange(CANDIDATES_AT_ONCE, total + CANDIDATES_AT_ONCE, CANDIDATES_AT_ONCE)
-    stops = torch.searchsorted(ends, limits, right=True).clamp_(max=len(counts)).tolist()
-    blocks, start = [], 0
-    for stop in stops:
-        stop = max(stop, start + 1)
-        if start >= len(counts):
-            break
-        blocks.append((start, min(stop, len(counts))))
-        start = stop
-    if start < len(counts):
-        blocks.append((start, len(counts)))
-    return blocks
+def _blocks(ends: torch.Tensor) -> list[tuple[int, int]]:
+    """Consecutive ranges of faces with about CANDIDATES_AT_ONCE candidates each (a single face may hold more).
+
+    Args:
+        ends: int64 [faces], running total of the candidates.
+    """
+    limits = torch.arange(CANDIDATES_AT_ONCE, int(ends[-1]) + CANDIDATES_AT_ONCE, CANDIDATES_AT_ONCE)
+    stops = sorted({0, *(torch.searchsorted(ends, limits) + 1).clamp_(max=len(ends)).tolist(), len(ends)})
+    return list(zip(stops, stops[1:]))
 
 
 def _depth(
@@ -297,8 +303,8 @@ def _depth(
 def _winner_fields(
     winners: torch.Tensor, x: torch.Tensor, y: torch.Tensor, perspective_correct: bool, clip_barycentric: bool
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Barycentric coordinates [P, 3], depth [P] and signed squared distance [P] of winning faces [P, 3, 3]."""
-    x0, y0, z0, x1, y1, z1, x2, y2, z2 = winners.reshape(-1, 9).unbind(1)
+    """Barycentric coordinates [P, 3], depth [P] and signed squared distance [P] of winning faces [9, P]."""
+    x0, y0, z0, x1, y1, z1, x2, y2, z2 = winners
     area = _edge(x2, y2, x0, y0, x1, y1) + AREA_EPSILON
     w0 = _edge(x, y, x1, y1, x2, y2) / area
     w1 = _edge(x, y, x2, y2, x0, y0) / area
