@@ -1,0 +1,174 @@
+"""Train and test loaders of the method, from a config."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from typing import Any
+
+from torch.utils.data import BatchSampler
+from torch.utils.data import Dataset as TorchDataset
+
+from fastreid.config import CfgNode
+from fastreid.data import samplers as fastreid_samplers
+from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.data.transforms import build_transforms
+from fastreid.utils import comm
+
+from fastreid_clip3d.compat.loader import DeviceLoader, use_device
+from fastreid_clip3d.compat.pixels import read_image
+from fastreid_clip3d.data.datasets.base import dataset_root
+from fastreid_clip3d.data.samplers import MixedIdentitySampler
+from fastreid_clip3d.data.synthetic_bodies import SyntheticBodies, synthetic_folder
+from fastreid_clip3d.data.training_set import MixedImages, RealImages, TeacherAnswers, Transform, clothes_of, collate
+from fastreid_clip3d.errors import ClearError
+
+logger = logging.getLogger(__name__)
+
+MIXED_SAMPLER = "MixedIdentitySampler"
+
+
+def find_dataset(name: str, **kwargs: Any) -> Any:
+    """The fast-reid dataset of this name.
+
+    Raises:
+        ClearError: the name is unknown (the nearest known ones are named) or its files are missing.
+    """
+    known = DATASET_REGISTRY._obj_map
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or sorted(known)
+        raise ClearError(f"Unknown dataset {name!r} in DATASETS. Did you mean {', '.join(near)}?")
+    try:
+        return known[name](root=dataset_root(), **kwargs)
+    except RuntimeError as error:  # fast-reid's own datasets say only which path is missing
+        raise ClearError(
+            f"Dataset {name}: {error}. Put it below the folder that the environment variable FASTREID_DATASETS names "
+            f"(now: {dataset_root()})."
+        ) from error
+
+
+def training_records(cfg: CfgNode) -> list[tuple]:
+    """All training images of ``DATASETS.NAMES``, in order."""
+    records: list[tuple] = []
+    for name in cfg.DATASETS.NAMES:
+        dataset = find_dataset(name, combineall=cfg.DATASETS.COMBINEALL)
+        if comm.is_main_process():
+            dataset.show_train()
+        records.extend(dataset.train)
+    return records
+
+
+def _train_transform(cfg: CfgNode) -> Transform:
+    """fast-reid's augmentation without the mirror image, which the dataset decides."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.INPUT.FLIP.ENABLED = False
+    return build_transforms(cfg, is_train=True)
+
+
+def build_training_set(
+    cfg: CfgNode, teacher_transform: Transform | None = None, teacher_answers: TeacherAnswers | None = None
+) -> RealImages | MixedImages:
+    """The real images of ``DATASETS.NAMES`` and, with the mixed sampler, the synthetic bodies behind them."""
+    flip_probability = cfg.INPUT.FLIP.PROB if cfg.INPUT.FLIP.ENABLED else 0.0
+    transform = _train_transform(cfg)
+    real = RealImages(training_records(cfg), transform, flip_probability, teacher_transform, teacher_answers)
+    if cfg.DATALOADER.SAMPLER_TRAIN != MIXED_SAMPLER or not cfg.DATALOADER.SYNTHETIC_PER_BATCH:
+        return real
+    synthetic = SyntheticBodies(
+        synthetic_folder(cfg.DATASETS.SYNTHETIC), transform, flip_probability, cfg.DATALOADER.SYNTHETIC_CACHE_MIB
+    )
+    logger.info(f"{len(real)} real images of {real.num_classes} persons, {len(synthetic)} synthetic images")
+    return MixedImages(real, synthetic)
+
+
+def _build_sampler(cfg: CfgNode, training_set: RealImages | MixedImages, seed: int) -> tuple[Any, int]:
+    """The sampler of ``DATALOADER.SAMPLER_TRAIN`` and the number of its indices that make one batch of this rank."""
+    name = cfg.DATALOADER.SAMPLER_TRAIN
+    records = training_set.img_items
+    rank_batch, num_instances = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(), cfg.DATALOADER.NUM_INSTANCE
+    if name == MIXED_SAMPLER:
+        sampler = MixedIdentitySampler(
+            records,
+            cfg.SOLVER.IMS_PER_BATCH,
+            num_instances,
+            len(training_set.synthetic) if isinstance(training_set, MixedImages) else 0,
+            cfg.DATALOADER.SYNTHETIC_PER_BATCH,
+            seed,
+            comm.get_rank(),
+            comm.get_world_size(),
+        )
+        return sampler, sampler.rank_batch_size
+    if name == "TrainingSampler":
+        return fastreid_samplers.TrainingSampler(len(training_set), seed=seed), rank_batch
+    if name in ("NaiveIdentitySampler", "BalancedIdentitySampler"):
+        return getattr(fastreid_samplers, name)(records, rank_batch, num_instances, seed=seed), rank_batch
+    if name == "SetReWeightSampler":
+        weights = cfg.DATALOADER.SET_WEIGHT
+        return fastreid_samplers.SetReWeightSampler(records, rank_batch, num_instances, weights, seed=seed), rank_batch
+    if name == "ImbalancedDatasetSampler":
+        return fastreid_samplers.ImbalancedDatasetSampler(records), rank_batch
+    known = [MIXED_SAMPLER, "TrainingSampler", "NaiveIdentitySampler", "BalancedIdentitySampler", "SetReWeightSampler"]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    raise ClearError(f"Unknown DATALOADER.SAMPLER_TRAIN {name!r}. Did you mean {near[0]}? Known: {', '.join(known)}.")
+
+
+def build_train_loader(
+    cfg: CfgNode, teacher_transform: Transform | None = None, teacher_answers: TeacherAnswers | None = None
+) -> DeviceLoader:
+    """Endless batches, on ``MODEL.DEVICE``, as :func:`training_set.collate` makes them.
+
+    ``len(loader.dataset)`` and ``loader.dataset.num_classes`` are those of the real images, as fast-reid's trainer
+    expects. ``loader.sampler_of_indices`` is the sampler.
+    """
+    use_device(cfg.MODEL.DEVICE)
+    training_set = build_training_set(cfg, teacher_transform, teacher_answers)
+    sampler, rank_batch = _build_sampler(cfg, training_set, comm.shared_random_seed())
+    loader = DeviceLoader(
+        comm.get_local_rank(),
+        dataset=training_set,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        batch_sampler=BatchSampler(sampler, rank_batch, drop_last=True),
+        collate_fn=collate,
+        pin_memory=True,
+        persistent_workers=cfg.DATALOADER.NUM_WORKERS > 0,
+    )
+    loader.sampler_of_indices = sampler
+    return loader
+
+
+class TestImages(TorchDataset):
+    """Query images, then gallery images, with the ids as the dataset gives them."""
+
+    __test__ = False  # not a test case, whatever pytest thinks of the name
+
+    def __init__(self, records: list[tuple], transform: Transform) -> None:
+        self.img_items, self.transform = records, transform
+
+    def __len__(self) -> int:
+        return len(self.img_items)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        record = self.img_items[index]
+        return {
+            "images": self.transform(read_image(record[0])),
+            "targets": record[1],
+            "camids": record[2],
+            "clothes_ids": clothes_of(record),
+            "img_paths": record[0],
+        }
+
+
+def build_test_loader(cfg: CfgNode, test_set: TorchDataset, batch_size: int | None = None) -> DeviceLoader:
+    """Batches of a test set in order, each rank its contiguous share."""
+    use_device(cfg.MODEL.DEVICE)
+    rank_batch = max(1, (batch_size or cfg.TEST.IMS_PER_BATCH) // comm.get_world_size())
+    sampler = fastreid_samplers.InferenceSampler(len(test_set))
+    return DeviceLoader(
+        comm.get_local_rank(),
+        dataset=test_set,
+        batch_sampler=BatchSampler(sampler, rank_batch, drop_last=False),
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        collate_fn=collate,
+        pin_memory=True,
+    )
