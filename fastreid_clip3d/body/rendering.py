@@ -1,0 +1,241 @@
+"""Pictures of grey bodies: cameras, lights and PyTorch3D's Phong shading of the covered pixels (method, Design 3).
+
+World frame: metres, y up, the ground at y = 0, a body in rest pose faces +z. Cameras look at the body from all around.
+Legend: B bodies (one picture each), V vertices, F faces, H x W picture, P the most pixels that a body of the batch covers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from pytorch3d.renderer import DirectionalLights, Materials, PerspectiveCameras, RasterizationSettings
+from pytorch3d.renderer.cameras import look_at_view_transform
+from pytorch3d.renderer.mesh.rasterizer import Fragments
+from pytorch3d.renderer.mesh.shading import phong_shading
+from pytorch3d.structures import Meshes
+
+from fastreid_clip3d.body.rasterizer import CpuMeshRasterizer
+from fastreid_clip3d.errors import ClearError
+
+FRAMINGS = ("crop", "fixed")
+"""`crop`: the body fills the picture, as a detector cuts it. `fixed`: one scale for everyone, so that height shows."""
+
+FIXED_DISTANCE = 5.0
+FIXED_CENTRE = 1.05
+FIXED_HEIGHT = 2.5
+"""`fixed` framing: distance of the camera, height of the point it looks at, and what the picture's height spans there (m)."""
+
+VIEW_FIELDS = ("azimuth", "elevation", "distance", "focal_length", "principal_x", "principal_y")
+"""Columns of a view: degrees, degrees, metres, and PyTorch3D's NDC intrinsics."""
+
+LIGHT_FIELDS = ("direction_x", "direction_y", "direction_z", "ambient", "diffuse", "specular")
+"""Columns of a light: unit vector towards the light in the world, and its intensities in 0..1."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Random numbers of one picture that do not depend on the body, so that a picture can be made again alone.
+
+    Attributes:
+        azimuth: degrees around the body; 0 sees its front.
+        elevation: degrees above the horizon.
+        distance: metres from camera to the point looked at.
+        margin: share of the picture left free around the body, `crop` only.
+        shift: horizontal and vertical shift of the body inside that free share, -1..1, `crop` only.
+        light: direction towards the light relative to the camera (degrees to its right, degrees up).
+        ambient: share of the light that has no direction.
+    """
+
+    azimuth: float
+    elevation: float
+    distance: float
+    margin: float
+    shift: tuple[float, float]
+    light: tuple[float, float]
+    ambient: float
+
+
+def draw(generator: np.random.Generator, framing: str = "crop") -> Draw:
+    """Draws camera and light of one picture.
+
+    Args:
+        generator: the picture's own generator.
+        framing: one of :data:`FRAMINGS`.
+    """
+    check_framing(framing)
+    azimuth = generator.uniform(0.0, 360.0)
+    elevation = generator.uniform(-5.0, 20.0)
+    distance = generator.uniform(4.0, 8.0)
+    return Draw(
+        azimuth=azimuth,
+        elevation=elevation,
+        distance=FIXED_DISTANCE if framing == "fixed" else distance,
+        margin=generator.uniform(0.03, 0.15),
+        shift=(generator.uniform(-1.0, 1.0), generator.uniform(-1.0, 1.0)),
+        light=(generator.uniform(-60.0, 60.0), generator.uniform(5.0, 60.0)),
+        ambient=generator.uniform(0.30, 0.50),
+    )
+
+
+def check_framing(framing: str) -> None:
+    """Raises ClearError for a name that is not in :data:`FRAMINGS`."""
+    if framing not in FRAMINGS:
+        raise ClearError(f"unknown framing {framing!r}: choose one of {', '.join(FRAMINGS)}")
+
+
+def stand_on_ground(vertices: torch.Tensor) -> torch.Tensor:
+    """Moves bodies [B, V, 3] so that the lowest vertex is at y = 0 and the middle of the bounding box at x = z = 0."""
+    low, high = vertices.amin(1), vertices.amax(1)
+    offset = -(low + high) / 2
+    offset[:, 1] = -low[:, 1]
+    return vertices + offset[:, None]
+
+
+def views_of(vertices: torch.Tensor, draws: list[Draw], image_size: tuple[int, int], framing: str) -> torch.Tensor:
+    """Camera of every picture.
+
+    Args:
+        vertices: float32 [B, V, 3], bodies standing on the ground.
+        draws: B draws.
+        image_size: height and width in pixels.
+        framing: one of :data:`FRAMINGS`.
+
+    Returns:
+        float32 [B, 6], columns :data:`VIEW_FIELDS`.
+    """
+    check_framing(framing)
+    height, width = image_size
+    half_height, half_width = height / min(height, width), width / min(height, width)
+    views = vertices.new_zeros(len(draws), len(VIEW_FIELDS))
+    for row, one in zip(views, draws):
+        row[:4] = torch.tensor([one.azimuth, one.elevation, one.distance, 1.0])
+    if framing == "fixed":
+        views[:, 3] = 2 * half_height * FIXED_DISTANCE / FIXED_HEIGHT
+        return views
+
+    seen = cameras_from_views(views).transform_points(vertices)[..., :2]
+    low, high = seen.amin(1), seen.amax(1)
+    free = torch.tensor([one.margin for one in draws])
+    half = torch.tensor([half_width, half_height])
+    scale = (2 * half * (1 - free[:, None]) / (high - low)).amin(1, keepdim=True)
+    slack = half - scale * (high - low) / 2
+    # The body may move inside the free margin, never out of the picture.
+    shift = torch.tensor([one.shift for one in draws]) * torch.minimum(slack, free[:, None] * half)
+    views[:, 3:4] = scale
+    views[:, 4:6] = shift - scale * (low + high) / 2
+    return views
+
+
+def cameras_from_views(views: torch.Tensor) -> PerspectiveCameras:
+    """PyTorch3D cameras of views [B, 6]; they look at the point FIXED_CENTRE above the ground."""
+    azimuth, elevation, distance = views[:, 0], views[:, 1], views[:, 2]
+    rotation, translation = look_at_view_transform(
+        dist=distance, elev=elevation, azim=azimuth, at=((0.0, FIXED_CENTRE, 0.0),)
+    )
+    return PerspectiveCameras(
+        R=rotation, T=translation, focal_length=views[:, 3:4].expand(-1, 2), principal_point=views[:, 4:6]
+    )
+
+
+def lights_of(draws: list[Draw]) -> torch.Tensor:
+    """Light of every picture, float32 [B, 6], columns :data:`LIGHT_FIELDS`."""
+    rows = []
+    for one in draws:
+        turn = np.deg2rad(one.azimuth + one.light[0])
+        rise = np.deg2rad(one.light[1])
+        direction = (np.cos(rise) * np.sin(turn), np.sin(rise), np.cos(rise) * np.cos(turn))
+        rows.append([*direction, one.ambient, 0.95 - one.ambient, 0.05])
+    return torch.tensor(np.asarray(rows), dtype=torch.float32)
+
+
+class GreyRenderer:
+    """Renders bodies of one topology as grey pictures with PyTorch3D's rasteriser interface and Phong shading.
+
+    Only covered pixels are shaded: they are gathered into [B, P, 1, 1] fragments, on which PyTorch3D's
+    ``phong_shading`` gives the same colours as on whole pictures, for a fraction of the time.
+
+    Args:
+        faces: int64 [F, 3], counter-clockwise from outside.
+        image_size: height and width in pixels.
+        grey: reflectance of the body, 0..1.
+        background: value of the plain background, 0..1.
+        rasterizer: class of the rasteriser; PyTorch3D's own for comparisons.
+    """
+
+    def __init__(
+        self,
+        faces: torch.Tensor,
+        image_size: tuple[int, int] = (256, 128),
+        grey: float = 0.75,
+        background: float = 1.0,
+        rasterizer: type = CpuMeshRasterizer,
+    ) -> None:
+        self.faces = faces
+        self.image_size = (int(image_size[0]), int(image_size[1]))
+        self.grey = grey
+        self.background = background
+        self.settings = RasterizationSettings(image_size=self.image_size, blur_radius=0.0, faces_per_pixel=1)
+        self.rasterizer = rasterizer(raster_settings=self.settings)
+
+    def scene(
+        self, vertices: torch.Tensor, views: torch.Tensor, lights: torch.Tensor
+    ) -> tuple[Meshes, PerspectiveCameras, DirectionalLights, Materials]:
+        """PyTorch3D's objects for bodies [B, V, 3], views [B, 6] and lights [B, 6]."""
+        device = vertices.device
+        meshes = Meshes(vertices, self.faces.to(device)[None].expand(len(vertices), -1, -1))
+        lamps = DirectionalLights(
+            direction=lights[:, :3],
+            ambient_color=lights[:, 3:4].expand(-1, 3),
+            diffuse_color=lights[:, 4:5].expand(-1, 3),
+            specular_color=lights[:, 5:6].expand(-1, 3),
+            device=device,
+        )
+        return meshes, cameras_from_views(views).to(device), lamps, Materials(shininess=20.0, device=device)
+
+    def render(self, vertices: torch.Tensor, views: torch.Tensor, lights: torch.Tensor) -> torch.Tensor:
+        """Grey pictures float32 [B, H, W] in 0..1 of bodies [B, V, 3] (metres, world frame)."""
+        meshes, cameras, lamps, materials = self.scene(vertices, views, lights)
+        fragments = self.rasterizer(meshes, cameras=cameras)
+        pixels, covered = covered_pixels(fragments.pix_to_face)
+        compact = gather_fragments(fragments, pixels, covered)
+        texels = torch.full_like(compact.bary_coords, self.grey)
+        colours = phong_shading(meshes, compact, lamps, cameras, materials, texels)
+        height, width = self.image_size
+        images = colours.new_full((len(vertices), height * width + 1), self.background)
+        # Padding is written to one extra pixel at the end.
+        images.scatter_(1, torch.where(covered, pixels, height * width), colours[:, :, 0, 0, 0])
+        return images[:, :-1].reshape(-1, height, width).clamp(0, 1)
+
+
+def covered_pixels(pix_to_face: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where faces are in pictures [B, H, W, 1]: pixel positions int64 [B, P] and which of them are no padding [B, P]."""
+    count = len(pix_to_face)
+    image, pixel = (pix_to_face.view(count, -1) >= 0).nonzero().unbind(1)
+    per_image = torch.bincount(image, minlength=count)
+    longest = max(int(per_image.max()), 1)
+    rank = torch.arange(len(image), device=image.device) - (per_image.cumsum(0) - per_image)[image]
+    pixels = image.new_zeros(count, longest)
+    pixels[image, rank] = pixel
+    covered = torch.arange(longest, device=image.device)[None] < per_image[:, None]
+    return pixels, covered
+
+
+def gather_fragments(fragments: Fragments, pixels: torch.Tensor, covered: torch.Tensor) -> Fragments:
+    """Fragments of the chosen pixels alone, as pictures of size P x 1; padding holds no face."""
+    count, longest = pixels.shape
+    faces = fragments.pix_to_face.view(count, -1).gather(1, pixels)
+    faces = torch.where(covered, faces, -1)
+    flat = fragments.bary_coords.view(-1, 3)
+    offsets = torch.arange(count, device=pixels.device)[:, None] * (flat.shape[0] // count)
+    barycentric = flat.index_select(0, (pixels + offsets).view(-1))
+    shape = (count, longest, 1, 1)
+    depth = fragments.zbuf.view(count, -1).gather(1, pixels).view(shape)
+    distance = fragments.dists.view(count, -1).gather(1, pixels).view(shape)
+    return Fragments(faces.view(shape), depth, barycentric.view(*shape, 3), distance)
+
+
+def to_bytes(images: torch.Tensor) -> np.ndarray:
+    """Pictures float [B, H, W] in 0..1 as uint8 [B, H, W], rounded to the nearest level."""
+    return images.mul(255).add_(0.5).clamp_(0, 255).to(torch.uint8).cpu().numpy()
