@@ -10,6 +10,7 @@ import logging
 import os
 from typing import Any, ClassVar, Hashable, Iterable, Mapping, NamedTuple
 
+from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 from tabulate import tabulate
 
@@ -25,6 +26,12 @@ SPLITS = ("train", "query", "gallery")
 def dataset_root() -> str:
     """The folder that holds the datasets: FASTREID_DATASETS, or ``datasets`` in the working folder, as in fast-reid."""
     return os.getenv("FASTREID_DATASETS", "datasets")
+
+
+def registered_datasets() -> dict[str, type[ImageDataset]]:
+    """Name -> class of everything in fast-reid's registry, its own datasets included."""
+    # fast-reid's Registry can be asked for one name only, and answers an unknown one with a KeyError.
+    return dict(DATASET_REGISTRY._obj_map)
 
 
 class Item(NamedTuple):
@@ -197,16 +204,16 @@ class ClothesDataset(ImageDataset):
     def check_before_run(self, required_files: str | list[str]) -> None:
         """Raises :class:`DatasetNotFound` for the first path that is not there."""
         for path in [required_files] if isinstance(required_files, str) else required_files:
-            self.existing(path)
+            if not os.path.exists(path):
+                raise DatasetNotFound(
+                    f"{self._title}: {path} is not there. The datasets' folder is {self.root} "
+                    f"(environment variable FASTREID_DATASETS).{self._expected()}"
+                )
 
     def existing(self, *parts: str) -> str:
         """The path of a folder or file below the dataset's folder; :class:`DatasetNotFound` if it is not there."""
         path = os.path.join(self.dataset_dir, *parts)
-        if not os.path.exists(path):
-            raise DatasetNotFound(
-                f"{self._title}: {path} is not there. The datasets' folder is {self.root} "
-                f"(environment variable FASTREID_DATASETS).{self._expected()}"
-            )
+        self.check_before_run(path)
         return path
 
     def _expected(self) -> str:

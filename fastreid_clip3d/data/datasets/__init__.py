@@ -1,0 +1,72 @@
+"""The clothes-changing datasets, in fast-reid's registry: importing this package registers them."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from fastreid.data.datasets.bases import ImageDataset
+
+from fastreid_clip3d.data.datasets.base import ClothesDataset, dataset_root, registered_datasets
+from fastreid_clip3d.data.datasets.ccda import CCDA
+from fastreid_clip3d.data.datasets.ccvid import CCVID
+from fastreid_clip3d.data.datasets.celeb_reid import CelebReID, CelebReIDBlur, CelebReIDLight, CelebReIDLightBlur
+from fastreid_clip3d.data.datasets.csv_dataset import CSVDataset, register_csv_dataset
+from fastreid_clip3d.data.datasets.deepchange import DeepChange
+from fastreid_clip3d.data.datasets.last import LaST
+from fastreid_clip3d.data.datasets.listing import DatasetNotFound, DatasetProblem
+from fastreid_clip3d.data.datasets.ltcc import LTCC
+from fastreid_clip3d.data.datasets.prcc import PRCC
+from fastreid_clip3d.data.datasets.vc_clothes import VCClothes
+
+__all__ = [
+    "CCDA",
+    "CCVID",
+    "CSVDataset",
+    "CelebReID",
+    "CelebReIDBlur",
+    "CelebReIDLight",
+    "CelebReIDLightBlur",
+    "ClothesDataset",
+    "DatasetNotFound",
+    "DatasetProblem",
+    "DeepChange",
+    "LTCC",
+    "LaST",
+    "PRCC",
+    "VCClothes",
+    "build_dataset",
+    "dataset_names",
+    "dataset_root",
+    "register_csv_dataset",
+]
+
+
+def dataset_names() -> list[str]:
+    """All names that DATASETS.NAMES and DATASETS.TESTS understand, fast-reid's own included, sorted."""
+    return sorted(registered_datasets(), key=str.lower)
+
+
+def build_dataset(name: str, root: str = "", **kwargs: Any) -> ImageDataset:
+    """Builds a registered dataset, ours or fast-reid's own, below ``root`` (default: :func:`dataset_root`).
+
+    Raises:
+        DatasetProblem: no dataset has this name; the message lists the known ones.
+        DatasetNotFound: its folders are not there.
+    """
+    dataset = registered_datasets().get(name)
+    if dataset is None:
+        known = dataset_names()
+        lower = {candidate.lower(): candidate for candidate in known}
+        near = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
+        hint = f"Did you mean {' or '.join(near)}? " if near else ""
+        raise DatasetProblem(f"no dataset is called {name!r}. {hint}Known: {', '.join(known)}.")
+    root = root or dataset_root()
+    try:
+        return dataset(root=root, **kwargs)
+    except RuntimeError as error:
+        if isinstance(error, DatasetNotFound):
+            raise
+        raise DatasetNotFound(
+            f"{name}: {error}. The datasets' folder is {root} (environment variable FASTREID_DATASETS)."
+        ) from error

@@ -1,0 +1,140 @@
+"""A dataset as one CSV file, for data that comes in no known layout: columns path, pid, camid, clothes, split."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from functools import cached_property
+from typing import Any, Iterator
+
+from fastreid.data.datasets import DATASET_REGISTRY
+
+from fastreid_clip3d.data.datasets.base import SPLITS, ClothesDataset, Item, dataset_root, registered_datasets
+from fastreid_clip3d.data.datasets.listing import DatasetNotFound, DatasetProblem, SplitNotes
+from fastreid_clip3d.evaluation.protocols import CC, GENERAL, SC, Protocol
+
+COLUMNS = ("path", "pid", "camid", "clothes", "split")
+REQUIRED_COLUMNS = ("path", "pid", "camid", "split")
+CSV_VARIABLE = "FASTREID_CSV"
+INTEGER = re.compile(r"-?\d+")
+
+
+def read_csv(path: str) -> list[tuple[int, dict[str, str]]]:
+    """Pairs (line number, row) of a CSV file; cells without spaces around, blank lines left out, the clothes may be absent.
+
+    Raises:
+        DatasetProblem: no such columns, unknown columns, an empty cell where there must be none, an unknown split.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            text = file.read()
+    except UnicodeDecodeError as error:
+        raise DatasetProblem(f"{path} is not a text file in UTF-8: {error}") from None
+    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True, restkey="")
+    columns = [name.strip() for name in reader.fieldnames or []]
+    unknown = [name for name in columns if name not in COLUMNS]
+    absent = [name for name in REQUIRED_COLUMNS if name not in columns]
+    if unknown or absent or len(set(columns)) != len(columns):
+        raise DatasetProblem(
+            f"{path}: its first line has the columns {', '.join(map(repr, columns)) or 'none'}; it must name "
+            f"{', '.join(REQUIRED_COLUMNS)}, may name clothes, and nothing else or twice."
+        )
+    reader.fieldnames = columns
+    rows = []
+    for row in reader:
+        line = reader.line_num
+        if "" in row:
+            raise DatasetProblem(f"{path}, line {line}: more cells than columns; put a path with a comma in quotes")
+        cells = {name: (value or "").strip() for name, value in row.items()}
+        if not any(cells.values()):
+            continue
+        empty = [name for name in REQUIRED_COLUMNS if not cells[name]]
+        if empty:
+            raise DatasetProblem(f"{path}, line {line}: {' and '.join(empty)} must not be empty")
+        if cells["split"] not in SPLITS:
+            raise DatasetProblem(f"{path}, line {line}: split is {cells['split']!r}; it must be one of {', '.join(SPLITS)}")
+        rows.append((line, cells))
+    if not rows:
+        raise DatasetProblem(f"{path} has no line below its first")
+    return rows
+
+
+def _number_or_text(cell: str) -> int | str:
+    return int(cell) if INTEGER.fullmatch(cell) else cell
+
+
+@DATASET_REGISTRY.register()
+class CSVDataset(ClothesDataset):
+    """Reads one CSV file: FASTREID_CSV, or ``dataset.csv`` in the datasets' folder; :func:`register_csv_dataset` gives a file
+    a name of its own.
+
+    Columns: ``path`` (relative to the CSV's folder, or absolute), ``pid``, ``camid`` (numbers, or any text), ``clothes`` (any
+    text, unique among the outfits of one person; empty = not known; the column may be absent), ``split`` (train, query or
+    gallery). A negative pid is junk and left out. A file without train lines is for testing only.
+
+    Protocols: ``general``; where all clothes of the test are known also ``CC`` and ``SC``.
+    """
+
+    dataset_name = "csv"
+    layout = "a CSV file with the columns path,pid,camid,clothes,split"
+    how_to_obtain = f"set {CSV_VARIABLE} to the file, or put it there as dataset.csv."
+    csv_path = ""
+
+    def __init__(self, root: str = "", csv_path: str = "", **kwargs: Any) -> None:
+        given = str(csv_path) or self.csv_path or os.getenv(CSV_VARIABLE, "")
+        self.csv_path = os.path.abspath(given or os.path.join(root or dataset_root(), "dataset.csv"))
+        super().__init__(root, **kwargs)
+
+    def required_files(self) -> list[str]:
+        return [self.csv_path]
+
+    @cached_property
+    def rows(self) -> list[tuple[int, dict[str, str]]]:
+        """The file's lines, read once."""
+        return read_csv(self.csv_path)
+
+    @property
+    def has_train(self) -> bool:  # type: ignore[override]
+        return any(cells["split"] == "train" for _, cells in self.rows)
+
+    @property
+    def protocols(self) -> tuple[Protocol, ...]:  # type: ignore[override]
+        clothes = [cells.get("clothes") for _, cells in self.rows if cells["split"] != "train"]
+        return (GENERAL, CC, SC) if clothes and all(clothes) else (GENERAL,)
+
+    def read_split(self, split: str, notes: SplitNotes) -> Iterator[Item]:
+        folder = os.path.dirname(self.csv_path)
+        for _, cells in self.rows:
+            if cells["split"] != split:
+                continue
+            path = os.path.join(folder, cells["path"])
+            person = _number_or_text(cells["pid"])
+            if isinstance(person, int) and person < 0:
+                notes.junk.append(path)
+            elif not os.path.isfile(path):
+                notes.missing.append(path)
+            else:
+                outfit = f"{person}_{cells['clothes']}" if cells.get("clothes") else None
+                yield Item(path, person, _number_or_text(cells["camid"]), outfit)
+
+
+def register_csv_dataset(name: str, path: str) -> type[CSVDataset]:
+    """Gives a CSV file a name for DATASETS.NAMES and DATASETS.TESTS; naming the same file twice is fine.
+
+    Raises:
+        DatasetProblem: the name belongs to another dataset.
+        DatasetNotFound: no file at ``path``.
+    """
+    path = os.path.abspath(path)
+    if not os.path.isfile(path):
+        raise DatasetNotFound(f"CSV dataset {name!r}: {path} is not there")
+    known = registered_datasets().get(name)
+    if known is not None:
+        if issubclass(known, CSVDataset) and known.csv_path == path:
+            return known
+        raise DatasetProblem(f"CSV dataset {name!r}: a dataset of this name exists already; choose another name")
+    dataset = type(name, (CSVDataset,), {"csv_path": path, "dataset_name": name, "__doc__": f"The CSV dataset {path}."})
+    DATASET_REGISTRY.register(dataset)
+    return dataset
