@@ -1,0 +1,43 @@
+"""Global distillation: the student's global feature follows the teacher's image embedding (paper, Eq. 8)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .mlp import MLP
+
+REDUCTIONS = ("mean", "sum")
+
+
+class GlobalDistillLoss(nn.Module):
+    """``|| Phi(g) - f_id ||^2``, averaged over the batch (L_global in Eq. 10).
+
+    Args:
+        teacher_dim: d, width of g.
+        feat_dim: d', width of f_id.
+        hidden_dim: hidden width of Phi; 0 means ``feat_dim``.
+        reduction: over the d' features: "mean" (torch's mean squared error) or "sum" (Eq. 8 to the letter).
+
+    Raises:
+        ValueError: if ``reduction`` is neither.
+    """
+
+    def __init__(self, teacher_dim: int, feat_dim: int, hidden_dim: int = 0, reduction: str = "mean") -> None:
+        super().__init__()
+        if reduction not in REDUCTIONS:
+            raise ValueError(f"GlobalDistillLoss: reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+        self.projection = MLP(teacher_dim, hidden_dim or feat_dim, feat_dim)
+        self.reduction = reduction
+
+    def forward(self, features: Tensor, teacher_features: Tensor) -> Tensor:
+        """The loss, a float32 scalar. ``features``: f_id [B, d']; ``teacher_features``: g [B, d], any float type."""
+        if len(features) != len(teacher_features):
+            raise ValueError(
+                f"GlobalDistillLoss: {len(features)} student features and {len(teacher_features)} teacher features"
+            )
+        target = self.projection(teacher_features.to(self.projection[0].weight.dtype))
+        if features.dtype.itemsize < 4:
+            features = features.float()
+        total = (target.to(features.dtype) - features).square().sum()
+        count = max(len(features), 1)
+        return total / (count * features.shape[1] if self.reduction == "mean" else count)

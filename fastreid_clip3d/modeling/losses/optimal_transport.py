@@ -1,0 +1,102 @@
+"""Local distillation: the student's patches are transported to the descriptors of the image (paper, Eq. 3 to 7).
+
+B: images. N: patches. M: descriptors of an image (16). d: width of the text space. d': width of the student.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .directions import scale_and_norms
+from .mlp import MLP
+from .sinkhorn import LOG_DOMAIN_BELOW, sinkhorn
+
+
+class OTLoss(nn.Module):
+    """Mean over the images of ``<T*, C>`` with ``C[n, m] = 1 - cos(f_n, Psi(h_m))`` (L_OT in Eq. 10, and in Eq. 9).
+
+    Psi sees the table of 2 M phrases once a step: ``table = loss.project(phrase_table)``, and then
+    ``loss(local_features, table, phrase_choices)`` for the real half and again for the synthetic half.
+
+    Args:
+        text_dim: d.
+        feat_dim: d'.
+        hidden_dim: hidden width of Psi; 0 means ``feat_dim``.
+        reg: lambda of Eq. 6, in units of 1 - cosine (costs lie in [0, 2]).
+        num_iters: t, Sinkhorn iterations.
+        tolerance: early stop of :func:`sinkhorn`; 0 runs all iterations.
+        differentiable: False takes T* as a constant (envelope theorem, exact at convergence); True differentiates
+            through the iterations.
+    """
+
+    def __init__(
+        self,
+        text_dim: int,
+        feat_dim: int,
+        hidden_dim: int = 0,
+        reg: float = 1.0,
+        num_iters: int = 1,
+        tolerance: float = 0.0,
+        differentiable: bool = False,
+    ) -> None:
+        super().__init__()
+        self.projection = MLP(text_dim, hidden_dim or feat_dim, feat_dim)
+        self.reg = float(reg)
+        self.num_iters = int(num_iters)
+        self.tolerance = float(tolerance)
+        self.differentiable = bool(differentiable)
+        # Wrong settings are told when the model is built, not at the first step.
+        sinkhorn(torch.zeros(1, 1, 1), self.reg, self.num_iters, tolerance=self.tolerance)
+
+    def project(self, phrase_table: Tensor) -> Tensor:
+        """Psi of the text embeddings, L2-normalised: [2 M, d] -> [2 M, d'], float32 (or float64)."""
+        weight = self.projection[0].weight
+        projected = self.projection(phrase_table.to(weight.dtype))
+        with torch.autocast(device_type=projected.device.type, enabled=False):
+            scaled, norms = scale_and_norms(projected)
+            return scaled / norms[..., None]
+
+    def cost(self, local_features: Tensor, projected_table: Tensor, phrase_choices: Tensor) -> Tensor:
+        """C of Eq. 4: [B, N, M], in [0, 2], float32 (or float64), differentiable.
+
+        Args:
+            local_features: F, [B, N, d']; any strides, so ``feature_map.flatten(2).transpose(1, 2)`` is not copied.
+            projected_table: what :meth:`project` returned, [2 M, d'].
+            phrase_choices: int64 [B, M], 0 or 1.
+
+        Raises:
+            ValueError: if the shapes do not belong together.
+        """
+        num_phrases, feat_dim = projected_table.shape
+        if local_features.dim() != 3 or local_features.shape[2] != feat_dim:
+            raise ValueError(
+                f"OTLoss: local features must be [B, N, {feat_dim}], got {tuple(local_features.shape)}"
+            )
+        if tuple(phrase_choices.shape) != (len(local_features), num_phrases // 2):
+            raise ValueError(
+                f"OTLoss: phrase_choices must be [{len(local_features)}, {num_phrases // 2}] for "
+                f"{len(local_features)} images and {num_phrases} phrases, got {tuple(phrase_choices.shape)}"
+            )
+        with torch.autocast(device_type=local_features.device.type, enabled=False):
+            scaled, norms = scale_and_norms(local_features)
+            cosines = (scaled @ projected_table.to(scaled.dtype).t()) / norms[..., None]
+            first_rows = torch.arange(0, num_phrases, 2, device=phrase_choices.device)
+            columns = (first_rows + phrase_choices)[:, None, :].expand(-1, local_features.shape[1], -1)
+            return 1.0 - cosines.gather(2, columns)
+
+    def plan(self, cost: Tensor) -> Tensor:
+        """T* of Eq. 7 for a cost of :meth:`cost`: [B, N, M], each plan sums to 1."""
+        return sinkhorn(
+            cost if self.differentiable else cost.detach(),
+            self.reg,
+            self.num_iters,
+            tolerance=self.tolerance,
+            # A cosine cost lies in [0, 2], so reg alone decides and no device has to be asked for the range.
+            log_domain=self.reg < LOG_DOMAIN_BELOW,
+        )
+
+    def forward(self, local_features: Tensor, projected_table: Tensor, phrase_choices: Tensor) -> Tensor:
+        """The loss, a scalar; arguments as for :meth:`cost`. No images give a zero that is part of the graph."""
+        cost = self.cost(local_features, projected_table, phrase_choices)
+        return (self.plan(cost) * cost).sum() / max(len(cost), 1)

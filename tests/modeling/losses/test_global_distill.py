@@ -1,0 +1,62 @@
+"""L_global against sums written out, both reductions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fastreid_clip3d.modeling.losses import GlobalDistillLoss
+
+
+def reference(loss: GlobalDistillLoss, features: torch.Tensor, teacher: torch.Tensor) -> float:
+    (w1, b1, w2, b2) = [p.detach().tolist() for p in loss.projection.parameters()]
+    total = 0.0
+    for f, g in zip(features.tolist(), teacher.tolist()):
+        hidden = [max(sum(w * x for w, x in zip(row, g)) + bias, 0.0) for row, bias in zip(w1, b1)]
+        target = [sum(w * x for w, x in zip(row, hidden)) + bias for row, bias in zip(w2, b2)]
+        squared = sum((t - x) ** 2 for t, x in zip(target, f))
+        total += squared / len(f) if loss.reduction == "mean" else squared
+    return total / len(features)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("hidden_dim", [0, 3])
+def test_value_and_gradients(reduction: str, hidden_dim: int) -> None:
+    torch.manual_seed(0)
+    loss = GlobalDistillLoss(6, 5, hidden_dim, reduction).double()
+    features = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
+    teacher = torch.randn(4, 6, dtype=torch.float64)
+    assert loss(features, teacher).item() == pytest.approx(reference(loss, features, teacher), rel=1e-12)
+    assert loss.projection[0].out_features == (hidden_dim or 5)
+    assert torch.autograd.gradcheck(lambda f: loss(f, teacher), (features,))
+    loss(features, teacher).backward()
+    assert all(p.grad.abs().sum() > 0 for p in loss.parameters())
+
+
+def test_mean_is_torchs_mean_squared_error() -> None:
+    loss = GlobalDistillLoss(6, 5)
+    features, teacher = torch.randn(4, 5), torch.randn(4, 6)
+    expected = torch.nn.functional.mse_loss(features, loss.projection(teacher))
+    torch.testing.assert_close(loss(features, teacher), expected)
+
+
+def test_half_precision_inputs_are_summed_in_float32() -> None:
+    loss = GlobalDistillLoss(6, 4000, 8, "sum")
+    features = torch.full((2, 4000), 100.0, dtype=torch.float16)  # the sum of squares, 4e7, is out of float16's range
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = loss(features, torch.randn(2, 6).half())
+    assert value.dtype == torch.float32 and value.item() == pytest.approx(4e7, rel=0.05)
+
+
+def test_no_images_give_a_zero_in_the_graph() -> None:
+    loss = GlobalDistillLoss(6, 5)
+    value = loss(torch.zeros(0, 5), torch.zeros(0, 6))
+    value.backward()
+    assert value.item() == 0 and all(p.grad.abs().sum() == 0 for p in loss.parameters())
+
+
+def test_wrong_arguments_are_named() -> None:
+    with pytest.raises(ValueError, match="reduction"):
+        GlobalDistillLoss(6, 5, reduction="none")
+    with pytest.raises(ValueError, match="3 student features and 1 teacher"):
+        GlobalDistillLoss(6, 5)(torch.zeros(3, 5), torch.zeros(1, 6))

@@ -1,0 +1,55 @@
+"""The body shape loss by posing: both meshes go through smplx in the zero pose and are subtracted."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import smplx
+import torch
+from torch import Tensor
+
+NUM_JOINTS = 24
+
+
+def random_body(seed: int, num_vertices: int = 60, num_betas: int = 10, template_noise: float = 0.01) -> SimpleNamespace:
+    """A small body in the SMPL schema, about 1.7 m tall: template [V, 3], shapedirs [V, 3, K] and the rest, as numpy."""
+    generator = np.random.default_rng(seed)
+    shared = np.random.default_rng(0).uniform(-0.85, 0.85, (num_vertices, 3))
+    regressor = generator.uniform(size=(NUM_JOINTS, num_vertices))
+    weights = generator.uniform(size=(num_vertices, NUM_JOINTS))
+    parents = np.maximum(np.arange(NUM_JOINTS) - 1, 0)
+    return SimpleNamespace(
+        v_template=shared + template_noise * generator.normal(size=(num_vertices, 3)),
+        shapedirs=0.01 * generator.normal(size=(num_vertices, 3, num_betas)),
+        posedirs=0.001 * generator.normal(size=(num_vertices, 3, 9 * (NUM_JOINTS - 1))),
+        J_regressor=regressor / regressor.sum(1, keepdims=True),
+        weights=weights / weights.sum(1, keepdims=True),
+        kintree_table=np.stack([parents, np.arange(NUM_JOINTS)]),
+        f=generator.integers(0, num_vertices, (2 * num_vertices, 3)),
+    )
+
+
+def to_smplx(body: SimpleNamespace, dtype: torch.dtype) -> smplx.SMPL:
+    struct = smplx.utils.Struct(**vars(body))
+    return smplx.SMPL(
+        model_path="", data_struct=struct, num_betas=body.shapedirs.shape[2], dtype=dtype,
+        vertex_ids={name: 0 for name in smplx.vertex_ids.vertex_ids["smplh"]},
+    )
+
+
+def zero_pose_vertices(body: smplx.SMPL, betas: Tensor) -> Tensor:
+    """The posed mesh [1, V, 3] for betas [1, K], all joint angles zero."""
+    zeros = betas.new_zeros(1, 3)
+    return body(betas=betas, body_pose=betas.new_zeros(1, 69), global_orient=zeros, transl=zeros).vertices
+
+
+def body_shape_loss(
+    neutral: smplx.SMPL, targets: list[smplx.SMPL], predicted_betas: Tensor, betas: Tensor, gender: Tensor
+) -> Tensor:
+    """Squared distance of the meshes, summed over vertices and coordinates, mean over the images."""
+    total = predicted_betas.new_zeros(())
+    for predicted, true, which in zip(predicted_betas, betas, gender.tolist()):
+        difference = zero_pose_vertices(neutral, predicted[None]) - zero_pose_vertices(targets[which], true[None])
+        total = total + (difference ** 2).sum()
+    return total / len(betas)
