@@ -1,0 +1,20 @@
+"""The frozen vision-language teacher: loading, preprocessing, phrase labels and the cache of its answers (Section 3.2).
+
+Shape letters of this room: B images, 3 x H x W the teacher's own input, d its embedding width, 32 phrases, 16 pairs.
+"""
+
+from .clip import EMBEDDED_TEACHER, Teacher, load_teacher
+from .labels import choose_phrases, pack_choices, phrase_scores, unpack_choices
+from .preprocess import ImageTransform, read_rgb
+
+__all__ = [
+    "EMBEDDED_TEACHER",
+    "ImageTransform",
+    "Teacher",
+    "choose_phrases",
+    "load_teacher",
+    "pack_choices",
+    "phrase_scores",
+    "read_rgb",
+    "unpack_choices",
+]

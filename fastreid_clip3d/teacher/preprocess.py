@@ -1,0 +1,119 @@
+"""What the teacher sees of a photo: its own input size by antialiased resizing, its own mean and standard deviation.
+
+The work is split where it is cheap: decoding and resizing in the dataset's worker (8-bit tensors travel), normalising
+on the teacher's device.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from ..errors import ClearError
+
+RESIZE_MODES = ("squash", "pad")
+_RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any PIL image as 8-bit RGB; 16-bit greys keep their range instead of being clipped at 255."""
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I;16") or image.mode == "I":
+        values = np.asarray(image, dtype=np.int64)
+        if values.size and values.max() > 255:
+            values = values >> 8
+        return Image.fromarray(values.clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def decode_rgb(data: bytes, path: str | Path) -> Image.Image:
+    """Decodes a whole image file held in memory to RGB, turned upright as its EXIF tag says.
+
+    Raises:
+        ClearError: the bytes are no image, or are cut off; names `path`.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            return to_rgb(ImageOps.exif_transpose(image))
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error ... for broken files
+        state = "is empty (0 bytes)" if not data else f"cannot be decoded ({error})"
+        raise ClearError(
+            f"image {path} {state}. Restore it from the original data set, or delete it and rebuild the file lists."
+        ) from error
+
+
+def read_rgb(path: str | Path) -> Image.Image:
+    """Reads an image file as RGB, see :func:`decode_rgb`. Raises ClearError for a missing file too."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ClearError(f"image {path} cannot be read ({error.strerror}). Check the path and its permissions.") from error
+    return decode_rgb(data, path)
+
+
+class ImageTransform:
+    """PIL image to the teacher's input as uint8 [3, H, W]; pickles, so that dataset workers can hold it.
+
+    Args:
+        size: (H, W) of the teacher's input, pixels.
+        mean, std: the teacher's normalisation, per channel of 0..1 values.
+        interpolation: "bicubic" or "bilinear", always antialiased.
+        resize: "squash" ignores the aspect ratio; "pad" first pads to the input's aspect ratio with the mean colour.
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        interpolation: str = "bicubic",
+        resize: str = "squash",
+    ) -> None:
+        if resize not in RESIZE_MODES:
+            raise ClearError(f"teacher resize mode '{resize}' is unknown; choose one of: {', '.join(RESIZE_MODES)}.")
+        self.size = (int(size[0]), int(size[1]))
+        self.mean = tuple(float(value) for value in mean)
+        self.std = tuple(float(value) for value in std)
+        # open_clip means "bicubic" by "random" at inference
+        self.interpolation = "bilinear" if interpolation == "bilinear" else "bicubic"
+        self.resize = resize
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        """uint8 [3, H, W], values 0..255, for an image of any size and mode."""
+        image = to_rgb(image)
+        if self.resize == "pad":
+            image = self._pad(image)
+        height, width = self.size
+        image = image.resize((width, height), _RESAMPLING[self.interpolation])
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+    def _pad(self, image: Image.Image) -> Image.Image:
+        height, width = self.size
+        padded_width = max(image.width, round(image.height * width / height))
+        padded_height = max(image.height, round(image.width * height / width))
+        canvas = Image.new("RGB", (padded_width, padded_height), tuple(round(255 * value) for value in self.mean))
+        canvas.paste(image, ((padded_width - image.width) // 2, (padded_height - image.height) // 2))
+        return canvas
+
+    def settings(self) -> dict:
+        """Everything that decides what the teacher sees, as plain values for a fingerprint."""
+        return {
+            "size": list(self.size),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "interpolation": self.interpolation,
+            "resize": self.resize,
+        }
+
+
+def normalize(teacher_images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """0..255 images [B, 3, H, W] of any dtype to the teacher's normalised float32; mean and std are [3, 1, 1] of 0..1."""
+    return (teacher_images.float() / 255.0 - mean) / std
