@@ -64,8 +64,9 @@ def build_dataset(name: str, root: str = "", **kwargs: Any) -> ImageDataset:
     root = root or dataset_root()
     try:
         return dataset(root=root, **kwargs)
-    except RuntimeError as error:
-        if isinstance(error, DatasetNotFound):
+    except (RuntimeError, AssertionError) as error:
+        # fast-reid's own classes tell a missing folder by either; an assertion without words is about something else.
+        if isinstance(error, DatasetNotFound) or not str(error):
             raise
         raise DatasetNotFound(
             f"{name}: {error}. The datasets' folder is {root} (environment variable FASTREID_DATASETS)."
