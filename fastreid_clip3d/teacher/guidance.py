@@ -1,0 +1,82 @@
+"""What the teacher gives to a training: its phrase table once, and g and the labels of every real image.
+
+The answers come from the teacher itself (online) or from a cache (cached); the losses cannot tell which.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import ClearError
+from .cache import TeacherCache
+from .clip import Teacher, load_teacher
+from .labels import choose_phrases, phrase_scores
+
+MODES = ("online", "cached", "auto")
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Either `teacher` (online) or `cache` (cached) is set.
+
+    Attributes:
+        phrase_table: raw text embeddings, float32 [32, d].
+    """
+
+    phrase_table: torch.Tensor
+    teacher: Teacher | None = None
+    cache: TeacherCache | None = None
+
+    def answers_for(self, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """g, float32 [R, d], and phrase_choices, int64 [R, 16], of a batch's real images."""
+        if self.teacher is None:
+            return batch["teacher_features"], batch["phrase_choices"]
+        features = self.teacher.encode_images(batch["teacher_images"])
+        return features, choose_phrases(phrase_scores(features, self.teacher.phrase_table))
+
+
+def cache_folder(cfg: Any) -> Path:
+    """Folder of the teacher's cache: ``MODEL.TEACHER.CACHE_DIR``, or ``teacher_cache`` beside the datasets."""
+    return Path(cfg.MODEL.TEACHER.CACHE_DIR or os.path.join(os.getenv("FASTREID_DATASETS", "datasets"), "teacher_cache"))
+
+
+def teacher_from_config(cfg: Any) -> Teacher:
+    """The teacher of ``MODEL.TEACHER``, loaded once a process."""
+    keys = cfg.MODEL.TEACHER
+    return _loaded_teacher(keys.NAME, keys.PRETRAINED, keys.RESIZE, cfg.MODEL.DEVICE, keys.PRECISION)
+
+
+def guidance_from_config(cfg: Any) -> Guidance:
+    """Online or cached guidance, as ``MODEL.TEACHER.MODE`` says; the same object for the same keys.
+
+    Raises:
+        ClearError: an unknown mode, no teacher, or (cached) no usable cache.
+    """
+    keys = cfg.MODEL.TEACHER
+    if keys.MODE not in MODES:
+        raise ClearError(f"MODEL.TEACHER.MODE is {keys.MODE!r}; it must be one of {', '.join(MODES)}.")
+    return _guidance(
+        keys.MODE, str(cache_folder(cfg)), keys.NAME, keys.PRETRAINED, keys.RESIZE, cfg.MODEL.DEVICE, keys.PRECISION
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded_teacher(name: str, pretrained: str, resize: str, device: str, precision: str) -> Teacher:
+    return load_teacher(name, pretrained, resize, device, precision)
+
+
+@functools.lru_cache(maxsize=1)
+def _guidance(
+    mode: str, folder: str, name: str, pretrained: str, resize: str, device: str, precision: str
+) -> Guidance:
+    if mode == "cached":
+        cache = TeacherCache(folder)
+        return Guidance(cache.phrase_table, cache=cache)
+    teacher = _loaded_teacher(name, pretrained, resize, device, precision)
+    return Guidance(teacher.phrase_table, teacher=teacher)
