@@ -11,13 +11,12 @@ from torch.utils.data import Dataset as TorchDataset
 
 from fastreid.config import CfgNode
 from fastreid.data import samplers as fastreid_samplers
-from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.transforms import build_transforms
 from fastreid.utils import comm
 
 from fastreid_clip3d.compat.loader import DeviceLoader, use_device
 from fastreid_clip3d.compat.pixels import read_image
-from fastreid_clip3d.data.datasets.base import dataset_root
+from fastreid_clip3d.data.datasets import build_dataset
 from fastreid_clip3d.data.samplers import MixedIdentitySampler
 from fastreid_clip3d.data.synthetic_bodies import SyntheticBodies, synthetic_folder
 from fastreid_clip3d.data.training_set import MixedImages, RealImages, TeacherAnswers, Transform, clothes_of, collate
@@ -28,30 +27,11 @@ logger = logging.getLogger(__name__)
 MIXED_SAMPLER = "MixedIdentitySampler"
 
 
-def find_dataset(name: str, **kwargs: Any) -> Any:
-    """The fast-reid dataset of this name.
-
-    Raises:
-        ClearError: the name is unknown (the nearest known ones are named) or its files are missing.
-    """
-    known = DATASET_REGISTRY._obj_map
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or sorted(known)
-        raise ClearError(f"Unknown dataset {name!r} in DATASETS. Did you mean {', '.join(near)}?")
-    try:
-        return known[name](root=dataset_root(), **kwargs)
-    except RuntimeError as error:  # fast-reid's own datasets say only which path is missing
-        raise ClearError(
-            f"Dataset {name}: {error}. Put it below the folder that the environment variable FASTREID_DATASETS names "
-            f"(now: {dataset_root()})."
-        ) from error
-
-
 def training_records(cfg: CfgNode) -> list[tuple]:
     """All training images of ``DATASETS.NAMES``, in order."""
     records: list[tuple] = []
     for name in cfg.DATASETS.NAMES:
-        dataset = find_dataset(name, combineall=cfg.DATASETS.COMBINEALL)
+        dataset = build_dataset(name, combineall=cfg.DATASETS.COMBINEALL)
         if comm.is_main_process():
             dataset.show_train()
         records.extend(dataset.train)

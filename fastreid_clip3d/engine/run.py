@@ -1,0 +1,57 @@
+"""What ``tools/train_net.py`` does in every process."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from fastreid.config import CfgNode
+from fastreid.engine import default_setup
+from fastreid.utils import comm
+from fastreid.utils.env import seed_all_rng
+
+from fastreid_clip3d.config import load_config
+from fastreid_clip3d.engine.checkpoint import SafeCheckpointer
+from fastreid_clip3d.engine.launch import check_machine
+from fastreid_clip3d.engine.trainer import CLIP3DTrainer
+from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.modeling.meta_arch.loss_names import OURS
+
+
+def run(arguments: argparse.Namespace) -> Any:
+    """Trains (or resumes), or with ``--eval-only`` evaluates; returns the results on rank 0."""
+    cfg = load_config(arguments.config_file, arguments.opts)
+    if arguments.eval_only:
+        cfg = inference_config(cfg)
+    cfg.freeze()
+    check_machine(cfg)
+    default_setup(cfg, arguments)
+    if cfg.SEED >= 0:
+        seed_all_rng(cfg.SEED + comm.get_rank())
+    return evaluate(cfg) if arguments.eval_only else train(cfg, arguments.resume)
+
+
+def train(cfg: CfgNode, resume: bool) -> Any:
+    """Trains from ``MODEL.WEIGHTS`` or, with `resume`, from the last checkpoint of ``OUTPUT_DIR``."""
+    trainer = CLIP3DTrainer(cfg)
+    trainer.resume_or_load(resume=resume)
+    return trainer.train()
+
+
+def evaluate(cfg: CfgNode) -> Any:
+    """Evaluates ``MODEL.WEIGHTS`` on every dataset of ``DATASETS.TESTS``."""
+    if not cfg.MODEL.WEIGHTS:
+        raise ClearError("--eval-only needs a checkpoint: add `MODEL.WEIGHTS logs/.../model_final.pth` to the command.")
+    model = CLIP3DTrainer.build_model(cfg)
+    SafeCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+    return CLIP3DTrainer.test(cfg, model)
+
+
+def inference_config(cfg: CfgNode) -> CfgNode:
+    """The same student without anything that only training needs: no teacher, no body model, no pretrained file."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.LOSSES.NAME = tuple(name for name in cfg.MODEL.LOSSES.NAME if name not in OURS)
+    cfg.MODEL.BACKBONE.PRETRAIN = False
+    cfg.MODEL.COMPILE = False
+    return cfg

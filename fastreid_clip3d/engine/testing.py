@@ -1,0 +1,23 @@
+"""A test set's loader and evaluator, for fast-reid's trainer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastreid.config import CfgNode
+from fastreid.data.transforms import build_transforms
+from fastreid.utils import comm
+
+from fastreid_clip3d.compat.loader import DeviceLoader
+from fastreid_clip3d.data.build import TestImages, build_test_loader
+from fastreid_clip3d.data.datasets import build_dataset
+from fastreid_clip3d.evaluation.evaluator import ClothesEvaluator
+
+
+def build_evaluator(cfg: CfgNode, dataset_name: str) -> tuple[DeviceLoader, Any]:
+    """Query and gallery of a dataset as batches, and the evaluator that knows the dataset's protocols."""
+    dataset = build_dataset(dataset_name)
+    if comm.is_main_process():
+        dataset.show_test()
+    test_set = TestImages(dataset.query + dataset.gallery, build_transforms(cfg, is_train=False))
+    return build_test_loader(cfg, test_set), ClothesEvaluator(cfg, dataset)
