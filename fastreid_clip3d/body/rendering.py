@@ -17,6 +17,7 @@ from pytorch3d.renderer.mesh.shading import phong_shading
 from pytorch3d.structures import Meshes
 
 from fastreid_clip3d.body.rasterizer import CpuMeshRasterizer
+from fastreid_clip3d.body.synthetic_set import LIGHT_FIELDS, VIEW_FIELDS
 from fastreid_clip3d.errors import ClearError
 
 FRAMINGS = ("crop", "fixed")
@@ -26,12 +27,6 @@ FIXED_DISTANCE = 5.0
 FIXED_CENTRE = 1.05
 FIXED_HEIGHT = 2.5
 """`fixed` framing: distance of the camera, height of the point it looks at, and what the picture's height spans there (m)."""
-
-VIEW_FIELDS = ("azimuth", "elevation", "distance", "focal_length", "principal_x", "principal_y")
-"""Columns of a view: degrees, degrees, metres, and PyTorch3D's NDC intrinsics."""
-
-LIGHT_FIELDS = ("direction_x", "direction_y", "direction_z", "ambient", "diffuse", "specular")
-"""Columns of a light: unit vector towards the light in the world, and its intensities in 0..1."""
 
 
 @dataclass(frozen=True)

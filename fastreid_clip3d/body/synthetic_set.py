@@ -1,0 +1,180 @@
+"""The SyntheticBodies set: grey pictures of bodies whose shapes and descriptors are known (method, Design 3).
+
+On disk, below one folder::
+
+    images/00012_03.png   body 12 in its fourth pose, 8-bit, one channel
+    index.npz             one row a picture: names, betas, gender, scores, phrase_choices, poses, cameras, lights, sizes
+    meta.json             settings, seed, fingerprints, thresholds, population statistics, version
+    parts/                while the set is being made: cameras of finished groups of bodies
+
+Every picture is drawn from the seed and its own position alone, and files appear under their names only when they are
+whole: whenever the work stops, the next run with the same settings goes on and ends with the same bytes.
+Legend: N pictures, M = 16 descriptors, K shape coefficients.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.vocabulary import NUM_PAIRS
+
+GENDERS = ("female", "male")
+"""Names of the values of ``gender``."""
+
+TOOL = "tools/render_bodies.py"
+
+VIEW_FIELDS = ("azimuth", "elevation", "distance", "focal_length", "principal_x", "principal_y")
+"""Columns of a camera: degrees, degrees, metres, and PyTorch3D's NDC intrinsics."""
+
+LIGHT_FIELDS = ("direction_x", "direction_y", "direction_z", "ambient", "diffuse", "specular")
+"""Columns of a light: unit vector towards the light in the world, and its intensities in 0..1."""
+
+_ARRAYS = {  # name: (kind of type, shape after N)
+    "names": ("U", ()),
+    "betas": ("f", (None,)),
+    "gender": ("i", ()),
+    "scores": ("f", (NUM_PAIRS,)),
+    "phrase_choices": ("i", (NUM_PAIRS,)),
+    "poses": ("f", (72,)),
+    "cameras": ("f", (len(VIEW_FIELDS),)),
+    "lights": ("f", (len(LIGHT_FIELDS),)),
+    "sizes": ("i", ()),
+}
+
+
+@dataclass(frozen=True)
+class SyntheticIndex:
+    """A finished set.
+
+    Attributes:
+        folder: where it is.
+        paths: N file names with folder.
+        betas: float32 [N, K], shape coefficients of the gendered body.
+        gender: int8 [N], 0 female, 1 male.
+        scores: float32 [N, 16], raw descriptor scores.
+        phrase_choices: int64 [N, 16], 0 for phrase 1, 1 for phrase 2.
+        poses: float32 [N, 72], axis-angle, radians.
+        cameras: float32 [N, 6], columns of ``VIEW_FIELDS``.
+        lights: float32 [N, 6], columns of ``LIGHT_FIELDS``.
+        image_size: height and width in pixels.
+        meta: meta.json.
+    """
+
+    folder: Path
+    paths: list[str]
+    betas: np.ndarray
+    gender: np.ndarray
+    scores: np.ndarray
+    phrase_choices: np.ndarray
+    poses: np.ndarray
+    cameras: np.ndarray
+    lights: np.ndarray
+    image_size: tuple[int, int]
+    meta: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def version(self) -> str:
+        """Hash of everything the set was made from."""
+        return self.meta["version"]
+
+
+def read_index(folder: str | Path) -> SyntheticIndex:
+    """Reads and checks a set.
+
+    Raises:
+        ClearError: no set there, not finished, damaged, or pictures missing or cut short.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ClearError(f"no synthetic bodies at {folder}: make them with {TOOL} --output {folder}")
+    meta = read_meta(folder)
+    if meta is None:
+        raise ClearError(f"{folder} has no meta.json: make the set with {TOOL} --output {folder}")
+    if not meta.get("complete"):
+        raise ClearError(f"the synthetic bodies at {folder} are not finished: run {TOOL} again, it goes on")
+    arrays = read_arrays(folder / "index.npz", int(meta["num_images"]))
+    _check_pictures(folder, arrays["names"], arrays["sizes"])
+    return SyntheticIndex(
+        folder=folder,
+        paths=[str(folder / "images" / name) for name in arrays["names"]],
+        betas=arrays["betas"].astype(np.float32, copy=False),
+        gender=arrays["gender"].astype(np.int8, copy=False),
+        scores=arrays["scores"].astype(np.float32, copy=False),
+        phrase_choices=arrays["phrase_choices"].astype(np.int64),
+        poses=arrays["poses"].astype(np.float32, copy=False),
+        cameras=arrays["cameras"].astype(np.float32, copy=False),
+        lights=arrays["lights"].astype(np.float32, copy=False),
+        image_size=tuple(meta["settings"]["image_size"]),
+        meta=meta,
+    )
+
+
+def read_meta(folder: Path) -> dict[str, Any] | None:
+    """meta.json of a set, None where there is none.
+
+    Raises:
+        ClearError: for a file that is no meta.json of ours.
+    """
+    path = folder / "meta.json"
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ClearError(f"cannot read {path} ({error}): remove {folder} and run {TOOL} again") from error
+    missing = [key for key in ("version", "settings", "num_images", "complete") if key not in meta]
+    if not isinstance(meta, dict) or missing or "image_size" not in meta["settings"]:
+        raise ClearError(f"{path} is not a description of synthetic bodies: give another folder or remove this one")
+    return meta
+
+
+def read_arrays(path: Path, num_images: int) -> dict[str, np.ndarray]:
+    remedy = f"remove it and run {TOOL} again, the pictures are kept"
+    if not path.is_file():
+        raise ClearError(f"{path} is missing: run {TOOL} again, the pictures are kept")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = sorted(set(_ARRAYS) - set(file.files))
+            if missing:
+                raise ClearError(f"{path} lacks {', '.join(missing)}: {remedy}")
+            arrays = {name: file[name] for name in _ARRAYS}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
+        raise ClearError(f"{path} is damaged ({error}): {remedy}") from error
+    for name, (kind, shape) in _ARRAYS.items():
+        array = arrays[name]
+        fits = len(array.shape) == len(shape) + 1 and all(w in (None, g) for w, g in zip(shape, array.shape[1:]))
+        if array.dtype.kind != kind or not fits or len(array) != num_images:
+            wanted = [num_images, *("K" if size is None else size for size in shape)]
+            raise ClearError(f"{name} in {path} is {array.dtype} {list(array.shape)}, wanted {wanted}: {remedy}")
+    return arrays
+
+
+def _check_pictures(folder: Path, names: np.ndarray, sizes: np.ndarray) -> None:
+    there = sizes_there(folder)
+    bad = [str(name) for name, size in zip(names, sizes) if there.get(str(name)) != int(size)]
+    if bad:
+        missing = sum(name not in there for name in bad)
+        raise ClearError(
+            f"{len(bad)} of {len(names)} pictures in {folder / 'images'} are missing ({missing}) or cut short "
+            f"({len(bad) - missing}), such as {', '.join(bad[:3])}: run {TOOL} again, it makes only those"
+        )
+
+
+def sizes_there(folder: Path) -> dict[str, int]:
+    """Bytes of every picture there is."""
+    try:
+        with os.scandir(folder / "images") as entries:
+            return {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith(".png")}
+    except FileNotFoundError:
+        return {}
