@@ -112,6 +112,24 @@ def find_protocols(names: Iterable[str], known: Iterable[Protocol] = ()) -> tupl
     return tuple(found.values())
 
 
+def removes(rule: str, same_camera: np.ndarray, same_clothes: np.ndarray | None = None) -> np.ndarray:
+    """The rule itself, on pairs of a query and a gallery item that show the same person: True where it is removed.
+
+    Args:
+        same_camera: bool, any shape.
+        same_clothes: bool, the same shape; needed by CC and SC only.
+    """
+    if rule == "nothing":
+        return np.zeros_like(same_camera)
+    if rule == "general":
+        return same_camera
+    if rule not in RULES:
+        raise ClearError(f"rule {rule!r} is unknown; known rules: {', '.join(RULES)}")
+    if same_clothes is None:
+        raise ClearError(f"rule {rule} needs clothes ids of query and gallery, and there are none")
+    return same_camera | (same_clothes if rule == "CC" else ~same_clothes)
+
+
 def removed_mask(
     rule: str,
     query_pids: np.ndarray,
@@ -123,17 +141,42 @@ def removed_mask(
 ) -> np.ndarray:
     """Who is removed for whom: bool [Q, G], True where the gallery item is removed for the query.
 
-    All ids are integer arrays of one id space, [Q] and [G].
+    All ids are integer arrays of one id space, [Q] and [G]. The evaluation itself never builds this array: it asks
+    :func:`removes` about the items of the query's person only.
     """
-    if rule == "nothing":
-        return np.zeros((len(query_pids), len(gallery_pids)), dtype=bool)
     same_person = query_pids[:, None] == gallery_pids[None, :]
-    removed = query_camids[:, None] == gallery_camids[None, :]
-    if rule in RULES_WITH_CLOTHES:
-        if query_clothes_ids is None or gallery_clothes_ids is None:
-            raise ClearError(f"rule {rule} needs clothes ids of query and gallery, and there are none")
+    same_camera = query_camids[:, None] == gallery_camids[None, :]
+    same_clothes = None
+    if query_clothes_ids is not None and gallery_clothes_ids is not None:
         same_clothes = query_clothes_ids[:, None] == gallery_clothes_ids[None, :]
-        removed = removed | (same_clothes if rule == "CC" else ~same_clothes)
-    elif rule != "general":
-        raise ClearError(f"rule {rule!r} is unknown; known rules: {', '.join(RULES)}")
-    return same_person & removed
+    return same_person & removes(rule, same_camera, same_clothes)
+
+
+def shared_codes(query_ids: np.ndarray, gallery_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of any integer types as int64 codes, equal exactly where the ids are equal, in the order of the ids.
+
+    NumPy joins int64 and uint64 arrays through float64, where 2**63 and 2**63 + 1 are the same number.
+    """
+    above, low = [], []
+    for ids in (query_ids, gallery_ids):
+        if ids.dtype.kind == "u" and ids.dtype.itemsize == 8:
+            native = ids.astype(np.uint64)
+            above.append(native >= np.uint64(2**63))
+            low.append(native.view(np.int64))
+        else:
+            low.append(ids.astype(np.int64))
+            above.append(np.zeros(len(ids), dtype=bool))
+    _, codes = np.unique(np.concatenate(low), return_inverse=True)
+    # ids of 2**63 and more look negative in `low`: they come after all others
+    codes = codes.reshape(-1).astype(np.int64) + np.concatenate(above) * np.int64(len(codes) + 1)
+    _, codes = np.unique(codes, return_inverse=True)
+    codes = codes.reshape(-1).astype(np.int64)
+    return codes[: len(query_ids)], codes[len(query_ids) :]
+
+
+def is_member(ids: np.ndarray, members: frozenset[int] | None) -> np.ndarray:
+    """Which ids are in `members`, compared exactly: bool [N]; all of them where `members` is None."""
+    if members is None:
+        return np.ones(len(ids), dtype=bool)
+    values, inverse = np.unique(ids, return_inverse=True)
+    return np.array([int(value) in members for value in values], dtype=bool)[inverse.reshape(-1)]
