@@ -1,0 +1,2 @@
+def read_pickle(*a, **k):
+    raise NotImplementedError
