@@ -3,6 +3,7 @@
 Shape letters of this room: B images, 3 x H x W the teacher's own input, d its embedding width, 32 phrases, 16 pairs.
 """
 
+from .cache import TeacherCache, build_cache
 from .clip import EMBEDDED_TEACHER, Teacher, load_teacher
 from .labels import choose_phrases, pack_choices, phrase_scores, unpack_choices
 from .preprocess import ImageTransform, read_rgb
@@ -11,6 +12,8 @@ __all__ = [
     "EMBEDDED_TEACHER",
     "ImageTransform",
     "Teacher",
+    "TeacherCache",
+    "build_cache",
     "choose_phrases",
     "load_teacher",
     "pack_choices",

@@ -20,17 +20,8 @@ _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any PIL image as 8-bit RGB; 16-bit greys keep their range instead of being clipped at 255."""
-    if image.mode == "RGB":
-        return image
-    if image.mode.startswith("I;16") or image.mode == "I":
-        values = np.asarray(image, dtype=np.int64)
-        if values.size and values.max() > 255:
-            values = values >> 8
-        return Image.fromarray(values.clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("RGB")
+    """Any PIL image (grey, palette, CMYK, alpha) as 8-bit RGB, as the dataset's own reader converts it."""
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def decode_rgb(data: bytes, path: str | Path) -> Image.Image:

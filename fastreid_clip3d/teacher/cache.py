@@ -1,0 +1,524 @@
+"""The teacher's answers on disk: g, the 32 scores and the 16 choices of every training image and of its mirror image.
+
+A cache is a folder. ``manifest.json`` says what made it and how images are dealt to shards; each shard is one
+memory-mapped array file and a small json beside it that names its images, their content and the array's own hash. The json
+is written last, so a shard either is whole or does not count. ``phrase_table.npy`` is the teacher's phrase table.
+
+Choices are stored as bits, made from full-precision scores: float16 could turn a narrow decision.
+
+Shape letters: N images, 2 sides (as it is, mirrored), d embedding width, 32 phrases, 16 pairs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Iterable, NamedTuple, Sequence
+
+import numpy as np
+import torch
+from PIL import ImageOps
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from ..errors import ClearError
+from ..vocabulary import NUM_PAIRS
+from .clip import Fingerprint, Teacher
+from .labels import pack_choices, unpack_choices
+from .preprocess import ImageTransform, decode_rgb
+
+FORMAT = 1
+MANIFEST, PHRASE_TABLE = "manifest.json", "phrase_table.npy"
+RECOMPUTE = "run tools/cache_teacher.py again: it recomputes what is missing or changed and keeps the rest"
+logger = logging.getLogger(__name__)
+
+
+class CacheError(ClearError):
+    """A cache that is missing, incomplete, damaged or made from something else."""
+
+
+class ImageState(NamedTuple):
+    """How a file is recognised: bytes, time of change (nanoseconds) and SHA-256 of its content."""
+
+    size: int
+    mtime_ns: int
+    sha256: str
+
+
+class BuildResult(NamedTuple):
+    """What one rank did: shards computed and kept by it, and shards of all ranks still missing."""
+
+    computed: int
+    kept: int
+    missing: int
+    images: int
+
+
+def row_type(embed_dim: int) -> np.dtype:
+    """One image of a shard: both sides' g and scores in float16 and the choices' bits."""
+    return np.dtype([("features", "<f2", (2, embed_dim)), ("scores", "<f2", (2, 2 * NUM_PAIRS)), ("choices", "<u2", (2,))])
+
+
+class TeacherCache:
+    """A finished cache, to be read by path; pickles, so that dataset workers can hold it.
+
+    Args:
+        folder: what :func:`build_cache` wrote.
+        root: folder below which the images lie now; "" where they lay when the cache was built.
+
+    Attributes:
+        phrase_table: raw text embeddings, float32 [32, d].
+        fingerprint: what made the cache, as `Fingerprint.as_dict` gives it.
+
+    Raises:
+        CacheError: no cache there, or shards missing or damaged (all of them are named).
+    """
+
+    def __init__(self, folder: str | Path, root: str | Path = "") -> None:
+        self.folder = Path(folder)
+        self._manifest = _read_manifest(self.folder)
+        self.root = os.path.abspath(root or self._manifest["root"])
+        self.fingerprint: dict[str, Any] = self._manifest["fingerprint"]
+        self.embed_dim: int = self._manifest["embed_dim"]
+        self.phrase_table = torch.from_numpy(_load_array(self.folder / PHRASE_TABLE).astype(np.float32))
+        self._places: dict[str, tuple[int, int]] = {}
+        self._states: dict[str, ImageState] = {}
+        faults = {}
+        for shard in range(self._manifest["num_shards"]):
+            fault = _shard_fault(self.folder, shard, self.embed_dim)
+            if fault:
+                faults[shard] = fault
+                continue
+            for row, (key, state) in enumerate(_read_sidecar(self.folder, shard)["images"].items()):
+                self._places[key] = (shard, row)
+                self._states[key] = ImageState(*state)
+        if faults:
+            told = "; ".join(f"{shard_name(shard)} {fault}" for shard, fault in list(faults.items())[:5])
+            raise CacheError(
+                f"teacher cache {self.folder}: {len(faults)} of {self._manifest['num_shards']} shards are unusable ({told}"
+                f"{'; ...' if len(faults) > 5 else ''}); {RECOMPUTE}."
+            )
+        self._arrays: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        """Number of images, mirror images not counted."""
+        return len(self._places)
+
+    def __contains__(self, path: str | Path) -> bool:
+        return image_key(path, self.root) in self._places
+
+    def lookup(self, path: str | Path, flipped: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """g, float32 [d], and phrase_choices, int64 [16], of an image or its mirror image.
+
+        Raises:
+            CacheError: the image is not in the cache.
+        """
+        row = self._row(path)
+        features = torch.from_numpy(row["features"][int(flipped)].astype(np.float32))
+        return features, torch.from_numpy(unpack_choices(row["choices"][int(flipped)]))
+
+    def scores(self, path: str | Path, flipped: bool = False) -> torch.Tensor:
+        """The 32 cosine similarities, float32 [32], to float16's precision."""
+        return torch.from_numpy(self._row(path)["scores"][int(flipped)].astype(np.float32))
+
+    def missing(self, paths: Iterable[str | Path]) -> list[str]:
+        """Those of `paths` that the cache does not hold."""
+        return [str(path) for path in paths if path not in self]
+
+    def verify(
+        self,
+        fingerprint: Fingerprint | None = None,
+        paths: Iterable[str | Path] | None = None,
+        content: bool = False,
+    ) -> list[str]:
+        """Everything that changed since the cache was built, one sentence each; empty if it can be used.
+
+        Args:
+            fingerprint: of the teacher that is asked for (``teacher.fingerprint``); None: not compared.
+            paths: images that training needs; None: those in the cache.
+            content: hash every image; otherwise only images whose size or time of change differ are hashed.
+
+        Other package versions are only logged: answers then differ by rounding at most.
+        """
+        changes = fingerprint_changes(self.fingerprint, fingerprint) if fingerprint else []
+        keys = list(self._places) if paths is None else [image_key(path, self.root) for path in paths]
+        absent = [key for key in keys if key not in self._places]
+        if absent:
+            changes.append(f"{len(absent)} images are not in the cache: {_some(absent)}")
+        changed, gone = [], []
+        for key in dict.fromkeys(keys):
+            if key not in self._places:
+                continue
+            path = os.path.join(self.root, key)
+            if not os.path.isfile(path):
+                gone.append(key)
+            elif not _same_content(path, self._states[key], content):
+                changed.append(key)
+        if gone:
+            changes.append(f"{len(gone)} images of the cache are gone below {self.root}: {_some(gone)}")
+        if changed:
+            changes.append(f"{len(changed)} images changed since: {_some(changed)}")
+        return changes
+
+    def require(
+        self,
+        fingerprint: Fingerprint | None = None,
+        paths: Iterable[str | Path] | None = None,
+        content: bool = False,
+    ) -> None:
+        """:meth:`verify`, raising CacheError with all that changed."""
+        changes = self.verify(fingerprint, paths, content)
+        if changes:
+            raise CacheError(f"teacher cache {self.folder} does not fit: {'; '.join(changes)}. To mend it, {RECOMPUTE}.")
+
+    def _row(self, path: str | Path) -> np.void:
+        key = image_key(path, self.root)
+        if key not in self._places:
+            raise CacheError(f"teacher cache {self.folder} has no answer for {path}; {RECOMPUTE}.")
+        shard, row = self._places[key]
+        if shard not in self._arrays:
+            self._arrays[shard] = np.load(array_path(self.folder, shard), mmap_mode="r", allow_pickle=False)
+        return self._arrays[shard][row]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_arrays": {}}  # a worker opens its own maps instead of receiving copies
+
+
+def build_cache(
+    paths: Sequence[str | Path],
+    teacher: Teacher,
+    folder: str | Path,
+    *,
+    root: str | Path = "",
+    images_per_shard: int = 1024,
+    batch: int = 64,
+    num_workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    rebuild: bool = False,
+    progress: bool = True,
+) -> BuildResult:
+    """Computes what is missing of a cache; whole shards that fit are kept, so an interrupted build goes on.
+
+    Args:
+        paths: images; repeated ones count once.
+        teacher: who answers.
+        folder: where the cache is kept.
+        root: folder the images' names are relative to; "": the deepest folder that holds them all.
+        images_per_shard: most that an interruption can lose.
+        batch: images a forward pass (each with its mirror image).
+        num_workers: processes that read and resize.
+        rank, world_size: this process computes every world_size-th shard, from `rank` on.
+        rebuild: start anew where the folder holds a cache of another teacher.
+
+    Raises:
+        CacheError: the folder belongs to another teacher (what differs is said), is not writable, or the disk is too full.
+        ClearError: an image is missing or cannot be decoded (named).
+    """
+    folder = Path(folder)
+    absolute = sorted({os.path.abspath(path) for path in paths})
+    if not absolute:
+        raise ClearError("there are no images to cache; check DATASETS.NAMES.")
+    lost = [path for path in absolute if not os.path.isfile(path)]
+    if lost:
+        raise ClearError(f"{len(lost)} images to be cached do not exist: {_some(lost)}. Check the dataset's folder.")
+    root = os.path.abspath(root or os.path.commonpath([os.path.dirname(path) for path in absolute]))
+    keys = [image_key(path, root) for path in absolute]
+    shards = [keys[start:start + images_per_shard] for start in range(0, len(keys), images_per_shard)]
+    manifest = {
+        "format": FORMAT,
+        "fingerprint": teacher.fingerprint.as_dict(),
+        "embed_dim": teacher.embed_dim,
+        "root": root,
+        "images_per_shard": images_per_shard,
+        "num_images": len(keys),
+        "num_shards": len(shards),
+    }
+    _prepare_folder(folder, manifest, teacher.fingerprint, rebuild)
+
+    kept, todo = [], []
+    for shard in range(rank, len(shards), world_size):
+        fits = _shard_fits(folder, shard, shards[shard], root, teacher.embed_dim)
+        (kept if fits else todo).append(shard)
+    _require_space(folder, sum(len(shards[shard]) for shard in todo), teacher.embed_dim)
+    _write_json(folder / MANIFEST, manifest)
+    _write_array(folder / PHRASE_TABLE, teacher.phrase_table.cpu().numpy())
+    if rank == 0:
+        _remove_shards_from(folder, len(shards))
+    _compute({shard: shards[shard] for shard in todo}, folder, root, teacher, batch, num_workers, progress)
+    missing = sum(_shard_fault(folder, shard, teacher.embed_dim) is not None for shard in range(len(shards)))
+    return BuildResult(len(todo), len(kept), missing, len(keys))
+
+
+def cache_bytes(num_images: int, embed_dim: int) -> int:
+    """Bytes that a cache of so many images takes, file names included generously."""
+    return num_images * (row_type(embed_dim).itemsize + 300) + 65536
+
+
+def fingerprint_changes(stored: dict[str, Any], wanted: Fingerprint) -> list[str]:
+    """What differs between a stored fingerprint and the teacher at hand, in words."""
+    current = json.loads(json.dumps(wanted.as_dict()))
+    changes = []
+    if stored["weights"] != current["weights"]:
+        changes.append(f"other teacher weights (cache: {stored['teacher']}, now: {current['teacher']})")
+    for key in sorted({*stored["preprocessing"], *current["preprocessing"]}):
+        old, new = stored["preprocessing"].get(key), current["preprocessing"].get(key)
+        if old != new:
+            changes.append(f"other preprocessing: {key} was {old}, is {new}")
+    if stored["prompts"] != current["prompts"]:
+        pairs = [(old, new) for old, new in zip(stored["prompts"], current["prompts"]) if old != new]
+        example = f"{pairs[0][0]!r} is now {pairs[0][1]!r}" if pairs else "another number of them"
+        changes.append(f"{max(len(pairs), 1)} prompts changed: {example}")
+    if stored["versions"] != current["versions"]:
+        logger.warning(f"the teacher cache was made with {stored['versions']}, here is {current['versions']}")
+    return changes
+
+
+def image_key(path: str | Path, root: str) -> str:
+    """An image's name in the cache: its path relative to `root`, with forward slashes."""
+    return os.path.relpath(os.path.abspath(path), root).replace(os.sep, "/")
+
+
+def shard_name(shard: int) -> str:
+    return f"shard-{shard:05d}"
+
+
+def array_path(folder: Path, shard: int) -> Path:
+    return folder / f"{shard_name(shard)}.npy"
+
+
+def sidecar_path(folder: Path, shard: int) -> Path:
+    return folder / f"{shard_name(shard)}.json"
+
+
+class _BothSides(Dataset):
+    """Images as the teacher sees them, uint8 [2, 3, H, W]: as they are, and mirrored before resizing as in training."""
+
+    def __init__(self, paths: Sequence[str], transform: ImageTransform) -> None:
+        self.paths, self.transform = paths, transform
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, ImageState | str]:
+        path = self.paths[index]
+        try:
+            status = os.stat(path)
+            data = Path(path).read_bytes()
+            image = decode_rgb(data, path)
+        except OSError as error:
+            return torch.empty(0), f"image {path} cannot be read ({error.strerror})."
+        except ClearError as error:  # returned, since a worker process would wrap what it raises in its own traceback
+            return torch.empty(0), str(error)
+        sides = torch.stack((self.transform(image), self.transform(ImageOps.mirror(image))))
+        return sides, ImageState(status.st_size, status.st_mtime_ns, hashlib.sha256(data).hexdigest())
+
+
+def _stack(items: list[tuple[torch.Tensor, ImageState | str]]) -> tuple[torch.Tensor, list[ImageState]]:
+    for _, state in items:
+        if isinstance(state, str):
+            return torch.empty(0), [state]
+    return torch.stack([sides for sides, _ in items]), [state for _, state in items]
+
+
+def _compute(
+    shards: dict[int, list[str]], folder: Path, root: str, teacher: Teacher, batch: int, num_workers: int, progress: bool
+) -> None:
+    """Computes and writes shard after shard; one loader reads ahead over all of them."""
+    paths = [os.path.join(root, key) for keys in shards.values() for key in keys]
+    batches, first = [], 0
+    for keys in shards.values():
+        places = list(range(first, first + len(keys)))
+        batches += [places[start:start + batch] for start in range(0, len(places), batch)]
+        first += len(keys)
+    loader = iter(
+        DataLoader(
+            _BothSides(paths, teacher.image_transform),
+            batch_sampler=batches,
+            num_workers=num_workers,
+            collate_fn=_stack,
+            pin_memory=teacher.device.type == "cuda",
+        )
+    )
+    with tqdm(total=len(paths), desc="teacher cache", unit="image", disable=not progress) as bar:
+        for shard, keys in shards.items():
+            rows = np.zeros(len(keys), dtype=row_type(teacher.embed_dim))
+            states: list[ImageState] = []
+            while len(states) < len(keys):
+                sides, found = next(loader)
+                if isinstance(found[0], str):
+                    raise ClearError(found[0])
+                place = slice(len(states), len(states) + len(sides))
+                _answer(rows[place], sides, teacher, keys[place])
+                states.extend(found)
+                bar.update(len(sides))
+            _write_shard(folder, shard, rows, dict(zip(keys, states)))
+
+
+def _answer(rows: np.ndarray, sides: torch.Tensor, teacher: Teacher, keys: list[str]) -> None:
+    """Fills `rows` with the teacher's answers for images [B, 2, 3, H, W]."""
+    answers = teacher.label_images(sides.flatten(0, 1))
+    features, scores, choices = (part.unflatten(0, (-1, 2)).cpu().numpy() for part in answers)
+    if not np.isfinite(features).all() or np.abs(features).max() > np.finfo(np.float16).max:
+        raise ClearError(f"the teacher's answers for {_some(keys)} are not finite; check its weights.")
+    rows["features"], rows["scores"], rows["choices"] = features, scores, pack_choices(choices)
+
+
+def _write_shard(folder: Path, shard: int, rows: np.ndarray, images: dict[str, ImageState]) -> None:
+    sidecar_path(folder, shard).unlink(missing_ok=True)
+    _write_array(array_path(folder, shard), rows)
+    sidecar = {"array_sha256": _hash_file(array_path(folder, shard)), "images": images}
+    _write_json(sidecar_path(folder, shard), sidecar)
+
+
+def _remove_shards_from(folder: Path, first: int) -> None:
+    for sidecar in folder.glob("shard-*.json"):
+        if int(sidecar.stem.removeprefix("shard-")) >= first:
+            sidecar.unlink(missing_ok=True)
+            sidecar.with_suffix(".npy").unlink(missing_ok=True)
+
+
+def _prepare_folder(folder: Path, manifest: dict[str, Any], fingerprint: Fingerprint, rebuild: bool) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".write-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise CacheError(f"teacher cache folder {folder} cannot be written ({error.strerror}); give another one.") from error
+    if not (folder / MANIFEST).is_file():
+        return
+    try:
+        stored = _read_manifest(folder)
+    except CacheError:
+        if not rebuild:
+            raise
+        stored = None
+    if stored is not None:
+        changes = fingerprint_changes(stored["fingerprint"], fingerprint)
+        if not changes:
+            if stored["images_per_shard"] != manifest["images_per_shard"] or stored["root"] != manifest["root"]:
+                _forget_shards(folder)
+            return
+        if not rebuild:
+            raise CacheError(
+                f"teacher cache {folder} was made by something else: {'; '.join(changes)}. Give another folder "
+                "(MODEL.TEACHER.CACHE_DIR), or --rebuild to replace it."
+            )
+    _forget_shards(folder)
+
+
+def _forget_shards(folder: Path) -> None:
+    for path in folder.glob("shard-*.json"):
+        path.unlink(missing_ok=True)
+
+
+def _require_space(folder: Path, num_images: int, embed_dim: int) -> None:
+    needed, free = cache_bytes(num_images, embed_dim) if num_images else 0, shutil.disk_usage(folder).free
+    if needed > free:
+        raise CacheError(
+            f"the disk of {folder} has {free / 2**20:.0f} MiB free and the cache needs {needed / 2**20:.0f} MiB more; "
+            "make room or give another folder (MODEL.TEACHER.CACHE_DIR)."
+        )
+
+
+def _shard_fits(folder: Path, shard: int, keys: list[str], root: str, embed_dim: int) -> bool:
+    """Whether a shard is whole and is about exactly these images with today's content."""
+    if _shard_fault(folder, shard, embed_dim):
+        return False
+    images = _read_sidecar(folder, shard)["images"]
+    return list(images) == keys and all(
+        _same_content(os.path.join(root, key), ImageState(*images[key]), content=False) for key in keys
+    )
+
+
+def _same_content(path: str, state: ImageState, content: bool) -> bool:
+    status = os.stat(path)
+    if not content and (status.st_size, status.st_mtime_ns) == (state.size, state.mtime_ns):
+        return True
+    return status.st_size == state.size and _hash_file(path) == state.sha256
+
+
+def _shard_fault(folder: Path, shard: int, embed_dim: int) -> str | None:
+    """Why a shard cannot be used, None if it can."""
+    array = array_path(folder, shard)
+    if not sidecar_path(folder, shard).is_file() or not array.is_file():
+        return "is missing"
+    try:
+        sidecar = _read_sidecar(folder, shard)
+        if _hash_file(array) != sidecar["array_sha256"]:
+            return "is damaged (its content is not what was written)"
+        rows = np.load(array, mmap_mode="r", allow_pickle=False)
+        if rows.dtype != row_type(embed_dim) or len(rows) != len(sidecar["images"]):
+            return "is of another layout"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "is damaged (unreadable)"
+    return None
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise CacheError(
+            f"there is no teacher cache in {folder}. Make one with tools/cache_teacher.py --config-file ..., or let the "
+            "teacher run during training with MODEL.TEACHER.MODE online."
+        )
+    try:
+        manifest = json.loads(path.read_text())
+        if manifest["format"] != FORMAT:
+            raise CacheError(f"teacher cache {folder} is of format {manifest['format']}, this package reads {FORMAT}; {RECOMPUTE}.")
+        for key in ("fingerprint", "embed_dim", "root", "num_shards", "images_per_shard"):
+            manifest[key]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CacheError(f"{path} cannot be read as a cache's manifest; delete {folder} or use --rebuild.") from error
+    return manifest
+
+
+def _read_sidecar(folder: Path, shard: int) -> dict[str, Any]:
+    return json.loads(sidecar_path(folder, shard).read_text())
+
+
+def _load_array(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise CacheError(f"{path} is missing or damaged; {RECOMPUTE}.") from error
+
+
+def _hash_file(path: str | Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+def _write_array(path: Path, array: np.ndarray) -> None:
+    temporary = _partial(path)
+    try:
+        with open(temporary, "wb") as file:
+            np.save(file, array, allow_pickle=False)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    temporary = _partial(path)
+    try:
+        temporary.write_text(json.dumps(value))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
