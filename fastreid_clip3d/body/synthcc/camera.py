@@ -1,0 +1,181 @@
+"""The cameras of SynthCC: where they hang, what they see, and what they do to a picture.
+
+World of one image: metres, y up, the person stands on y = 0 above the origin; the camera is at azimuth 0, that is at
+(0, height, +distance), and looks towards -z. View coordinates follow PyTorch3D: +x left, +y up, +z away from the camera.
+NDC as in PyTorch3D too: the shorter side of the picture spans [-1, 1], +x left, +y up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class CameraProfile:
+    """What all images of one camera share. Angles in degrees, lengths in metres, colours as gains on linear RGB."""
+
+    name: str
+    elevation: float
+    distance: float
+    heading_spread: float  # people's headings: 180 = any direction, 40 = mostly towards or away from the camera
+    light_azimuth: float  # of the key light; 0 = from behind the camera
+    light_elevation: float
+    key_light: float
+    ambient: float
+    white_balance: tuple[float, float, float]
+    gain: float = 1.0
+    contrast: float = 1.0
+    saturation: float = 1.0
+    blur: float = 0.0  # standard deviation in pixels of a 128 x 64 picture
+    low_resolution: float = 1.0  # the picture passes through 1 / this of its size
+    noise: float = 0.01  # standard deviation, grey values 0..1
+    vignette: float = 0.0
+    partial_crop: float = 0.0  # share of images with a misplaced box
+    occluder: float = 0.0  # share of images with something in front
+    outdoor: float = 0.5  # share of images with an outdoor scene
+
+
+CAMERAS: tuple[CameraProfile, ...] = (
+    CameraProfile("entrance", 8, 5.0, 180, 25, 50, 0.75, 0.50, (1.00, 1.00, 1.00), noise=0.008),
+    CameraProfile("corridor", 16, 4.2, 40, -10, 65, 0.55, 0.55, (1.08, 1.00, 0.86), gain=0.92, noise=0.014, outdoor=0.1,
+                  vignette=0.25),
+    CameraProfile("street", 12, 9.0, 180, -70, 38, 1.05, 0.36, (1.05, 1.01, 0.94), contrast=1.12, noise=0.008, outdoor=0.9,
+                  occluder=0.15),
+    CameraProfile("yard", 22, 7.0, 180, 120, 45, 0.70, 0.48, (0.92, 0.99, 1.08), blur=0.5, noise=0.010, outdoor=0.8,
+                  partial_crop=0.15),
+    CameraProfile("old", 14, 6.0, 180, 60, 55, 0.65, 0.50, (0.98, 1.04, 0.92), gain=0.95, contrast=0.88, saturation=0.72,
+                  low_resolution=1.6, noise=0.020, occluder=0.12),
+    CameraProfile("dusk", 6, 6.5, 60, -140, 30, 0.45, 0.42, (0.94, 0.96, 1.10), gain=0.72, blur=0.35, noise=0.026,
+                  saturation=0.85, outdoor=0.7, partial_crop=0.1),
+    CameraProfile("kiosk", 4, 3.4, 90, 45, 40, 0.85, 0.45, (1.03, 1.00, 0.97), contrast=1.05, saturation=1.1, noise=0.006,
+                  outdoor=0.3, partial_crop=0.2),
+    CameraProfile("hall", 28, 6.0, 180, 0, 75, 0.60, 0.55, (1.02, 1.00, 0.95), low_resolution=1.3, noise=0.012, vignette=0.15,
+                  outdoor=0.15, occluder=0.1),
+)
+"""The eight cameras; a person's images are spread over them by the generator."""
+
+FIXED_HEIGHT: float = 2.12
+"""Metres between the bottom and the top of a picture in `fixed` framing, measured at the person."""
+FIXED_FLOOR: float = 0.06
+"""Metres of floor below the person's feet that a `fixed` picture shows."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shot:
+    """Everything random about one image, apart from the person and the clothes. Angles in degrees."""
+
+    camera: int
+    pose: int
+    heading: float  # 0 = facing the camera
+    elevation: float
+    distance: float
+    zoom: float  # relative size of the person, close to 1
+    shift: tuple[float, float]  # of the box, as shares of its width and height
+    light_azimuth: float
+    light_elevation: float
+    gain: float
+    partial: tuple[float, float] | None  # (top, bottom) shares of the box that are cut off
+    occluded: bool
+    outdoor: bool
+
+
+def sample_shot(rng: np.random.Generator, camera: int, num_poses: int) -> Shot:
+    """Draws an image of camera number `camera` (an index of :data:`CAMERAS`)."""
+    profile = CAMERAS[camera]
+    spread = profile.heading_spread
+    heading = rng.uniform(-spread, spread) if spread >= 180 else rng.uniform(-spread, spread) + 180.0 * rng.integers(2)
+    partial = None
+    if rng.random() < profile.partial_crop:
+        partial = (rng.uniform(0.02, 0.10), 0.0) if rng.random() < 0.3 else (0.0, rng.uniform(0.08, 0.28))
+    return Shot(
+        camera=camera,
+        pose=int(rng.integers(num_poses)),
+        heading=float(heading),
+        elevation=float(profile.elevation + rng.normal(0, 1.5)),
+        distance=float(profile.distance * np.exp(rng.normal(0, 0.06))),
+        zoom=float(np.exp(rng.normal(0, 0.012))),
+        shift=(float(rng.normal(0, 0.035)), float(rng.normal(0, 0.008))),
+        light_azimuth=float(profile.light_azimuth + rng.normal(0, 15)),
+        light_elevation=float(np.clip(profile.light_elevation + rng.normal(0, 6), 15, 85)),
+        gain=float(profile.gain * np.exp(rng.normal(0, 0.08))),
+        partial=partial,
+        occluded=bool(rng.random() < profile.occluder),
+        outdoor=bool(rng.random() < profile.outdoor),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """A shot's geometry: `rotation` [3, 3] world to view, `centre` [3] of the camera, and NDC = focal * (x, y) / z + principal."""
+
+    rotation: np.ndarray
+    centre: np.ndarray
+    focal: float
+    principal: np.ndarray  # [2]
+
+    def to_view(self, points: np.ndarray) -> np.ndarray:
+        """World points [..., 3] in view coordinates."""
+        return (points - self.centre) @ self.rotation.T
+
+    def rays(self, height: int, width: int) -> np.ndarray:
+        """World directions [height, width, 3] through the pixel centres (view depth 1, not normalised)."""
+        side = min(height, width)
+        x = (width - 1 - 2 * np.arange(width)) / side  # +x is left
+        y = (height - 1 - 2 * np.arange(height)) / side
+        grid = np.empty((height, width, 3), dtype=np.float32)
+        grid[..., 0] = (x[None, :] - self.principal[0]) / self.focal
+        grid[..., 1] = (y[:, None] - self.principal[1]) / self.focal
+        grid[..., 2] = 1.0
+        return grid @ self.rotation.astype(np.float32)
+
+
+def aim(shot: Shot, vertices: np.ndarray | None, framing: str, aspect: float = 2.0) -> View:
+    """The view of a shot.
+
+    Args:
+        vertices: world points [V, 3] of the person; used by ``crop`` only.
+        framing: ``fixed`` maps the feet's floor and a height of :data:`FIXED_HEIGHT` to fixed rows, so that the height of a
+            person shows in the picture; ``crop`` fits the box of the person, as a detector does.
+        aspect: height / width of the picture.
+    """
+    angle = np.deg2rad(shot.elevation)
+    target = np.array([0.0, 0.95, 0.0])
+    back = np.array([0.0, np.sin(angle), np.cos(angle)])
+    centre = target + shot.distance * back
+    forward = -back
+    left = np.array([-1.0, 0.0, 0.0])  # the camera looks towards -z, so +x of the world is on its right
+    up = np.cross(forward, left)
+    rotation = np.stack([left, up, forward])
+    if framing == "fixed":
+        reference = np.array([[0.0, -FIXED_FLOOR, 0.0], [0.0, FIXED_HEIGHT - FIXED_FLOOR, 0.0]])
+        view = (reference - centre) @ rotation.T
+        plane = view[:, :2] / view[:, 2:]
+        bottom, top = plane[0, 1], plane[1, 1]
+        middle_x = 0.0
+    elif framing == "crop":
+        view = (vertices - centre) @ rotation.T
+        plane = view[:, :2] / view[:, 2:]
+        low, high = plane.min(0), plane.max(0)
+        size = max((high[1] - low[1]) * 1.08, (high[0] - low[0]) * aspect * 1.04)
+        middle = (low + high) / 2
+        bottom, top, middle_x = middle[1] - size / 2, middle[1] + size / 2, middle[0]
+    else:
+        raise ValueError(f"framing is 'fixed' or 'crop', not {framing!r}")
+    height = (top - bottom) / shot.zoom
+    bottom = bottom + shot.shift[1] * height
+    middle_x = middle_x + shot.shift[0] * height / aspect
+    if shot.partial is not None:
+        cut_top, cut_bottom = shot.partial
+        bottom = bottom + cut_bottom * height
+        height = height * (1 - cut_top - cut_bottom) if framing == "crop" else height
+    focal = 2.0 * aspect / height  # NDC spans 2 * aspect from bottom to top
+    principal = np.array([-focal * middle_x, -focal * (bottom + height / 2)])
+    return View(rotation, centre, float(focal), principal)
+
+
+def key_light_direction(shot: Shot) -> np.ndarray:
+    """Unit vector [3] from the person towards the key light, in the world."""
+    azimuth, elevation = np.deg2rad(shot.light_azimuth), np.deg2rad(shot.light_elevation)
+    return np.array([np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)])
