@@ -254,6 +254,15 @@ def build_cache(
     return BuildResult(len(todo), len(kept), missing, len(keys))
 
 
+def local_device(device: str) -> str:
+    """The device of this process: under torchrun each process of a machine takes the CUDA device of its local rank."""
+    if device.split(":")[0] != "cuda":
+        return device
+    if not torch.cuda.is_available():
+        raise ClearError("MODEL.DEVICE is cuda, but no CUDA device can be used here; add MODEL.DEVICE cpu.")
+    return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else device
+
+
 def cache_bytes(num_images: int, embed_dim: int) -> int:
     """Bytes that a cache of so many images takes, file names included generously."""
     return num_images * (row_type(embed_dim).itemsize + 300) + 65536

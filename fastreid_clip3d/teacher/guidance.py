@@ -6,7 +6,9 @@ The answers come from the teacher itself (online) or from a cache (cached); the 
 from __future__ import annotations
 
 import functools
+import logging
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,12 @@ import torch
 
 from ..errors import ClearError
 from .cache import TeacherCache
-from .clip import Teacher, load_teacher
+from .clip import Fingerprint, Teacher, load_teacher
 from .labels import choose_phrases, phrase_scores
 
 MODES = ("online", "cached", "auto")
+
+logger = logging.getLogger("fastreid." + __name__)
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,10 @@ class Guidance:
 
 
 def cache_folder(cfg: Any) -> Path:
-    """Folder of the teacher's cache: ``MODEL.TEACHER.CACHE_DIR``, or ``teacher_cache`` beside the datasets."""
-    return Path(cfg.MODEL.TEACHER.CACHE_DIR or os.path.join(os.getenv("FASTREID_DATASETS", "datasets"), "teacher_cache"))
+    """Folder of this teacher's cache: below ``MODEL.TEACHER.CACHE_DIR``, or ``teacher_cache`` beside the datasets."""
+    keys = cfg.MODEL.TEACHER
+    parent = keys.CACHE_DIR or os.path.join(os.getenv("FASTREID_DATASETS", "datasets"), "teacher_cache")
+    return Path(parent) / re.sub(r"[^A-Za-z0-9.]+", "_", f"{keys.NAME} {keys.PRETRAINED} {keys.RESIZE}").strip("_")
 
 
 def teacher_from_config(cfg: Any) -> Teacher:
@@ -75,8 +81,25 @@ def _loaded_teacher(name: str, pretrained: str, resize: str, device: str, precis
 def _guidance(
     mode: str, folder: str, name: str, pretrained: str, resize: str, device: str, precision: str
 ) -> Guidance:
-    if mode == "cached":
+    if mode == "online" or (mode == "auto" and not os.path.isdir(folder)):
+        teacher = _loaded_teacher(name, pretrained, resize, device, precision)
+        return Guidance(teacher.phrase_table, teacher=teacher)
+    try:
         cache = TeacherCache(folder)
-        return Guidance(cache.phrase_table, cache=cache)
-    teacher = _loaded_teacher(name, pretrained, resize, device, precision)
-    return Guidance(teacher.phrase_table, teacher=teacher)
+        cache.require(_fingerprint_if_at_hand(name, pretrained, resize, device, precision), paths=())
+    except ClearError as error:
+        if mode == "cached":
+            raise
+        logger.warning(f"{error} MODEL.TEACHER.MODE auto: the teacher runs in every step instead.")
+        return _guidance("online", folder, name, pretrained, resize, device, precision)
+    logger.info(f"The teacher's answers are read from {folder} ({len(cache)} images).")
+    return Guidance(cache.phrase_table, cache=cache)
+
+
+def _fingerprint_if_at_hand(name: str, pretrained: str, resize: str, device: str, precision: str) -> Fingerprint | None:
+    """The teacher's fingerprint; None where only its cache came to this machine and not its weights."""
+    try:
+        return _loaded_teacher(name, pretrained, resize, device, precision).fingerprint
+    except ClearError as error:
+        logger.warning(f"The cache cannot be compared with the teacher's weights: {error}")
+        return None

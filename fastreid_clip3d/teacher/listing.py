@@ -1,0 +1,123 @@
+"""The 16 descriptors of single images, as a table, as json and as a sheet of pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Iterator, NamedTuple, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from ..errors import ClearError
+from ..vocabulary import NUM_PAIRS, PHRASE_PAIRS
+from .clip import Teacher
+from .preprocess import ImageTransform, read_rgb
+
+
+class ImageLabels(NamedTuple):
+    """One image's labels: path, scores float32 [32] (cosines), phrase_choices int64 [16], features float32 [d] (g)."""
+
+    path: str
+    scores: np.ndarray
+    phrase_choices: np.ndarray
+    features: np.ndarray
+
+    def phrases(self) -> list[tuple[str, float, str, float]]:
+        """(chosen phrase, its score, opposite, its score) of each pair."""
+        rows = []
+        for m, pair in enumerate(PHRASE_PAIRS):
+            choice = int(self.phrase_choices[m])
+            rows.append((pair[choice], float(self.scores[2 * m + choice]), pair[1 - choice], float(self.scores[2 * m + 1 - choice])))
+        return rows
+
+    def as_dict(self) -> dict:
+        return {
+            "image": self.path,
+            "descriptors": [
+                {"phrase": chosen, "score": round(score, 6), "opposite": other, "opposite_score": round(lower, 6)}
+                for chosen, score, other, lower in self.phrases()
+            ],
+        }
+
+    def table(self) -> str:
+        lines = [self.path]
+        lines += [
+            f"  {chosen:<20}{score:>8.4f}   over {other:<20}{lower:>8.4f}   by {score - lower:.4f}"
+            for chosen, score, other, lower in self.phrases()
+        ]
+        return "\n".join(lines)
+
+
+class _Images(Dataset):
+    def __init__(self, paths: Sequence[str], transform: ImageTransform) -> None:
+        self.paths, self.transform = paths, transform
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> torch.Tensor | str:
+        try:
+            return self.transform(read_rgb(self.paths[index]))
+        except ClearError as error:  # a worker process would wrap it in its own traceback
+            return str(error)
+
+
+def _together(items: list[torch.Tensor | str]) -> torch.Tensor | str:
+    faults = [item for item in items if isinstance(item, str)]
+    return faults[0] if faults else torch.stack(items)
+
+
+def label_images(
+    teacher: Teacher, paths: Sequence[str | Path], batch: int = 64, num_workers: int = 0
+) -> Iterator[ImageLabels]:
+    """Labels images one after another, reading ahead in `num_workers` processes.
+
+    Raises:
+        ClearError: an image is missing or cannot be decoded (named).
+    """
+    names = [str(path) for path in paths]
+    loader = DataLoader(
+        _Images(names, teacher.image_transform),
+        batch_size=batch,
+        num_workers=num_workers,
+        collate_fn=_together,
+        pin_memory=teacher.device.type == "cuda",
+    )
+    done = 0
+    for images in loader:
+        if isinstance(images, str):
+            raise ClearError(images)
+        features, scores, choices = (part.cpu().numpy() for part in teacher.label_images(images))
+        for row in range(len(images)):
+            yield ImageLabels(names[done], scores[row], choices[row], features[row])
+            done += 1
+
+
+def draw_sheet(labels: Sequence[ImageLabels], path: str | Path, columns: int = 4) -> Path:
+    """A picture of the images with their phrases beside them; the bolder a phrase, the wider its margin."""
+    from matplotlib.figure import Figure
+
+    path = Path(path)
+    columns = max(1, min(columns, len(labels)))
+    rows = -(-len(labels) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.9 * rows), layout="constrained")
+    margins = np.array([[chosen - other for _, chosen, _, other in label.phrases()] for label in labels])
+    typical = np.median(margins, axis=0) if len(labels) > 1 else np.full(NUM_PAIRS, np.median(margins))
+    for place in range(rows * columns):
+        picture, text = (figure.add_subplot(rows, 2 * columns, 2 * place + side) for side in (1, 2))
+        picture.axis("off")
+        text.axis("off")
+        if place >= len(labels):
+            continue
+        picture.imshow(np.asarray(read_rgb(labels[place].path)))
+        picture.set_title(Path(labels[place].path).name, fontsize=8)
+        for m, (phrase, *_) in enumerate(labels[place].phrases()):
+            strong = margins[place, m] >= typical[m]
+            text.text(
+                0, 1 - (m + 0.5) / NUM_PAIRS, phrase, transform=text.transAxes, fontsize=9, va="center",
+                color="black" if strong else "#888888", fontweight="bold" if strong else "normal",
+            )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    return path
