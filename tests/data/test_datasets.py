@@ -37,6 +37,12 @@ WRITERS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def warnings_reach_caplog(monkeypatch: pytest.MonkeyPatch):
+    """fast-reid's setup_logger, where another test called it, keeps messages from the root logger."""
+    monkeypatch.setattr(logging.getLogger("fastreid_clip3d"), "propagate", True)
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A folder whose own name matches Celeb-reID's and LTCC's file patterns."""

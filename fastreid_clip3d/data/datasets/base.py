@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any, ClassVar, Hashable, Iterable, Mapping, NamedTuple
+from typing import Any, ClassVar, Hashable, Iterable, Mapping, NamedTuple, Sequence
 
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
@@ -225,9 +225,9 @@ class ClothesDataset(ImageDataset):
     def counts(self, splits: Iterable[str] = SPLITS) -> dict[str, Count]:
         """What the splits hold; with both halves of the test also "test", with everything also "all"."""
         splits = [split for split in splits if split != "train" or self.has_train]
-        found = {split: _count(getattr(self, split)) for split in splits}
+        found = {split: count_records(getattr(self, split)) for split in splits}
         if "query" in found and "gallery" in found:
-            found["test"] = _count(self.query + self.gallery)
+            found["test"] = count_records(self.query + self.gallery)
             if "train" in found and not self.combineall:
                 train, test = found["train"], found["test"]
                 # The same number in train and in test is not the same person; cameras are not comparable either.
@@ -245,16 +245,6 @@ class ClothesDataset(ImageDataset):
                     differences.append(f"{split}: {here:,} {what}, officially {official:,}")
         return differences
 
-    def count_table(self, found: Mapping[str, Count]) -> str:
-        """A table of counts with the official ones beside."""
-        rows = []
-        for split, count in found.items():
-            official_ids, official_items = self.official_counts.get(split, (None, None))
-            cells = (count.ids, official_ids, count.items, official_items, count.cameras or None, count.outfits or None)
-            rows.append([split, *("-" if cell is None else f"{cell:,}" for cell in cells)])
-        headers = ["subset", "ids", "official", "items", "official", "cameras", "outfits"]
-        return tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True, colalign=["left"] + ["right"] * 6)
-
     def show_train(self) -> None:
         """Logs the training counts; warns where they differ from the official ones."""
         self._show(["train"])
@@ -265,7 +255,7 @@ class ClothesDataset(ImageDataset):
 
     def _show(self, splits: list[str]) -> None:
         found = self.counts(splits)
-        logger.info(f"=> Loaded {self._title}\n{self.count_table(found)}")
+        logger.info(f"=> Loaded {self._title}\n{count_table(found, self.official_counts)}")
         differences = self.count_differences(found)
         if differences:
             logger.warning(
@@ -274,11 +264,26 @@ class ClothesDataset(ImageDataset):
             )
 
 
-def _count(records: list[Record]) -> Count:
-    outfits = {(record.pid, record.clothes_id) for record in records if record.clothes_id >= 0}
+def count_records(records: Sequence[tuple]) -> Count:
+    """Counts records, or fast-reid's plain tuples."""
+    outfits = {(record[1], getattr(record, "clothes_id", -1)) for record in records}
     return Count(
-        len({record.pid for record in records}), len(records), len({record.camid for record in records}), len(outfits)
+        ids=len({record[1] for record in records}),
+        items=len(records),
+        cameras=len({record[2] for record in records}),
+        outfits=sum(clothes_id >= 0 for _, clothes_id in outfits),
     )
+
+
+def count_table(found: Mapping[str, Count], official: Mapping[str, tuple[int | None, int | None]]) -> str:
+    """A table of counts with the official ones beside; "-" where there is none."""
+    rows = []
+    for split, count in found.items():
+        official_ids, official_items = official.get(split, (None, None))
+        cells = (count.ids, official_ids, count.items, official_items, count.cameras or None, count.outfits or None)
+        rows.append([split, *("-" if cell is None else f"{cell:,}" for cell in cells)])
+    headers = ["subset", "ids", "official", "items", "official", "cameras", "outfits"]
+    return tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True, colalign=["left"] + ["right"] * 6)
 
 
 def _numbers(names: Iterable[str | None]) -> dict[str | None, int]:

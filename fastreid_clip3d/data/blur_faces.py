@@ -1,0 +1,266 @@
+"""Makes a copy of a dataset's folder with blurred faces: same folders, same names, the source untouched.
+
+What the copy holds: every image, with its faces blurred, or as it is, byte for byte, where none was found; text lists; two
+files of ours, ``blur_faces.json`` (the settings) and ``blur_faces.csv`` (a line an image with the number of its faces), from
+which an interrupted run goes on. Anything else (a Thumbs.db has small pictures of faces in it) is left out and counted.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Callable, Iterator, Sequence
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, JpegImagePlugin
+from tqdm import tqdm
+
+from fastreid_clip3d.data.datasets.listing import IMAGE_ENDINGS, first_few
+from fastreid_clip3d.data.face_detector import Face
+from fastreid_clip3d.errors import ClearError
+
+LIST_ENDINGS = (".txt", ".csv")
+SETTINGS_FILE, LOG_FILE = "blur_faces.json", "blur_faces.csv"
+LOG_COLUMNS = ("image", "faces")
+
+Detector = Callable[[np.ndarray], Sequence[Face]]
+
+
+@dataclass(frozen=True)
+class BlurSettings:
+    """How faces are blurred.
+
+    Attributes:
+        threshold: the detector's, 0..1.
+        margin: by how much of its size a box is enlarged on each side.
+        strength: standard deviation of the Gaussian, as a share of the box's longer side before it is enlarged.
+    """
+
+    threshold: float = 0.3
+    margin: float = 0.15
+    strength: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.margin <= 2:
+            raise ClearError(f"margin is {self.margin}; it must be between 0 and 2")
+        if not 0.05 <= self.strength <= 2:
+            raise ClearError(f"strength is {self.strength}; it must be between 0.05 (faces stay visible) and 2")
+
+
+@dataclass
+class BlurReport:
+    """What the copy holds after a run; paths are relative to the source.
+
+    Attributes:
+        faces: image -> number of faces, of this run and the ones it continued.
+        done_before: images that an earlier run had finished.
+        unreadable: image -> reason; these are not in the copy.
+        left_out: files that are neither images nor lists.
+    """
+
+    faces: dict[str, int] = field(default_factory=dict)
+    done_before: int = 0
+    unreadable: dict[str, str] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def without_face(self) -> list[str]:
+        """Images in which no face was found."""
+        return [image for image, faces in self.faces.items() if faces == 0]
+
+    def summary(self, target: str | Path) -> str:
+        """The report in a few lines."""
+        lines = [
+            f"{target}: {len(self.faces):,} images, {self.done_before:,} of them from an earlier run",
+            f"{sum(self.faces.values()):,} faces blurred; no face found in {len(self.without_face):,} images, which are "
+            f"copied as they are: {first_few(self.without_face)}",
+        ]
+        if self.unreadable:
+            lines.append(f"{len(self.unreadable):,} unreadable images are NOT in the copy: {first_few(list(self.unreadable))}")
+        if self.left_out:
+            lines.append(f"{len(self.left_out):,} files are neither images nor lists and left out: {first_few(self.left_out)}")
+        return "\n".join(lines)
+
+
+def blur_boxes(image: np.ndarray, faces: Sequence[Face], settings: BlurSettings = BlurSettings()) -> np.ndarray:
+    """A copy of an image, uint8 [rows, columns] or [rows, columns, 3], with Gaussian blur inside the faces' boxes."""
+    blurred = image.copy()
+    rows, columns = image.shape[:2]
+    for face in faces:
+        width, height = face.right - face.left, face.bottom - face.top
+        left = max(0, int(np.floor(face.left - settings.margin * width)))
+        top = max(0, int(np.floor(face.top - settings.margin * height)))
+        right = min(columns, int(np.ceil(face.right + settings.margin * width)))
+        bottom = min(rows, int(np.ceil(face.bottom + settings.margin * height)))
+        if right <= left or bottom <= top:
+            continue
+        deviation = max(1.0, settings.strength * max(width, height))
+        region = np.ascontiguousarray(blurred[top:bottom, left:right])
+        blurred[top:bottom, left:right] = cv2.GaussianBlur(region, (0, 0), deviation, borderType=cv2.BORDER_REPLICATE)
+    return blurred
+
+
+def blur_folder(
+    source: str | Path,
+    target: str | Path,
+    detector: Detector,
+    settings: BlurSettings = BlurSettings(),
+    progress: bool = True,
+) -> BlurReport:
+    """Copies ``source`` to ``target`` with blurred faces; a run that was interrupted goes on where it stopped.
+
+    Args:
+        source: the dataset's folder.
+        target: a new folder, or one that an earlier run with the same settings began.
+        detector: RGB image, uint8 [rows, columns, 3] -> faces.
+        settings: how much is blurred.
+        progress: whether a bar is shown.
+
+    Raises:
+        ClearError: no such source, no image in it; the target is the source, lies in it or around it, has other contents, or
+            was begun with other settings.
+    """
+    source, target = Path(source), Path(target)
+    _check_folders(source, target)
+    report = BlurReport()
+    images, lists = _files(source, report)
+    if not images:
+        raise ClearError(f"no image was found in {source}")
+    done = _begin(source, target, settings)
+    for name in lists:
+        _write(target, name, lambda path, name=name: shutil.copyfile(source / name, path))
+    with open(target / LOG_FILE, "a", newline="", encoding="utf-8") as log:
+        writer = csv.writer(log)
+        for name in tqdm(images, desc="blurring faces", unit="image", disable=not progress):
+            if name in done and (target / name).is_file():
+                report.faces[name] = done[name]
+                report.done_before += 1
+                continue
+            try:
+                report.faces[name] = _blur_image(source, target, name, detector, settings)
+            except (OSError, SyntaxError, ValueError) as error:  # what PIL's decoders raise
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise  # the disk, not the image
+                report.unreadable[name] = str(error)
+                continue
+            writer.writerow((name, report.faces[name]))
+            log.flush()
+    return report
+
+
+def _check_folders(source: Path, target: Path) -> None:
+    if not source.is_dir():
+        raise ClearError(f"{source} is not a folder")
+    real_source, real_target = source.resolve(), target.resolve()
+    if real_source == real_target or real_source in real_target.parents or real_target in real_source.parents:
+        raise ClearError(f"the copy {target} must lie neither in {source} nor around it, so that no original is overwritten")
+
+
+def _files(source: Path, report: BlurReport) -> tuple[list[str], list[str]]:
+    """Names, with forward slashes below the source, of its images and its lists; the rest is noted as left out."""
+    images, lists = [], []
+    for name in _walk(source):
+        file = name.rsplit("/", 1)[-1]
+        hidden = file.startswith(".")
+        if file.lower().endswith(IMAGE_ENDINGS) and not hidden:
+            images.append(name)
+        elif file.lower().endswith(LIST_ENDINGS) and not hidden and name != LOG_FILE:
+            lists.append(name)
+        else:
+            report.left_out.append(name)
+    return images, lists
+
+
+def _walk(source: Path) -> Iterator[str]:
+    """All files below a folder, sorted, links to folders included once."""
+    seen = set()
+    for folder, subfolders, files in os.walk(source, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders.sort()
+        for file in sorted(files):
+            yield (Path(folder) / file).relative_to(source).as_posix()
+
+
+def _begin(source: Path, target: Path, settings: BlurSettings) -> dict[str, int]:
+    """Makes the target, or reads what an earlier run finished in it: image -> faces."""
+    wanted = {"source": source.resolve().name, **asdict(settings)}
+    settings_path, log_path = target / SETTINGS_FILE, target / LOG_FILE
+    if not settings_path.exists():
+        if target.exists() and any(target.iterdir()):
+            raise ClearError(f"{target} has other contents already; name a new folder, or empty it")
+        target.mkdir(parents=True, exist_ok=True)
+        _write(target, LOG_FILE, lambda path: path.write_text(",".join(LOG_COLUMNS) + "\n", encoding="utf-8"))
+        _write(target, SETTINGS_FILE, lambda path: path.write_text(json.dumps(wanted) + "\n", encoding="utf-8"))
+        return {}
+    try:
+        begun = json.loads(settings_path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ClearError(f"{settings_path} cannot be read; empty {target} and start again") from None
+    if begun != wanted:
+        raise ClearError(f"{target} was begun with {begun}, now asked for is {wanted}; name a new folder, or empty it")
+    done = {}
+    if log_path.exists():
+        with open(log_path, newline="", encoding="utf-8") as log:
+            for row in csv.reader(log):
+                # A run that was killed may have left half a line at the end; its image is done again.
+                if len(row) == len(LOG_COLUMNS) and row[1].isdigit():
+                    done[row[0]] = int(row[1])
+        _end_last_line(log_path)
+    return done
+
+
+def _end_last_line(path: Path) -> None:
+    with open(path, "rb+") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+
+
+def _blur_image(source: Path, target: Path, name: str, detector: Detector, settings: BlurSettings) -> int:
+    """Writes one image of the copy and returns how many faces were found."""
+    with Image.open(source / name) as opened:
+        opened.load()
+        image = ImageOps.exif_transpose(opened)
+        options = _encoding(opened)
+    faces = detector(np.asarray(image.convert("RGB")))
+    if not faces:
+        _write(target, name, lambda path: shutil.copyfile(source / name, path))
+        return 0
+    if image.mode not in ("L", "RGB"):
+        image = image.convert("RGB")
+    blurred = Image.fromarray(blur_boxes(np.asarray(image), faces, settings))
+    _write(target, name, lambda path: blurred.save(path, **options))
+    return len(faces)
+
+
+def _encoding(image: Image.Image) -> dict[str, object]:
+    """Options that encode as the source was, so that outside the faces next to nothing changes."""
+    if image.format != "JPEG":
+        return {"format": image.format}
+    options: dict[str, object] = {"format": "JPEG", "qtables": image.quantization}
+    sampling = JpegImagePlugin.get_sampling(image)
+    return {**options, "subsampling": sampling} if sampling >= 0 else options
+
+
+def _write(target: Path, name: str, write: Callable[[Path], object]) -> None:
+    """Writes a file of the copy as a whole or not at all, and never through a link out of the copy's folder."""
+    path = target / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if target.resolve() not in (path.parent.resolve(), *path.parent.resolve().parents):
+        raise ClearError(f"{path.parent} leads out of {target}; remove that link")
+    unfinished = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        write(unfinished)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)

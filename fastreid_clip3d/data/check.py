@@ -1,0 +1,224 @@
+"""Checks a dataset's copy on disk without training: counts, names, unreadable images, queries without a match."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any, Iterable, Sequence
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from fastreid_clip3d.data.datasets import ClothesDataset, build_dataset
+from fastreid_clip3d.data.datasets.base import SPLITS, Count, count_records
+from fastreid_clip3d.data.datasets.listing import first_few
+from fastreid_clip3d.data.records import Record
+from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.evaluation.protocols import GENERAL, Protocol, removed_mask
+
+CHUNK = 2048
+
+
+@dataclass
+class MatchReport:
+    """Who can be found at all under a protocol.
+
+    Attributes:
+        queries: that the protocol asks.
+        unmatched_queries: paths of those for which no match is left in the gallery; they are not counted in results.
+        unmatched_ids: persons all of whose queries are such.
+    """
+
+    queries: int
+    unmatched_queries: list[str]
+    unmatched_ids: list[int]
+
+
+@dataclass
+class DatasetReport:
+    """What :func:`check_dataset` found; ``problems`` is empty for a good copy."""
+
+    name: str
+    counts: dict[str, Count] = field(default_factory=dict)
+    official_counts: dict[str, tuple[int | None, int | None]] = field(default_factory=dict)
+    count_differences: list[str] = field(default_factory=list)
+    images_read: int = 0
+    unreadable: dict[str, str] = field(default_factory=dict)
+    duplicates: list[str] = field(default_factory=list)
+    unmatched_names: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    junk: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    query_only_ids: list[int] = field(default_factory=list)
+    gallery_only_ids: list[int] = field(default_factory=list)
+    protocols: dict[str, MatchReport] = field(default_factory=dict)
+    broken_splits: list[str] = field(default_factory=list)
+
+    @property
+    def problems(self) -> list[str]:
+        """One sentence each. People in one split only, junk and strays are no problems: real datasets have them."""
+        problems = list(self.broken_splits)
+        for what, names in (
+            ("unreadable images", [f"{path} ({reason})" for path, reason in self.unreadable.items()]),
+            ("images listed more than once", self.duplicates),
+            ("names not understood", self.unmatched_names),
+            ("files missing", self.missing),
+        ):
+            if names:
+                problems.append(f"{len(names):,} {what}: {first_few(names)}")
+        if self.count_differences:
+            problems.append(f"counts differ from the official ones: {'; '.join(self.count_differences)}")
+        for name, matches in self.protocols.items():
+            if matches.queries == len(matches.unmatched_queries):
+                problems.append(f"protocol {name}: none of its {matches.queries} queries has a match in the gallery")
+        return problems
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, as json takes it."""
+        counts = {split: count._asdict() for split, count in self.counts.items()}
+        return {**asdict(self), "counts": counts, "problems": self.problems}
+
+
+def check_dataset(
+    name: str, root: str = "", decode: bool = True, workers: int = 0, progress: bool = True, **kwargs: Any
+) -> tuple[DatasetReport, dict[str, list[Record]]]:
+    """Reads every list and every image of a dataset once.
+
+    Args:
+        name: as in DATASETS.NAMES, ours or fast-reid's own.
+        root: the datasets' folder; "" = FASTREID_DATASETS.
+        decode: whether images are read; without it only names are.
+        workers: threads that read; 0 = one a core.
+        progress: whether a bar is shown.
+        kwargs: for the dataset's class.
+
+    Returns:
+        The report, and the records of the splits that could be read.
+
+    Raises:
+        DatasetNotFound: there is no such folder at all.
+    """
+    dataset = build_dataset(name, root, **kwargs)
+    report = DatasetReport(name)
+    splits = _read_splits(dataset, report)
+    if isinstance(dataset, ClothesDataset):
+        report.counts = dataset.counts(splits)
+        report.official_counts = dict(dataset.official_counts)
+        report.count_differences = dataset.count_differences(report.counts)
+        for notes in dataset.notes.values():
+            report.unmatched_names += notes.unmatched
+            report.missing += notes.missing
+            report.junk += notes.junk
+            report.ignored += notes.ignored
+    else:
+        report.counts = {split: count_records(records) for split, records in splits.items()}
+    report.duplicates = duplicate_paths(splits)
+    if "query" in splits and "gallery" in splits:
+        query, gallery = ({record[1] for record in splits[split]} for split in ("query", "gallery"))
+        report.query_only_ids, report.gallery_only_ids = sorted(query - gallery), sorted(gallery - query)
+        for protocol in getattr(dataset, "protocols", (GENERAL,)):
+            report.protocols[protocol.name] = queries_without_match(splits["query"], splits["gallery"], protocol)
+    if decode:
+        paths = sorted({path for records in splits.values() for record in records for path in _paths(record)})
+        report.images_read = len(paths)
+        report.unreadable = unreadable_images(paths, workers, progress)
+    return report, splits
+
+
+def _read_splits(dataset: Any, report: DatasetReport) -> dict[str, list[Record]]:
+    splits = {}
+    for split in SPLITS:
+        if split == "train" and not getattr(dataset, "has_train", True):
+            continue
+        try:
+            splits[split] = list(getattr(dataset, split))
+        except ClearError as error:
+            # Query and gallery are read together: one failure is told once.
+            if str(error) not in report.broken_splits:
+                report.broken_splits.append(str(error))
+    return splits
+
+
+def _paths(record: Sequence[Any]) -> tuple[str, ...]:
+    return getattr(record, "frames", ()) or (record[0],)
+
+
+def duplicate_paths(splits: dict[str, list[Record]]) -> list[str]:
+    """Paths that stand in the lists more than once, in one split or in two, with the splits."""
+    seen: dict[str, Counter[str]] = defaultdict(Counter)
+    for split, records in splits.items():
+        for record in records:
+            seen[os.path.normpath(record[0])][split] += 1
+    return [
+        f"{path} ({', '.join(f'{count} x {split}' for split, count in where.items())})"
+        for path, where in sorted(seen.items())
+        if where.total() > 1
+    ]
+
+
+def unreadable_images(paths: Sequence[str], workers: int = 0, progress: bool = True) -> dict[str, str]:
+    """Decodes every image to its last byte; path -> reason of those that cannot be."""
+    unreadable = {}
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        with tqdm(total=len(paths), desc="reading images", unit="image", disable=not progress) as bar:
+            for start in range(0, len(paths), CHUNK):
+                chunk = paths[start : start + CHUNK]
+                for path, reason in zip(chunk, pool.map(why_unreadable, chunk)):
+                    if reason:
+                        unreadable[path] = reason
+                    bar.update()
+    return unreadable
+
+
+def why_unreadable(path: str) -> str:
+    """"" for an image that decodes as a whole, otherwise the reason in a few words."""
+    try:
+        if os.path.getsize(path) == 0:
+            return "empty file"
+        with Image.open(path) as image:
+            image.load()
+    except Exception as error:  # decoders raise many kinds; whatever it is, this image cannot be used
+        return str(error).replace(f" {path!r}", "").replace(path, "it") or type(error).__name__
+    return ""
+
+
+def queries_without_match(query: Sequence[Record], gallery: Sequence[Record], protocol: Protocol) -> MatchReport:
+    """Which queries a protocol leaves without any match. Of single-shot draws the whole gallery is looked at."""
+    asked = [record for record in query if _takes_part(record, protocol.query_cameras, protocol.pids)]
+    shown = [record for record in gallery if _takes_part(record, protocol.gallery_cameras, protocol.pids)]
+    queries_of, gallery_of = _by_person(asked), _by_person(shown)
+    unmatched: list[str] = []
+    unmatched_ids: list[int] = []
+    for person, own_queries in sorted(queries_of.items()):
+        own_gallery = gallery_of.get(person, [])
+        if own_gallery:
+            query_ids, gallery_ids = _ids(own_queries), _ids(own_gallery)
+            removed = removed_mask(
+                protocol.rule, query_ids[0], query_ids[1], gallery_ids[0], gallery_ids[1], query_ids[2], gallery_ids[2]
+            )
+            lost = removed.all(axis=1)
+        else:
+            lost = np.ones(len(own_queries), dtype=bool)
+        unmatched += [record[0] for record, is_lost in zip(own_queries, lost) if is_lost]
+        if lost.all():
+            unmatched_ids.append(person)
+    return MatchReport(len(asked), unmatched, unmatched_ids)
+
+
+def _takes_part(record: Sequence[Any], cameras: frozenset[int] | None, pids: frozenset[int] | None) -> bool:
+    return (cameras is None or record[2] in cameras) and (pids is None or record[1] in pids)
+
+
+def _by_person(records: Iterable[Record]) -> dict[int, list[Record]]:
+    people: dict[int, list[Record]] = defaultdict(list)
+    for record in records:
+        people[record[1]].append(record)
+    return people
+
+
+def _ids(records: Sequence[Record]) -> np.ndarray:
+    """pid, camid and clothes id, int64 [3, N]."""
+    return np.array([(record[1], record[2], getattr(record, "clothes_id", -1)) for record in records], dtype=np.int64).T
