@@ -34,11 +34,11 @@ JOINTS = {
 
 # Left leg of an average adult in rest, metres: from the pelvis to the hip, hip to knee, knee to ankle; where the heel
 # and the ball of the foot touch the ground, from the ankle. The right leg is the mirror image.
-HIP = np.array([0.075, -0.085, 0.0])
-THIGH = np.array([0.030, -0.385, 0.0])
-SHANK = np.array([-0.010, -0.405, -0.035])
-HEEL = np.array([0.0, -0.075, -0.045])
-BALL = np.array([0.01, -0.065, 0.125])
+HIP = np.array([0.110, -0.011, -0.008])
+THIGH = np.array([0.016, -0.382, 0.031])
+SHANK = np.array([0.020, -0.431, -0.031])
+HEEL = np.array([0.0, -0.076, -0.040])
+BALL = np.array([0.010, -0.072, 0.130])
 MIRROR = np.array([-1.0, 1.0, 1.0])
 
 
@@ -234,7 +234,7 @@ class _Figure:
         thigh, shank, hip = _leg(foot.side)
         wanted = pelvis.T @ (foot.ankle - position) - hip
         distance = np.linalg.norm(wanted)
-        low, high = 0.0, 150.0
+        low, high = -5.0, 150.0
         for _ in range(50):  # the bend of the knee at which hip and ankle are as far apart as wanted
             bend = (low + high) / 2
             if np.linalg.norm(thigh + turn("x", bend) @ shank) > distance:
@@ -287,7 +287,7 @@ def _walking(phase: float, arms: str, generator: np.random.Generator) -> _Figure
     """One moment of a walk; `phase` 0..1 is the left foot's."""
     figure = _Figure(generator)
     pace = generator.uniform(0.65, 1.1)
-    stride, width, yaw = 0.62 * pace, figure.around(0.13, 0.02), figure.around(7, 3)
+    stride, width, yaw = 0.62 * pace, figure.around(0.17, 0.02), figure.around(7, 3)
     left, left_bears = _stride(1, phase, stride, width, yaw)
     right, right_bears = _stride(-1, phase + 0.5, stride, width, yaw)
     forward = np.cos(2 * np.pi * phase)  # > 0: left leg in front
@@ -314,7 +314,7 @@ def _walking(phase: float, arms: str, generator: np.random.Generator) -> _Figure
 def _standing(arms: str, generator: np.random.Generator) -> _Figure:
     """Standing with weight on both feet, feet a little apart, one perhaps in front of the other."""
     figure = _Figure(generator)
-    width, apart = generator.uniform(0.16, 0.34), figure.around(0, 0.05)
+    width, apart = generator.uniform(0.20, 0.38), figure.around(0, 0.05)
     feet = tuple(
         _Foot(side, side * width / 2, side * apart, figure.around(12, 5)) for side in (1, -1)
     )
