@@ -1,5 +1,6 @@
 #!/usr/bin/env python
-"""Copies a dataset's folder with blurred faces, as for Celeb-reID-blur; offline, resumable, the source stays as it is."""
+"""Copies a dataset's folder with blurred faces, as for Celeb-reID-blur; offline, resumable, the source stays as it
+is."""
 
 from __future__ import annotations
 

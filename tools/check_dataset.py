@@ -38,7 +38,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--root", default="", help="the datasets' folder (default: $FASTREID_DATASETS, or ./datasets)")
     parser.add_argument("--names-only", action="store_true", help="do not read the images")
     parser.add_argument("--workers", type=int, default=0, help="threads that read images (default: one a core)")
-    parser.add_argument("--sheet", metavar="FILE", help="write a picture of some people; with several names, one file each")
+    parser.add_argument(
+        "--sheet", metavar="FILE", help="write a picture of some people; with several names, one file each"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the whole report, with every path ('-' for the screen)")
     parser.add_argument("--list", action="store_true", help="print the names of all datasets and end")
     parsed = parser.parse_args(arguments)

@@ -1,8 +1,9 @@
 """Makes a copy of a dataset's folder with blurred faces: same folders, same names, the source untouched.
 
-What the copy holds: every image, with its faces blurred, or as it is, byte for byte, where none was found; text lists; two
-files of ours, ``blur_faces.json`` (the settings) and ``blur_faces.csv`` (a line an image with the number of its faces), from
-which an interrupted run goes on. Anything else (a Thumbs.db has small pictures of faces in it) is left out and counted.
+What the copy holds: every image, with its faces blurred, or as it is, byte for byte, where none was found; text
+lists; two files of ours, ``blur_faces.json`` (the settings) and ``blur_faces.csv`` (a line an image with the number
+of its faces), from which an interrupted run goes on. Anything else (a Thumbs.db has small pictures of faces in it) is
+left out and counted.
 """
 
 from __future__ import annotations
@@ -77,13 +78,17 @@ class BlurReport:
         """The report in a few lines."""
         lines = [
             f"{target}: {len(self.faces):,} images, {self.done_before:,} of them from an earlier run",
-            f"{sum(self.faces.values()):,} faces blurred; no face found in {len(self.without_face):,} images, which are "
-            f"copied as they are: {first_few(self.without_face)}",
+            f"{sum(self.faces.values()):,} faces blurred; no face found in {len(self.without_face):,} images, which "
+            f"are copied as they are: {first_few(self.without_face)}",
         ]
         if self.unreadable:
-            lines.append(f"{len(self.unreadable):,} unreadable images are NOT in the copy: {first_few(list(self.unreadable))}")
+            lines.append(
+                f"{len(self.unreadable):,} unreadable images are not in the copy: {first_few([*self.unreadable])}"
+            )
         if self.left_out:
-            lines.append(f"{len(self.left_out):,} files are neither images nor lists and left out: {first_few(self.left_out)}")
+            lines.append(
+                f"{len(self.left_out):,} files are neither images nor lists and left out: {first_few(self.left_out)}"
+            )
         return "\n".join(lines)
 
 
@@ -122,8 +127,8 @@ def blur_folder(
         progress: whether a bar is shown.
 
     Raises:
-        ClearError: no such source, no image in it; the target is the source, lies in it or around it, has other contents, or
-            was begun with other settings.
+        ClearError: no such source, no image in it; the target is the source, lies in it or around it, has other
+            contents, or was begun with other settings.
     """
     source, target = Path(source), Path(target)
     _check_folders(source, target)
@@ -158,7 +163,9 @@ def _check_folders(source: Path, target: Path) -> None:
         raise ClearError(f"{source} is not a folder")
     real_source, real_target = source.resolve(), target.resolve()
     if real_source == real_target or real_source in real_target.parents or real_target in real_source.parents:
-        raise ClearError(f"the copy {target} must lie neither in {source} nor around it, so that no original is overwritten")
+        raise ClearError(
+            f"the copy {target} must lie neither in {source} nor around it, so that no original is overwritten"
+        )
 
 
 def _files(source: Path, report: BlurReport) -> tuple[list[str], list[str]]:

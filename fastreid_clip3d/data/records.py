@@ -8,13 +8,13 @@ from typing import Any
 class Record(tuple):
     """An image, or a tracklet of images, of one person.
 
-    To fast-reid it is the tuple ``(path, pid, camid)``: it has length 3, unpacks and compares as that tuple, so samplers,
-    ``CommDataset`` and ``combine_all`` take it as it is. What fast-reid has no word for are attributes.
+    To fast-reid it is the tuple ``(path, pid, camid)``: it has length 3, unpacks and compares as that tuple, so
+    samplers, ``CommDataset`` and ``combine_all`` take it as it is. What fast-reid has no word for are attributes.
 
     Attributes:
         path: the image; of a tracklet its first frame, so that code which knows images only still has one to read.
-        pid: person: a string ``<dataset>_<number>`` in train (as in fast-reid, unique over datasets), an int in query and
-            gallery, which share one id space.
+        pid: person: a string ``<dataset>_<number>`` in train (as in fast-reid, unique over datasets), an int in query
+            and gallery, which share one id space.
         camid: camera: a string in train, an int in query and gallery, in the same way.
         clothes_id: outfit: an int >= 0 that belongs to one person of this dataset's split, -1 = not known. Query and
             gallery share one id space. Over several training sets, ``(pid, clothes_id)`` is unique.

@@ -50,7 +50,9 @@ def ltcc(root: Path) -> Path:
     base = root / "LTCC_ReID"
     put_images(base / "train", "004_2_c11_015859.png", "004_1_c2_000001.png", "000_1_c1_000002.png")
     put_images(base / "query", "003_1_c1_000010.png", "012_1_c3_000011.png")
-    put_images(base / "test", "003_2_c12_000020.PNG", "003_1_c1_000021.png", "012_1_c4_000022.png", "-1_1_c1_000023.png")
+    put_images(
+        base / "test", "003_2_c12_000020.PNG", "003_1_c1_000021.png", "012_1_c4_000022.png", "-1_1_c1_000023.png"
+    )
     put_strays(base / "test")
     (base / "info").mkdir()
     (base / "info" / "cloth-change_id_test.txt").write_bytes(b"\r\n3\r\n\r\n")
@@ -104,7 +106,9 @@ def vc_clothes(root: Path) -> Path:
 
 def last(root: Path) -> Path:
     base = root / "last"
-    put_images(base / "train", "000003/000003_film_02_0.jpg", "000001/000001_film_01_5.jpg", "000003/000003_film_01_1.jpg")
+    put_images(
+        base / "train", "000003/000003_film_02_0.jpg", "000001/000001_film_01_5.jpg", "000003/000003_film_01_1.jpg"
+    )
     put_images(base / "test" / "query", "000002_0_0_0.jpg")
     put_images(base / "test" / "gallery", "000002/000002_0_1_0.jpg", "000007/000007_0_0_0.jpg")
     put_strays(base / "train")

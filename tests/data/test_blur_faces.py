@@ -62,7 +62,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-# -- pixels -------------------------------------------------------------------------------------------------------------
+# -- pixels ----------------------------------------------------------------------------------------------------------
 
 
 def test_blur_stays_inside_the_enlarged_box():
@@ -90,7 +90,7 @@ def test_blur_reaches_over_the_edge_and_takes_grey_images():
     assert (blurred[:6, :6] != image[:6, :6]).mean() > 0.9 and (blurred[20:] == image[20:]).all()
 
 
-# -- the network --------------------------------------------------------------------------------------------------------
+# -- the network -----------------------------------------------------------------------------------------------------
 
 
 def test_decode_puts_the_box_where_the_grid_says():
@@ -151,7 +151,7 @@ def test_blurred_face_is_found_no_more():
     assert len(before) == 1 and not any(face.score > 0.6 for face in after)
 
 
-# -- folders ------------------------------------------------------------------------------------------------------------
+# -- folders ---------------------------------------------------------------------------------------------------------
 
 
 def test_copy_has_the_same_layout_and_blurred_faces(source: Path, tmp_path: Path):

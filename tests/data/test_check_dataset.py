@@ -33,7 +33,9 @@ def noise(path: Path, **options) -> None:
 
 @pytest.mark.parametrize("ending", ["jpg", "png"])
 def test_every_unreadable_image_is_found_in_one_pass(ending: str, tmp_path: Path):
-    whole, cut, empty, other, gone = (tmp_path / f"{name}.{ending}" for name in ("whole", "cut", "empty", "other", "gone"))
+    whole, cut, empty, other, gone = (
+        tmp_path / f"{name}.{ending}" for name in ("whole", "cut", "empty", "other", "gone")
+    )
     noise(whole)
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])  # its header is fine
     empty.write_bytes(b"")
@@ -146,7 +148,9 @@ def test_tool_ends_with_1_on_problems_and_writes_what_is_asked(tool, tmp_path: P
     assert report["LTCC"]["counts"]["train"]["items"] == 3 and report["CelebReID"]["problems"]
     assert (tmp_path / "sheet-LTCC.png").exists() and (tmp_path / "sheet-CelebReID.png").exists()
     printed = capsys.readouterr().out
-    assert "PROBLEM: counts differ" in printed and "20,208" in printed and "protocol CC-change-ids: 1 queries" in printed
+    assert (
+        "PROBLEM: counts differ" in printed and "20,208" in printed and "protocol CC-change-ids: 1 queries" in printed
+    )
 
 
 def test_tool_ends_with_0_on_a_good_csv(tool, tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -60,7 +60,7 @@ def rows(records: list, root: Path) -> list[tuple]:
     return [(os.path.basename(r.path), r.pid, r.camid, r.clothes_id) for r in records]
 
 
-# -- one parser each ----------------------------------------------------------------------------------------------------
+# -- one parser each -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["CelebReID", "CelebReIDLight", "CelebReIDBlur", "CelebReIDLightBlur"])
@@ -209,7 +209,8 @@ def test_deepchange_names_what_its_lists_and_folders_do_not_share(root: Path, ca
 def test_vc_clothes(root: Path):
     dataset = build("VCClothes", root)
     assert rows(dataset.train, root) == [
-        ("0002-01-01-00.jpg", "vc-clothes_2", "vc-clothes_0", 1), ("0010-04-03-02.jpg", "vc-clothes_10", "vc-clothes_3", 0),
+        ("0002-01-01-00.jpg", "vc-clothes_2", "vc-clothes_0", 1),
+        ("0010-04-03-02.jpg", "vc-clothes_10", "vc-clothes_3", 0),
     ]  # fmt: skip
     # outfits: 1_1, 1_2, 5_1: outfit 01 of another person is another outfit
     assert rows(dataset.query, root) == [("0001-02-01-00.jpg", 1, 1, 0), ("0001-03-01-00.jpg", 1, 2, 0)]
@@ -254,7 +255,7 @@ def test_ccda_as_csv(root: Path):
     assert [p.name for p in dataset.protocols] == ["general", "CC", "SC"]
 
 
-# -- CSV ----------------------------------------------------------------------------------------------------------------
+# -- CSV -------------------------------------------------------------------------------------------------------------
 
 
 def test_csv(root: Path):
@@ -267,7 +268,8 @@ def test_csv(root: Path):
 
 
 def test_csv_with_names_for_ids_and_no_clothes(root: Path):
-    text = "\ufeffsplit, path ,pid,camid\nquery, images/a.jpg ,ann,hall\ngallery,images/b.jpg,ann,door\ngallery,images/c.JPG,7,door\n"
+    text = "\ufeffsplit, path ,pid,camid\nquery, images/a.jpg ,ann,hall\n"
+    text += "gallery,images/b.jpg,ann,door\ngallery,images/c.JPG,7,door\n"
     miniatures.csv(root / "dataset.csv", text)
     dataset = build_dataset("CSVDataset", str(root))
     assert rows(dataset.query, root) == [("a.jpg", 1, 1, -1)]
@@ -278,7 +280,10 @@ def test_csv_with_names_for_ids_and_no_clothes(root: Path):
 
 
 def test_csv_junk_and_missing_images_are_noted(root: Path, caplog: pytest.LogCaptureFixture):
-    miniatures.csv(root / "dataset.csv", "path,pid,camid,split\nimages/a.jpg,-1,0,train\nimages/b.jpg,1,0,train\nnone.jpg,1,0,train\n")
+    miniatures.csv(
+        root / "dataset.csv",
+        "path,pid,camid,split\nimages/a.jpg,-1,0,train\nimages/b.jpg,1,0,train\nnone.jpg,1,0,train\n",
+    )
     dataset = build_dataset("CSVDataset", str(root))
     assert len(dataset.train) == 1
     assert dataset.notes["train"].junk == [str(root / "images/a.jpg")]
@@ -322,7 +327,7 @@ def test_csv_from_the_environment_and_under_a_name(root: Path, monkeypatch: pyte
         register_csv_dataset("Elsewhere", str(root / "nowhere.csv"))
 
 
-# -- what all share -----------------------------------------------------------------------------------------------------
+# -- what all share --------------------------------------------------------------------------------------------------
 
 
 def test_every_dataset_has_a_miniature():
@@ -417,7 +422,9 @@ def test_combine_all_keeps_clothes_and_frames(name: str, root: Path):
     assert not train_outfits & {r.clothes_id for r in combined.train[len(separate.train) :] if r.clothes_id >= 0}
 
 
-def test_counts_stand_beside_the_official_ones_and_differences_are_warned_of(root: Path, caplog: pytest.LogCaptureFixture):
+def test_counts_stand_beside_the_official_ones_and_differences_are_warned_of(
+    root: Path, caplog: pytest.LogCaptureFixture
+):
     caplog.set_level(logging.INFO, logger="fastreid_clip3d")
     dataset = build("LTCC", root)
     found = dataset.counts()

@@ -1,7 +1,8 @@
-"""What the clothes-changing datasets share: one id space for query and gallery, counts beside the official ones, clear errors.
+"""What the clothes-changing datasets share: one id space for query and gallery, counts beside the official ones,
+clear errors.
 
-A dataset's class says where its folders are and reads each split into :class:`Item`; this file turns items into records.
-A split is read when it is first asked for, so a copy without train folders can still be evaluated.
+A dataset's class says where its folders are and reads each split into :class:`Item`; this file turns items into
+records. A split is read when it is first asked for, so a copy without train folders can still be evaluated.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def registered_datasets() -> dict[str, type[ImageDataset]]:
 class Item(NamedTuple):
     """What a file's name says, before ids are given out.
 
-    Person, camera and outfit are whatever names them: numbers stay the numbers they are, texts are numbered. None as the
-    outfit = not known.
+    Person, camera and outfit are whatever names them: numbers stay the numbers they are, texts are numbered. None as
+    the outfit = not known.
     """
 
     path: str
@@ -58,8 +59,8 @@ class Count(NamedTuple):
 
 
 class ClothesDataset(ImageDataset):
-    """A dataset of people in several outfits, on fast-reid's ``ImageDataset``: ``train``, ``query``, ``gallery`` are lists of
-    :class:`Record`.
+    """A dataset of people in several outfits, on fast-reid's ``ImageDataset``: ``train``, ``query``, ``gallery`` are
+    lists of :class:`Record`.
 
     A subclass sets the attributes below and writes :meth:`read_split`.
 
@@ -67,8 +68,8 @@ class ClothesDataset(ImageDataset):
         dataset_dir: the dataset's folder below the root; after construction its path.
         dataset_name: prefix of training ids; results are filed under the class's name.
         protocols: how the test split is scored; the first gives the headline numbers.
-        official_counts: (ids, items) by "train", "query", "gallery", "test" (query and gallery together) or "all" (everything
-            read here); None = not published.
+        official_counts: (ids, items) by "train", "query", "gallery", "test" (query and gallery together) or "all"
+            (everything read here); None = not published.
         layout: what the dataset's folder should hold, for messages.
         how_to_obtain: whom to ask for the data, for messages.
         has_train: False for sets that are for testing only.
@@ -111,13 +112,15 @@ class ClothesDataset(ImageDataset):
         """Reads "train", "query" or "gallery" from disk; what is left out goes into ``notes``."""
         raise NotImplementedError
 
-    # -- the three lists ------------------------------------------------------------------------------------------------
+    # -- the three lists ---------------------------------------------------------------------------------------------
 
     @property
     def train(self) -> list[Record]:
         if "train" not in self._records:
             if not self.has_train:
-                raise DatasetProblem(f"{self._title} is a test set, it has nothing to train on; name it in DATASETS.TESTS only.")
+                raise DatasetProblem(
+                    f"{self._title} is a test set, it has nothing to train on; name it in DATASETS.TESTS only."
+                )
             self._records["train"] = self._train_records(self._read("train"))
         return self._records["train"]
 
@@ -143,7 +146,11 @@ class ClothesDataset(ImageDataset):
     def _read(self, split: str) -> list[Item]:
         notes = self.notes[split] = SplitNotes()
         items = list(self.read_split(split, notes))
-        unread = f" {len(notes.unmatched)} names were not understood: {first_few(notes.unmatched)}." if notes.unmatched else ""
+        unread = (
+            f" {len(notes.unmatched)} names were not understood: {first_few(notes.unmatched)}."
+            if notes.unmatched
+            else ""
+        )
         absent = f" {len(notes.missing)} files are missing: {first_few(notes.missing)}." if notes.missing else ""
         if not items:
             raise DatasetProblem(
@@ -184,7 +191,8 @@ class ClothesDataset(ImageDataset):
             ]
 
     def combine_all(self) -> None:
-        """Makes one training set of all three splits, with names as fast-reid gives them, keeping clothes and frames."""
+        """Makes one training set of all three splits, with names as fast-reid gives them, keeping clothes and
+        frames."""
         combined = list(self.train)
         offset = 1 + max((record.clothes_id for record in combined), default=-1)
         for record in self.query + self.gallery:
@@ -199,7 +207,7 @@ class ClothesDataset(ImageDataset):
             )
         self._records["train"] = combined
 
-    # -- folders --------------------------------------------------------------------------------------------------------
+    # -- folders -----------------------------------------------------------------------------------------------------
 
     def check_before_run(self, required_files: str | list[str]) -> None:
         """Raises :class:`DatasetNotFound` for the first path that is not there."""
@@ -220,7 +228,7 @@ class ClothesDataset(ImageDataset):
         layout = f" Expected: {self.layout}." if self.layout else ""
         return layout + (f" The data: {self.how_to_obtain}" if self.how_to_obtain else "")
 
-    # -- counts ---------------------------------------------------------------------------------------------------------
+    # -- counts ------------------------------------------------------------------------------------------------------
 
     def counts(self, splits: Iterable[str] = SPLITS) -> dict[str, Count]:
         """What the splits hold; with both halves of the test also "test", with everything also "all"."""
@@ -259,8 +267,8 @@ class ClothesDataset(ImageDataset):
         differences = self.count_differences(found)
         if differences:
             logger.warning(
-                f"{self._title}: this copy differs from the official counts ({'; '.join(differences)}); results may not "
-                "compare with published ones."
+                f"{self._title}: this copy differs from the official counts ({'; '.join(differences)}); results "
+                "may not compare with published ones."
             )
 
 

@@ -19,8 +19,8 @@ class CCDA(CelebLayout):
     """CCDA (Liu et al., "Learning Clothing and Pose Invariant 3D Shape Representation for Long-Term Person
     Re-Identification", ICCV 2023).
 
-    Read from ``CCDA/dataset.csv`` if there is one (:class:`CSVDataset`'s columns), otherwise from Celeb-reID's folders, with
-    Celeb-reID's two readings of the camera.
+    Read from ``CCDA/dataset.csv`` if there is one (:class:`CSVDataset`'s columns), otherwise from Celeb-reID's
+    folders, with Celeb-reID's two readings of the camera.
     """
 
     dataset_dir = "CCDA"

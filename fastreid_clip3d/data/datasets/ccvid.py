@@ -1,4 +1,5 @@
-"""CCVID: tracklets. Lists of lines ``sessionS/PID_CAM... pid clothes``; the frames lie in the folder of the first field."""
+"""CCVID: tracklets. Lists of lines ``sessionS/PID_CAM... pid clothes``; the frames lie in the folder of the first
+field."""
 
 from __future__ import annotations
 
@@ -20,17 +21,24 @@ CAMERAS_OF_A_SESSION = 12
 class CCVID(ClothesDataset):
     """CCVID (Gu et al., "Clothes-Changing Person Re-identification with RGB Modality Only", CVPR 2022).
 
-    Every record is a tracklet with its ``frames``, in train too: the loader draws one frame of each tracklet a pass, so a long
-    tracklet does not outweigh a short one. Cameras of session3 are other cameras than those of the first two.
+    Every record is a tracklet with its ``frames``, in train too: the loader draws one frame of each tracklet a pass,
+    so a long tracklet does not outweigh a short one. Cameras of session3 are other cameras than those of the first
+    two.
 
     Protocols: ``general`` and ``CC`` with the published pooling of clips, and the same with the mean of all frames.
     """
 
     dataset_dir = "CCVID"
     dataset_name = "ccvid"
-    layout = "CCVID/{train,query,gallery}.txt with lines 'sessionS/PID_CAM pid clothes' and the frames in CCVID/sessionS/PID_CAM/"
+    layout = (
+        "CCVID/{train,query,gallery}.txt with lines 'sessionS/PID_CAM pid clothes', frames in CCVID/sessionS/PID_CAM/"
+    )
     official_counts = {
-        "train": (75, 948), "query": (None, 834), "gallery": (None, 1074), "test": (151, None), "all": (226, 2856),
+        "train": (75, 948),
+        "query": (None, 834),
+        "gallery": (None, 1074),
+        "test": (151, None),
+        "all": (226, 2856),
     }
     how_to_obtain = "from its authors, see https://github.com/guxinqian/Simple-CCReID."
     protocols = (
@@ -53,7 +61,11 @@ class CCVID(ClothesDataset):
                 notes.junk.append(tracklet)
                 continue
             folder = os.path.join(self.dataset_dir, *tracklet.split("/"))
-            frames = tuple(os.path.join(folder, name) for name in image_names(folder, notes)) if os.path.isdir(folder) else ()
+            frames = (
+                tuple(os.path.join(folder, name) for name in image_names(folder, notes))
+                if os.path.isdir(folder)
+                else ()
+            )
             if not frames:
                 notes.missing.append(tracklet)
                 continue

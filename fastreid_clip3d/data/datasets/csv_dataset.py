@@ -22,7 +22,8 @@ INTEGER = re.compile(r"-?\d+")
 
 
 def read_csv(path: str) -> list[tuple[int, dict[str, str]]]:
-    """Pairs (line number, row) of a CSV file; cells without spaces around, blank lines left out, the clothes may be absent.
+    """Pairs (line number, row) of a CSV file; cells without spaces around, blank lines left out, the clothes may be
+    absent.
 
     Raises:
         DatasetProblem: no such columns, unknown columns, an empty cell where there must be none, an unknown split.
@@ -54,7 +55,9 @@ def read_csv(path: str) -> list[tuple[int, dict[str, str]]]:
         if empty:
             raise DatasetProblem(f"{path}, line {line}: {' and '.join(empty)} must not be empty")
         if cells["split"] not in SPLITS:
-            raise DatasetProblem(f"{path}, line {line}: split is {cells['split']!r}; it must be one of {', '.join(SPLITS)}")
+            raise DatasetProblem(
+                f"{path}, line {line}: split is {cells['split']!r}; it must be one of {', '.join(SPLITS)}"
+            )
         rows.append((line, cells))
     if not rows:
         raise DatasetProblem(f"{path} has no line below its first")
@@ -67,12 +70,13 @@ def _number_or_text(cell: str) -> int | str:
 
 @DATASET_REGISTRY.register()
 class CSVDataset(ClothesDataset):
-    """Reads one CSV file: FASTREID_CSV, or ``dataset.csv`` in the datasets' folder; :func:`register_csv_dataset` gives a file
-    a name of its own.
+    """Reads one CSV file: FASTREID_CSV, or ``dataset.csv`` in the datasets' folder; :func:`register_csv_dataset`
+    gives a file a name of its own.
 
-    Columns: ``path`` (relative to the CSV's folder, or absolute), ``pid``, ``camid`` (numbers, or any text), ``clothes`` (any
-    text, unique among the outfits of one person; empty = not known; the column may be absent), ``split`` (train, query or
-    gallery). A negative pid is junk and left out. A file without train lines is for testing only.
+    Columns: ``path`` (relative to the CSV's folder, or absolute), ``pid``, ``camid`` (numbers, or any text),
+    ``clothes`` (any text, unique among the outfits of one person; empty = not known; the column may be absent),
+    ``split`` (train, query or gallery). A negative pid is junk and left out. A file without train lines is for
+    testing only.
 
     Protocols: ``general``; where all clothes of the test are known also ``CC`` and ``SC``.
     """

@@ -25,7 +25,12 @@ class LaST(ClothesDataset):
     dataset_dir = "last"
     dataset_name = "last"
     layout = "last/train/PID/PID_..._CLOTHES.jpg, last/test/query/*.jpg and last/test/gallery/PID/*.jpg"
-    official_counts = {"train": (5000, 71248), "query": (None, 10176), "gallery": (None, 125353), "test": (5806, 135529)}
+    official_counts = {
+        "train": (5000, 71248),
+        "query": (None, 10176),
+        "gallery": (None, 125353),
+        "test": (5806, 135529),
+    }
     how_to_obtain = "from its authors, see https://github.com/shuxjweb/last."
     protocols = (GENERAL,)
 

@@ -89,7 +89,8 @@ def matching_images(folder: str, pattern: Pattern[str], notes: SplitNotes) -> It
 
 
 def list_lines(path: str) -> Iterator[tuple[int, str]]:
-    """Pairs (line number from 1, text) of a list's lines that are not blank, without line ends, spaces around and BOM."""
+    """Pairs (line number from 1, text) of a list's lines that are not blank, without line ends, spaces around and
+    BOM."""
     try:
         with open(path, encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):

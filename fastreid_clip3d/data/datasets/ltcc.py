@@ -33,7 +33,11 @@ class LTCC(ClothesDataset):
     dataset_name = "ltcc"
     layout = "LTCC_ReID/{train,query,test}/PPP_K_cN_....png and LTCC_ReID/info/cloth-change_id_test.txt"
     official_counts = {
-        "train": (77, 9576), "query": (None, 493), "gallery": (None, 7050), "test": (75, None), "all": (152, 17119),
+        "train": (77, 9576),
+        "query": (None, 493),
+        "gallery": (None, 7050),
+        "test": (75, None),
+        "all": (152, 17119),
     }
     how_to_obtain = "from its authors, see https://naiq.github.io/LTCC_Perosn_ReID.html."
 

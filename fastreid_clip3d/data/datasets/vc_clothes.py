@@ -1,4 +1,5 @@
-"""VC-Clothes: rendered people, four cameras. Names are ``pid-cam-clothes-n.jpg``, cameras from 1; clothes ids are per person."""
+"""VC-Clothes: rendered people, four cameras. Names are ``pid-cam-clothes-n.jpg``, cameras from 1; clothes ids are per
+person."""
 
 from __future__ import annotations
 
@@ -23,19 +24,27 @@ def _between(name: str, *cameras: int) -> Protocol:
 class VCClothes(ClothesDataset):
     """VC-Clothes (Wan et al., "When Person Re-identification Meets Changing Clothes", CVPR Workshops 2020).
 
-    Protocols: ``general`` on all cameras; ``SC-cameras-2-3`` and ``CC-cameras-3-4`` by the general rule between cameras where
-    clothes stay or change, the authors' way; ``CC-all-cameras`` by the clothes rule. Both are called CC in publications.
+    Protocols: ``general`` on all cameras; ``SC-cameras-2-3`` and ``CC-cameras-3-4`` by the general rule between
+    cameras where clothes stay or change, the authors' way; ``CC-all-cameras`` by the clothes rule. Both are called CC
+    in publications.
     """
 
     dataset_dir = "VC-Clothes"
     dataset_name = "vc-clothes"
     layout = "VC-Clothes/{train,query,gallery}/pid-cam-clothes-n.jpg"
     official_counts = {
-        "train": (256, 9449), "query": (256, 1020), "gallery": (256, 8591), "test": (256, None), "all": (512, 19060),
+        "train": (256, 9449),
+        "query": (256, 1020),
+        "gallery": (256, 8591),
+        "test": (256, None),
+        "all": (512, 19060),
     }
     how_to_obtain = "from its authors, see https://wanfb.github.io/dataset.html."
     protocols = (
-        GENERAL, _between("SC-cameras-2-3", 2, 3), _between("CC-cameras-3-4", 3, 4), Protocol("CC-all-cameras", "CC"),
+        GENERAL,
+        _between("SC-cameras-2-3", 2, 3),
+        _between("CC-cameras-3-4", 3, 4),
+        Protocol("CC-all-cameras", "CC"),
     )
 
     def read_split(self, split: str, notes: SplitNotes) -> Iterator[Item]:
