@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from . import compat
 
-compat.apply()
+compat.apply()  # before anything imports fast-reid
 
+from . import modeling  # noqa: E402, F401  (registers heads, backbones and the meta-architecture)
 from .config import add_clip3d_config, get_cfg  # noqa: E402
+from .data import datasets  # noqa: E402, F401  (registers the datasets)
 
 __all__ = ["add_clip3d_config", "get_cfg"]
 __version__ = "0.1.0"

@@ -79,6 +79,11 @@ class RealImages(Dataset):
             owned[self.pid_dict[pid], outfit] = True
         return owned
 
+    @property
+    def image_paths(self) -> list[str]:
+        """Every image file that training may read, the frames of tracklets included."""
+        return [path for record in self.img_items for path in (getattr(record, "frames", ()) or (record[0],))]
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         record = self.img_items[index]
         path = self._image_path(record)
@@ -137,6 +142,10 @@ class MixedImages(Dataset):
     @property
     def clothes_of_person(self) -> torch.Tensor:
         return self.real.clothes_of_person
+
+    @property
+    def image_paths(self) -> list[str]:
+        return self.real.image_paths
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         if index < len(self.real):

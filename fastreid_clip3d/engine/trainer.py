@@ -44,6 +44,8 @@ class CLIP3DTrainer(DefaultTrainer):
             teacher_answers = guidance.cache
             teacher_transform = guidance.teacher.image_transform if guidance.teacher is not None else None
         loader = build_train_loader(cfg, teacher_transform, teacher_answers)
+        if teacher_answers is not None:
+            teacher_answers.require(paths=loader.dataset.image_paths)
         self._clothes_of_person = loader.dataset.clothes_of_person
         self._sampler = loader.sampler_of_indices
         return loader

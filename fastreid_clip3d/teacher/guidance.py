@@ -74,7 +74,9 @@ def guidance_from_config(cfg: Any) -> Guidance:
 
 @functools.lru_cache(maxsize=1)
 def _loaded_teacher(name: str, pretrained: str, resize: str, device: str, precision: str) -> Teacher:
-    return load_teacher(name, pretrained, resize, device, precision)
+    # Building a model draws random numbers even when weights replace them; the student's must not depend on that.
+    with torch.random.fork_rng(devices=[]):
+        return load_teacher(name, pretrained, resize, device, precision)
 
 
 @functools.lru_cache(maxsize=1)

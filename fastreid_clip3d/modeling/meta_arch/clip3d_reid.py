@@ -70,6 +70,7 @@ class CLIP3DReID(Baseline):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         losses, names = cfg.MODEL.LOSSES, cfg.MODEL.LOSSES.NAME
         loss_names.check_loss_names(names)
+        student = super().from_config(cfg)  # first, so that its initial weights do not depend on the losses
         local_dim, global_dim = cfg.MODEL.BACKBONE.FEAT_DIM, global_feature_dim(cfg)
         arguments: dict[str, Any] = {
             "scales": {
@@ -103,7 +104,7 @@ class CLIP3DReID(Baseline):
             persons = torch.tensor(keys.CLOTHES_PERSONS, dtype=torch.int64)
             arguments["clothes_loss"] = ClothesAdversarialLoss(global_dim, persons, keys.CLASSIFIER_SCALE, keys.EPSILON)
             arguments["clothes_start_epoch"] = keys.START_EPOCH
-        return {**super().from_config(cfg), **arguments}
+        return {**student, **arguments}
 
     @property
     def guidance(self) -> Guidance | None:

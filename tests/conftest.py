@@ -1,0 +1,12 @@
+"""Makes the repository importable and the tests independent of the user's folders and of each other's threads."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("FASTREID_DATASETS", None)

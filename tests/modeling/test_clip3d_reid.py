@@ -1,0 +1,221 @@
+"""The meta-architecture: what is built, what is trained, what is saved, and that it reduces to fast-reid's baseline."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from fastreid.modeling.meta_arch import build_model
+from fastreid.solver import build_optimizer
+from fastreid.utils.events import EventStorage
+
+from fastreid_clip3d.body import load_body_model
+from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.teacher.labels import choose_phrases, phrase_scores
+from tests.standins import random_batch, small_config, tiny_teacher_folder
+
+ALL_LOSSES = ("CrossEntropyLoss", "OTLoss", "GlobalDistillLoss", "BodyShapeLoss")
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tiny_teacher_folder(tmp_path_factory.mktemp("teacher"))
+
+
+def build(cfg, seed: int = 0):
+    torch.manual_seed(seed)
+    return build_model(cfg).train()
+
+
+def losses_of(model, batch) -> dict[str, torch.Tensor]:
+    with EventStorage():
+        return model(copy.deepcopy(batch))
+
+
+def test_losses_come_back_by_name_with_their_scales(teacher: str) -> None:
+    batch = random_batch()
+    cfg = small_config(teacher, ALL_LOSSES)
+    model = build(cfg)
+    losses = losses_of(model, batch)
+    assert set(losses) == {"loss_cls", "loss_ot", "loss_global", "loss_ot_synthetic", "loss_body_shape"}
+    for name, key in (("loss_ot", "ot"), ("loss_global", "global"), ("loss_body_shape", "body_shape")):
+        doubled = build(cfg)
+        doubled.scales[key] *= 2
+        torch.testing.assert_close(losses_of(doubled, batch)[name], 2 * losses[name])
+
+
+def test_losses_are_those_of_the_paper_computed_step_by_step(teacher: str) -> None:
+    """Every term again from the model's parts, image by image and vertex by vertex."""
+    batch = random_batch()
+    model = build(small_config(teacher, ALL_LOSSES))
+    losses = losses_of(model, batch)
+    frozen = model.guidance.teacher
+
+    # The first forward has moved the running statistics only; batch statistics give the same maps again.
+    with torch.no_grad():
+        both = torch.cat([batch["images"], batch["synthetic_images"]])
+        maps = model.backbone((both - model.pixel_mean) / model.pixel_std)
+        f_id = model.heads.pool_layer(maps)[:, :, 0, 0]
+        g = frozen.encode_images(batch["teacher_images"])
+        table = model.ot_loss.projection(frozen.phrase_table)
+        choices = torch.cat([choose_phrases(phrase_scores(g, frozen.phrase_table)), batch["synthetic_phrase_choices"]])
+        transport = []
+        for image in range(len(both)):
+            patches = maps[image].flatten(1).T
+            words = torch.stack([table[2 * m + int(choices[image, m])] for m in range(16)])
+            cost = 1 - F.cosine_similarity(patches[:, None], words[None], dim=-1)
+            kernel = torch.exp(-cost)
+            u = (1 / len(patches)) / kernel.sum(1)
+            v = (1 / 16) / (kernel.T @ u)
+            transport.append((u[:, None] * kernel * v[None] * cost).sum())
+        transport = torch.stack(transport)
+        torch.testing.assert_close(losses["loss_ot"], 0.3 * transport[:6].mean(), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(losses["loss_ot_synthetic"], 0.3 * transport[6:].mean(), rtol=1e-4, atol=1e-6)
+
+        projected = model.global_distill_loss.projection(g)
+        torch.testing.assert_close(losses["loss_global"], 0.5 * F.mse_loss(projected, f_id[:6]), rtol=1e-4, atol=1e-6)
+
+        neutral = load_body_model("", "neutral")
+        gendered = [load_body_model("", gender) for gender in ("female", "male")]
+        distances = []
+        for image in range(4):
+            predicted = neutral.shape(model.body_shape_loss.regressor(f_id[6 + image : 7 + image]))[0]
+            body = gendered[int(batch["synthetic_gender"][image])]
+            true = body.shape(batch["synthetic_betas"][image : image + 1])[0]
+            distances.append((predicted - true).square().sum())
+        expected = 0.3 * torch.stack(distances).mean()
+        torch.testing.assert_close(losses["loss_body_shape"], expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_loss_left_out_builds_nothing() -> None:
+    model = build(small_config(losses=("CrossEntropyLoss", "TripletLoss")))
+    assert {name.split(".")[0] for name, _ in model.named_parameters()} == {"backbone", "heads"}
+    assert model.guidance is None and not hasattr(model, "phrase_table")
+    assert set(losses_of(model, random_batch())) == {"loss_cls", "loss_triplet"}
+
+
+def test_without_our_losses_it_is_the_baseline_step_for_step() -> None:
+    cfg = small_config(losses=("CrossEntropyLoss", "TripletLoss"))
+    ours = build(cfg)
+    cfg.MODEL.META_ARCHITECTURE = "Baseline"
+    baseline = build(cfg)
+    histories = []
+    for model in (ours, baseline):
+        optimizer, _ = build_optimizer(cfg, model)
+        torch.manual_seed(1)
+        history = []
+        for _ in range(3):
+            batch = random_batch()
+            del batch["synthetic_images"]
+            losses = losses_of(model, batch)
+            optimizer.zero_grad()
+            sum(losses.values()).backward()
+            optimizer.step()
+            history.append({name: loss.item() for name, loss in losses.items()})
+        histories.append(history)
+    assert histories[0] == histories[1]
+    for (name, mine), (_, theirs) in zip(ours.state_dict().items(), baseline.state_dict().items()):
+        assert torch.equal(mine, theirs), name
+
+
+def test_teacher_stays_frozen_and_out_of_the_model(teacher: str) -> None:
+    cfg = small_config(teacher, ALL_LOSSES)
+    model = build(cfg)
+    frozen = model.guidance.teacher
+    before = [parameter.clone() for parameter in frozen.parameters()]
+    optimizer, _ = build_optimizer(cfg, model)
+    model.train()
+    for _ in range(2):
+        optimizer.zero_grad()
+        sum(losses_of(model, random_batch()).values()).backward()
+        optimizer.step()
+    assert not frozen.training
+    assert all(torch.equal(old, new) for old, new in zip(before, frozen.parameters()))
+    assert all(parameter.grad is None for parameter in frozen.parameters())
+    trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    assert not trained & {id(parameter) for parameter in frozen.parameters()}
+    assert not any("teacher" in key or "guidance" in key or "phrase_table" in key for key in model.state_dict())
+    own = sum(value.numel() for value in model.parameters() if value.requires_grad)
+    assert own == sum(group["params"][0].numel() for group in optimizer.param_groups)
+
+
+def test_every_part_of_the_model_is_trained(teacher: str) -> None:
+    """Also what data-parallel training needs: no parameter is left without a gradient."""
+    model = build(small_config(teacher, ALL_LOSSES))
+    sum(losses_of(model, random_batch()).values()).backward()
+    without = [name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None]
+    assert without == []
+
+
+def test_checkpoint_serves_a_model_without_teacher_and_bodies(teacher: str) -> None:
+    trained = build(small_config(teacher, ALL_LOSSES)).eval()
+    cfg = small_config("no such teacher")
+    student = build(cfg, seed=3).eval()
+    result = student.load_state_dict(trained.state_dict(), strict=False)
+    assert result.missing_keys == []
+    images = 255 * torch.rand(3, 3, 64, 32)
+    with torch.no_grad():
+        features = student({"images": images.clone()})
+        assert torch.equal(features, trained({"images": images.clone()}))
+    assert features.shape == (3, 48)
+
+
+def test_separate_statistics_keep_synthetic_images_out_of_the_running_ones(teacher: str) -> None:
+    cfg = small_config(teacher, ALL_LOSSES)
+    cfg.MODEL.SYNTHETIC_STATISTICS = "separate"
+    separate, batch = build(cfg), random_batch()
+    losses_of(separate, batch)
+    real_only = build(small_config(losses=("CrossEntropyLoss",)))
+    losses_of(real_only, batch)
+    shared = build(small_config(teacher, ALL_LOSSES))
+    losses_of(shared, batch)
+    mean = "bn1.running_mean"
+    assert torch.allclose(separate.backbone.state_dict()[mean], real_only.backbone.state_dict()[mean])
+    assert not torch.allclose(shared.backbone.state_dict()[mean], real_only.backbone.state_dict()[mean])
+    assert separate.backbone.bn1.momentum == shared.backbone.bn1.momentum != 0
+
+
+def test_scale_zero_costs_nothing(teacher: str) -> None:
+    cfg = small_config(teacher, ("CrossEntropyLoss", "OTLoss"))
+    cfg.MODEL.LOSSES.OT.SCALE = 0.0
+    batch = random_batch()
+    del batch["teacher_images"]  # the teacher is not asked
+    assert set(losses_of(build(cfg), batch)) == {"loss_cls", "loss_ot_synthetic"}
+    cfg.MODEL.LOSSES.OT.SCALE, cfg.MODEL.LOSSES.OT.SYNTHETIC_SCALE = 0.3, 0.0
+    batch = random_batch()
+    model = build(cfg)
+    assert set(losses_of(model, batch)) == {"loss_cls", "loss_ot"}
+    assert not model._uses_synthetic_half
+
+
+def test_clothes_adversarial_loss_waits_for_its_epoch() -> None:
+    cfg = small_config(losses=("CrossEntropyLoss", "ClothesAdversarialLoss"))
+    cfg.MODEL.LOSSES.CLOTHES_ADVERSARIAL.CLOTHES_PERSONS = [0, 0, 1, 1, 2]
+    cfg.MODEL.LOSSES.CLOTHES_ADVERSARIAL.START_EPOCH = 3
+    model, batch = build(cfg), random_batch()
+    with EventStorage() as storage:
+        storage.epoch = 2
+        early = model(copy.deepcopy(batch))
+        storage.epoch = 3
+        late = model(copy.deepcopy(batch))
+    assert early["loss_cal"] == 0 and late["loss_cal"] > 0
+    assert early["loss_clothes"] > 0
+
+
+def test_unknown_loss_names_the_nearest() -> None:
+    with pytest.raises(ClearError, match="'OTLos'.*Did you mean 'OTLoss'"):
+        build(small_config(losses=("CrossEntropyLoss", "OTLos")))
+
+
+def test_residual_head_starts_from_the_pooled_features() -> None:
+    cfg = small_config()
+    cfg.MODEL.HEADS.MLP.OUT_DIM, cfg.MODEL.HEADS.MLP.RESIDUAL = 0, True
+    model = build(cfg)
+    feature_map = torch.rand(2, 512, 4, 2)
+    torch.testing.assert_close(model.global_features(feature_map), feature_map.mean((2, 3)))
+    cfg.MODEL.HEADS.MLP.OUT_DIM = 48
+    with pytest.raises(ValueError, match="RESIDUAL needs OUT_DIM"):
+        build(cfg)
