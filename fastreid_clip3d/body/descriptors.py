@@ -1,0 +1,221 @@
+"""The 16 descriptors of a body (paper, Table 1) as scores from measurements of its mesh, and labels from the scores.
+
+A score grows towards phrase 1 of its pair. Nearly all are logarithms of ratios of measurements, so a score of one body
+minus that of another tells by which factor they differ; only Heavyset, Tall and Stocky depend on absolute size.
+A label says on which side of the median of the body's own sex the score lies. Shapes: B bodies, V vertices, M = 16.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Callable
+
+import torch
+from torch import Tensor
+
+from fastreid_clip3d.body.measurements import MeasurableBody, Measurements, measure
+from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.vocabulary import NUM_PAIRS, PHRASE_PAIRS
+
+if TYPE_CHECKING:
+    from fastreid_clip3d.body.model import BodyModel
+
+POPULATION_SIZE = 1000
+POPULATION_SEED = 16
+"""Bodies of one sex whose median is the threshold, and the seed they are drawn with."""
+
+_POPULATION_CHUNK = 100
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """One pair's score: how it is computed and what it means."""
+
+    phrase_1: str
+    score: Callable[[Measurements], Tensor]  # [B] from measurements [B] each
+    meaning: str
+
+
+def _logs(*values: Tensor) -> Tensor:
+    """Mean of the logarithms, [B]."""
+    return torch.stack(values).log().mean(dim=0)
+
+
+def _muscular(m: Measurements) -> Tensor:
+    return _logs(m.upper_arm_girth, m.forearm_girth, m.thigh_girth) - _logs(m.waist_girth, m.underbust_girth, m.hip_girth)
+
+
+def _broad_shouldered(m: Measurements) -> Tensor:
+    return _logs(m.shoulder_breadth) - _logs(m.stature)
+
+
+def _heavyset(m: Measurements) -> Tensor:
+    return _logs(m.volume) - _logs(m.stature)
+
+
+def _tall(m: Measurements) -> Tensor:
+    return _logs(m.stature)
+
+
+def _long_legs(m: Measurements) -> Tensor:
+    return _logs(m.hip_height) - _logs(m.stature)
+
+
+def _long_torso(m: Measurements) -> Tensor:
+    return _logs(m.torso_length) - _logs(m.stature)
+
+
+def _curvy(m: Measurements) -> Tensor:
+    return _logs(m.bust_girth, m.hip_girth) - _logs(m.waist_girth)
+
+
+def _full_figured(m: Measurements) -> Tensor:
+    return _logs(m.bust_girth, m.hip_girth) - _logs(m.stature)
+
+
+def _stocky(m: Measurements) -> Tensor:
+    return _logs(m.trunk_girth) - 1.5 * _logs(m.stature)
+
+
+def _pear_shaped(m: Measurements) -> Tensor:
+    return _logs(m.hip_girth) - _logs(m.bust_girth, m.waist_girth)
+
+
+def _athletic(m: Measurements) -> Tensor:
+    return _logs(m.shoulder_breadth, m.chest_breadth, m.forearm_girth) - _logs(m.waist_girth)
+
+
+def _fit(m: Measurements) -> Tensor:
+    return -_logs(m.waist_girth, m.belly_girth) + _logs(m.stature)
+
+
+def _large_breasted(m: Measurements) -> Tensor:
+    return _logs(m.bust_girth) - _logs(m.underbust_girth) + m.bust_protrusion / m.stature
+
+
+def _long_armed(m: Measurements) -> Tensor:
+    return (m.upper_arm_length + m.forearm_length).log() - _logs(m.stature)
+
+
+def _long_necked(m: Measurements) -> Tensor:
+    return _logs(m.neck_length) - _logs(m.stature)
+
+
+def _high_waisted(m: Measurements) -> Tensor:
+    return _logs(m.waist_height) - _logs(m.stature)
+
+
+DESCRIPTORS: tuple[Descriptor, ...] = (
+    Descriptor("Muscular", _muscular, "girths of the limbs against waist, rib cage and hips"),
+    Descriptor("Broad-Shouldered", _broad_shouldered, "shoulder breadth by stature"),
+    Descriptor("Heavyset", _heavyset, "volume by stature: the mean cross-section"),
+    Descriptor("Tall", _tall, "stature"),
+    Descriptor("Long Legs", _long_legs, "hip height by stature"),
+    Descriptor("Long Torso", _long_torso, "hip to neck by stature"),
+    Descriptor("Curvy", _curvy, "bust and hips against waist"),
+    Descriptor("Full-Figured", _full_figured, "bust and hips by stature"),
+    Descriptor("Stocky", _stocky, "girth of the trunk by stature, more so in a short body"),
+    Descriptor("Pear-Shaped", _pear_shaped, "hips against bust and waist"),
+    Descriptor("Athletic", _athletic, "breadth of shoulders and chest and girth of the forearms against waist"),
+    Descriptor("Fit", _fit, "stature against waist and belly"),
+    Descriptor("Large-Breasted", _large_breasted, "bust against underbust, and how far it stands out"),
+    Descriptor("Long-Armed", _long_armed, "shoulder to wrist by stature"),
+    Descriptor("Long-Necked", _long_necked, "neck joint to head joint by stature"),
+    Descriptor("High-Waisted", _high_waisted, "height of the narrowest part of the trunk by stature"),
+)
+"""In the order of `fastreid_clip3d.vocabulary.PHRASE_PAIRS`."""
+
+
+def scores_from_measurements(measurements: Measurements) -> Tensor:
+    """Scores [B, 16] from measurements in metres."""
+    return torch.stack([descriptor.score(measurements) for descriptor in DESCRIPTORS], dim=1)
+
+
+def describe(vertices: Tensor, body_model: MeasurableBody) -> Tensor:
+    """Scores [B, 16] of T-posed bodies; greater means more like phrase 1.
+
+    Args:
+        vertices: [B, V, 3] metres, y up.
+        body_model: gives joints, skinning weights and faces of the same topology.
+
+    Raises:
+        ClearError: see `fastreid_clip3d.body.measurements.measure`.
+    """
+    return scores_from_measurements(measure(vertices, body_model))
+
+
+def label(scores: Tensor, thresholds: Tensor) -> Tensor:
+    """Phrase choices int64 [..., 16]: 0 (phrase 1) where the score is above the threshold, otherwise 1 (phrase 2).
+
+    Args:
+        scores: [..., 16].
+        thresholds: [16] or broadcastable to the scores, those of the body's own sex.
+
+    Raises:
+        ClearError: wrong shapes or numbers that are not finite.
+    """
+    for name, tensor in (("scores", scores), ("thresholds", thresholds)):
+        if tensor.ndim == 0 or tensor.shape[-1] != NUM_PAIRS:
+            raise ClearError(f"{name}: wanted [..., {NUM_PAIRS}], got {list(tensor.shape)}")
+        if not torch.isfinite(tensor).all():
+            raise ClearError(f"{name} hold NaN or infinite numbers; check the bodies they come from")
+    return torch.where(scores > thresholds.to(scores), 0, 1)
+
+
+@dataclass(frozen=True)
+class PopulationStatistics:
+    """How the scores of one sex are spread, each tensor float32 [16]."""
+
+    median: Tensor
+    mean: Tensor
+    standard_deviation: Tensor
+    lower_quartile: Tensor
+    upper_quartile: Tensor
+    count: int
+    seed: int
+    fingerprint: str  # of the body model
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain numbers and lists, for JSON."""
+        values = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in vars(self).items()}
+        return {"phrases_1": [pair.phrase_1 for pair in PHRASE_PAIRS], **values}
+
+
+def population_statistics(
+    body_model: BodyModel, count: int = POPULATION_SIZE, seed: int = POPULATION_SEED
+) -> PopulationStatistics:
+    """Statistics of the scores over a seeded population of a body model; a few seconds for 1,000 bodies.
+
+    Args:
+        body_model: the model of one sex, the embedded or the user's own.
+        count: bodies to draw.
+        seed: of the draw.
+    """
+    from fastreid_clip3d.body.sampling import sample_betas
+
+    betas = torch.as_tensor(sample_betas(count, seed), dtype=torch.float32)[:, : body_model.shapedirs.shape[2]]
+    scores = torch.cat([describe(body_model.shape(part), body_model) for part in betas.split(_POPULATION_CHUNK)])
+    quartiles = torch.quantile(scores.double(), torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64), dim=0).float()
+    return PopulationStatistics(
+        median=quartiles[1],
+        mean=scores.mean(dim=0),
+        standard_deviation=scores.std(dim=0),
+        lower_quartile=quartiles[0],
+        upper_quartile=quartiles[2],
+        count=count,
+        seed=seed,
+        fingerprint=body_model.fingerprint(),
+    )
+
+
+def population_thresholds(
+    body_model: BodyModel, count: int = POPULATION_SIZE, seed: int = POPULATION_SEED
+) -> Tensor:
+    """Thresholds [16] of a body model: the medians of its seeded population, computed once for each model."""
+    key = (body_model.fingerprint(), count, seed)
+    if key not in _thresholds_of:
+        _thresholds_of[key] = population_statistics(body_model, count, seed).median
+    return _thresholds_of[key].clone()
+
+
+_thresholds_of: dict[tuple[str, int, int], Tensor] = {}

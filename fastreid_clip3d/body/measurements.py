@@ -1,0 +1,370 @@
+"""Lengths, girths and volumes of bodies in SMPL's schema, from the T-posed mesh, joints and skinning weights alone.
+
+Shapes: B bodies, V vertices, F faces, E edges, S slices, D directions. Units: metres, cubic metres. y points up.
+Body parts are chosen by skinning weight, never by vertex index, so that any mesh with SMPL's 24 joints can be measured.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol, Sequence
+
+import torch
+from torch import Tensor
+
+from fastreid_clip3d.errors import ClearError
+
+JOINT_NAMES: tuple[str, ...] = (
+    "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle",
+    "spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head", "left_shoulder",
+    "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hand", "right_hand",
+)  # fmt: skip
+"""SMPL's 24 joints in its order."""
+
+JOINT: dict[str, int] = {name: index for index, name in enumerate(JOINT_NAMES)}
+
+NUM_DIRECTIONS: int = 96
+"""Directions D of the support function; the perimeter's error is below (pi / D)^2 / 3 = 0.04 %."""
+
+_CHUNK: int = 64  # bodies at a time: keeps the working set of a slice inside the processor's cache
+
+
+class MeasurableBody(Protocol):
+    """What measuring needs of a body model: `fastreid_clip3d.body.BodyModel` has it."""
+
+    weights: Tensor  # [V, 24] skinning weights
+    faces: Tensor  # [F, 3] int64
+
+    def joints(self, vertices: Tensor) -> Tensor:
+        """Joints [B, 24, 3] of T-posed vertices [B, V, 3]."""
+
+
+# ------------------------------------------------------------------------------------------------ pure geometry
+
+
+def mesh_volume(vertices: Tensor, faces: Tensor) -> Tensor:
+    """Volume enclosed by triangle meshes, in cubic units of the vertices.
+
+    Signed tetrahedra against the mean vertex, so that small holes do not make the result depend on position.
+
+    Args:
+        vertices: [B, V, 3].
+        faces: [F, 3] int64, one orientation throughout.
+
+    Returns:
+        [B], non-negative.
+    """
+    centred = vertices - vertices.mean(dim=1, keepdim=True)
+    a, b, c = (centred[:, faces[:, corner]] for corner in range(3))
+    return (torch.linalg.cross(a, b) * c).sum(dim=(1, 2)).abs() / 6.0
+
+
+def unique_edges(faces: Tensor) -> Tensor:
+    """Undirected edges [E, 2] int64 of triangles [F, 3], each once, the smaller index first."""
+    pairs = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    return torch.unique(pairs.sort(dim=1).values, dim=0)
+
+
+def part_edges(faces: Tensor, weights: Tensor, joints: Sequence[int]) -> Tensor:
+    """Edges [E, 2] of the faces whose three vertices follow the given joints with more than half their weight.
+
+    Args:
+        faces: [F, 3] int64.
+        weights: [V, 24] skinning weights, rows summing to 1.
+        joints: joint indices that make up the part.
+    """
+    inside = weights[:, list(joints)].sum(dim=1) > 0.5
+    return unique_edges(faces[inside[faces].all(dim=1)])
+
+
+def plane_basis(normal: Tensor) -> tuple[Tensor, Tensor]:
+    """Two unit vectors [B, 3] that span the planes with unit normals [B, 3]."""
+    smallest = normal.abs().argmin(dim=1, keepdim=True)
+    helper = torch.zeros_like(normal).scatter_(1, smallest, 1.0)
+    first = torch.nn.functional.normalize(torch.linalg.cross(normal, helper), dim=1)
+    return first, torch.linalg.cross(normal, first)
+
+
+def slice_hull_perimeters(
+    vertices: Tensor, edges: Tensor, points: Tensor, normals: Tensor, num_directions: int = NUM_DIRECTIONS
+) -> Tensor:
+    """Convex-hull perimeters of parallel plane slices through edges of meshes: what a tape measure reads.
+
+    The perimeter of a convex set is the integral of its support function over all directions (Cauchy). The support
+    is the largest projection of the points where edges cross the plane, so no hull has to be built.
+
+    Args:
+        vertices: [B, V, 3].
+        edges: [E, 2] int64, the part of the mesh to cut.
+        points: [B, S, 3], a point of each plane.
+        normals: [B, 3], any length but zero; the S planes of a body share it.
+        num_directions: D, even.
+
+    Returns:
+        [B, S] in units of the vertices; 0 where a plane misses the edges.
+    """
+    if num_directions < 4 or num_directions % 2:
+        raise ValueError(f"num_directions must be even and at least 4, got {num_directions}")
+    normal = torch.nn.functional.normalize(normals, dim=1)
+    angles = torch.arange(num_directions // 2, dtype=vertices.dtype, device=vertices.device) * (
+        2 * math.pi / num_directions
+    )
+    fan = torch.stack([angles.cos(), angles.sin()])  # [2, D / 2]: half a turn, a width counts for both its ends
+    least, most = _slice_extents(vertices, edges, points, normal, torch.stack(plane_basis(normal), dim=1), fan)
+    widths = torch.where(most >= least, most - least, torch.zeros_like(most))
+    return widths.sum(dim=2) * (2 * math.pi / num_directions)
+
+
+def slice_extents(
+    vertices: Tensor, edges: Tensor, points: Tensor, normals: Tensor, axes: Tensor
+) -> tuple[Tensor, Tensor]:
+    """How far parallel plane slices reach along axes.
+
+    Args:
+        vertices: [B, V, 3].
+        edges: [E, 2] int64, the part of the mesh to cut.
+        points: [B, S, 3], a point of each plane.
+        normals: [B, 3], any length but zero.
+        axes: [B, A, 3], unit vectors to measure along.
+
+    Returns:
+        The least and the greatest coordinate along each axis, each [B, S, A]; where a plane misses the edges the
+        least is +inf and the greatest -inf.
+    """
+    normal = torch.nn.functional.normalize(normals, dim=1)
+    identity = torch.eye(axes.shape[1], dtype=vertices.dtype, device=vertices.device)
+    return _slice_extents(vertices, edges, points, normal, axes, identity)
+
+
+def _slice_extents(
+    vertices: Tensor, edges: Tensor, points: Tensor, normal: Tensor, axes: Tensor, combine: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Least and greatest [B, S, D] of the slices' points in coordinates `axes` [B, A, 3] times `combine` [A, D]."""
+    used, local = torch.unique(edges, return_inverse=True)
+    part = vertices[:, used]
+    heights = torch.einsum("bvc,bc->bv", part, normal)
+    levels = torch.einsum("bsc,bc->bs", points, normal)
+    coordinates = torch.einsum("bvc,bac->bva", part, axes)
+    extents = [
+        _one_slice(coordinates, heights - levels[:, s : s + 1], local, combine) for s in range(levels.shape[1])
+    ]
+    return torch.stack([low for low, _ in extents], dim=1), torch.stack([high for _, high in extents], dim=1)
+
+
+def _one_slice(coordinates: Tensor, signed: Tensor, edges: Tensor, combine: Tensor) -> tuple[Tensor, Tensor]:
+    """Least and greatest [B, D] over the points where `signed` [B, V] changes sign along edges [E, 2]."""
+    lowest, highest = signed.amin(dim=0), signed.amax(dim=0)
+    may_cross = (torch.minimum(lowest[edges[:, 0]], lowest[edges[:, 1]]) < 0) & (
+        torch.maximum(highest[edges[:, 0]], highest[edges[:, 1]]) >= 0
+    )
+    edges = edges[may_cross]
+    above = signed >= 0
+    body, edge = (above[:, edges[:, 0]] != above[:, edges[:, 1]]).nonzero(as_tuple=True)
+    start, end = edges[edge, 0], edges[edge, 1]
+    before, after = signed[body, start], signed[body, end]
+    share = (before / (before - after)).unsqueeze(1)
+    reach = torch.lerp(coordinates[body, start], coordinates[body, end], share) @ combine  # [T, D]
+    index = body.unsqueeze(1).expand_as(reach)
+    least = reach.new_full((signed.shape[0], combine.shape[1]), torch.inf)
+    most = torch.full_like(least, -torch.inf)
+    return least.scatter_reduce_(0, index, reach, "amin"), most.scatter_reduce_(0, index, reach, "amax")
+
+
+# ------------------------------------------------------------------------------------------------ a person's measures
+
+
+def _measure(unit: str, meaning: str) -> Any:
+    return field(metadata={"unit": unit, "meaning": meaning})
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """Measurements of B bodies, each a tensor [B]. Limbs are means of left and right; girths are hull perimeters."""
+
+    stature: Tensor = _measure("m", "sole to crown")
+    volume: Tensor = _measure("m3", "volume enclosed by the skin")
+    hip_height: Tensor = _measure("m", "sole to hip joints")
+    waist_height: Tensor = _measure("m", "sole to the narrowest part of the trunk")
+    torso_length: Tensor = _measure("m", "hip joints to neck joint, along y")
+    neck_length: Tensor = _measure("m", "neck joint to head joint")
+    upper_arm_length: Tensor = _measure("m", "shoulder joint to elbow joint")
+    forearm_length: Tensor = _measure("m", "elbow joint to wrist joint")
+    shoulder_breadth: Tensor = _measure("m", "between the shoulder joints")
+    chest_breadth: Tensor = _measure("m", "greatest breadth of the chest without arms")
+    bust_protrusion: Tensor = _measure("m", "how far the bust stands out in front of the underbust")
+    bust_girth: Tensor = _measure("m", "greatest girth of the chest without arms")
+    underbust_girth: Tensor = _measure("m", "least girth of the rib cage")
+    waist_girth: Tensor = _measure("m", "least girth of the trunk")
+    belly_girth: Tensor = _measure("m", "greatest girth between hips and waist")
+    hip_girth: Tensor = _measure("m", "greatest girth around the hip joints")
+    trunk_girth: Tensor = _measure("m", "mean girth from hips to chest")
+    thigh_girth: Tensor = _measure("m", "greatest girth in the middle of the thigh")
+    calf_girth: Tensor = _measure("m", "greatest girth of the lower leg")
+    upper_arm_girth: Tensor = _measure("m", "greatest girth in the middle of the upper arm")
+    forearm_girth: Tensor = _measure("m", "greatest girth of the forearm")
+    wrist_girth: Tensor = _measure("m", "girth just above the wrist")
+
+    @staticmethod
+    def names() -> tuple[str, ...]:
+        """Names in their order."""
+        return tuple(f.name for f in fields(Measurements))
+
+    @staticmethod
+    def unit(name: str) -> str:
+        """"m" or "m3"."""
+        return Measurements.__dataclass_fields__[name].metadata["unit"]
+
+    @staticmethod
+    def meaning(name: str) -> str:
+        """What is measured, in a few words."""
+        return Measurements.__dataclass_fields__[name].metadata["meaning"]
+
+
+_ARM = ("shoulder", "elbow", "wrist", "hand")
+_LEG = ("hip", "knee", "ankle", "foot")
+_SIDES = ("left_", "right_")
+
+# Slices along the trunk: 0 at the hip joints, 1 at the shoulder joints.
+_TRUNK_LEVELS = tuple(round(-0.2 + 0.05 * step, 2) for step in range(21))
+_HIP, _BELLY, _WAIST = (-0.2, 0.2), (0.2, 0.45), (0.25, 0.65)
+_UNDERBUST, _BUST = (0.5, 0.65), (0.6, 0.8)
+_WAIST_SOFTNESS = 0.02  # girths within this share of the least one count as waist: keeps its height from jumping
+
+# Slices along a limb: 0 at the joint nearer the trunk, 1 at the next.
+_UPPER_ARM_LEVELS, _FOREARM_LEVELS, _WRIST_LEVEL = (0.4, 0.5, 0.6), (0.15, 0.25, 0.35), 0.92
+_THIGH_LEVELS, _CALF_LEVELS = (0.3, 0.4, 0.5), (0.2, 0.3, 0.4)
+
+
+def measure(vertices: Tensor, body_model: MeasurableBody) -> Measurements:
+    """Measures T-posed bodies.
+
+    Args:
+        vertices: [B, V, 3] metres, y up; anywhere in the plane and turned about y as one likes.
+        body_model: gives joints, skinning weights and faces of the same topology.
+
+    Raises:
+        ClearError: wrong shape, numbers that are not finite, no T-pose, or planes that miss the body.
+    """
+    vertices = check_vertices(vertices, body_model)
+    weights, faces = body_model.weights.to(vertices), body_model.faces.to(vertices.device)
+    arms = [JOINT[side + name] for side in _SIDES for name in _ARM]
+    parts = {"trunk": part_edges(faces, weights, [j for j in range(len(JOINT_NAMES)) if j not in arms])}
+    for side in _SIDES:
+        parts[side + "arm"] = part_edges(faces, weights, [JOINT[side + name] for name in _ARM])
+        parts[side + "leg"] = part_edges(faces, weights, [JOINT[side + name] for name in _LEG])
+    joints = body_model.joints(vertices)
+    _check_t_pose(joints)
+    chunks = [
+        _measure_chunk(v, j, faces, parts) for v, j in zip(vertices.split(_CHUNK), joints.split(_CHUNK), strict=True)
+    ]
+    measured = {name: torch.cat([chunk[name] for chunk in chunks]) for name in Measurements.names()}
+    for name, values in measured.items():
+        bad = ~torch.isfinite(values) | (values <= 0) & (name != "bust_protrusion")
+        if bad.any():
+            raise ClearError(
+                f"body {int(bad.nonzero()[0])}: {name} ({Measurements.meaning(name)}) cannot be measured, got "
+                f"{float(values[bad][0]):.3g}; give a closed body of SMPL's topology in the T-pose, in metres, y up"
+            )
+    return Measurements(**measured)
+
+
+def check_vertices(vertices: Tensor, body_model: MeasurableBody) -> Tensor:
+    """Returns vertices [B, V, 3] in the body model's dtype or raises ClearError with what was wanted and given."""
+    wanted = body_model.weights.shape[0]
+    if vertices.ndim != 3 or vertices.shape[2] != 3 or vertices.shape[1] != wanted:
+        raise ClearError(
+            f"vertices: wanted [B, {wanted}, 3], the body model's topology, got {list(vertices.shape)}; bodies of "
+            "another topology need their own body model"
+        )
+    if vertices.shape[0] == 0:
+        raise ClearError("vertices: no body to measure, got a batch of 0")
+    vertices = vertices.to(body_model.weights.dtype)
+    finite = torch.isfinite(vertices).flatten(1).all(dim=1)
+    if not finite.all():
+        raise ClearError(
+            f"vertices: body {int((~finite).nonzero()[0])} of {len(finite)} has NaN or infinite coordinates; "
+            "check how it was made or read"
+        )
+    return vertices
+
+
+def _check_t_pose(joints: Tensor) -> None:
+    """Arms out to the sides, legs down: anything else would be measured wrongly without a sign of it."""
+    for side in _SIDES:
+        arm = joints[:, JOINT[side + "wrist"]] - joints[:, JOINT[side + "shoulder"]]
+        leg = joints[:, JOINT[side + "hip"]] - joints[:, JOINT[side + "ankle"]]
+        slope = arm[:, 1].abs() / arm.norm(dim=1).clamp_min(1e-9)
+        upright = leg[:, 1] / leg.norm(dim=1).clamp_min(1e-9)
+        bad = (slope > 0.35) | (upright < 0.9)
+        if bad.any():
+            raise ClearError(
+                f"body {int(bad.nonzero()[0])} is not in the T-pose with y up ({side.rstrip('_')} arm not level or leg "
+                "not upright); measure the unposed body, in SMPL's axes"
+            )
+
+
+def _measure_chunk(vertices: Tensor, joints: Tensor, faces: Tensor, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    def joint(name: str) -> Tensor:
+        return joints[:, JOINT[name]]
+
+    def middle(name: str) -> Tensor:
+        return (joint("left_" + name) + joint("right_" + name)) / 2
+
+    def length(upper: str, lower: str) -> Tensor:
+        return sum((joint(s + upper) - joint(s + lower)).norm(dim=1) for s in _SIDES) / 2
+
+    def girths(limb: str, upper: str, lower: str, levels: Sequence[float]) -> Tensor:
+        share = joints.new_tensor(levels)[None, :, None]
+        both = []
+        for side in _SIDES:
+            start, bone = joint(side + upper), joint(side + lower) - joint(side + upper)
+            points = start[:, None] + share * bone[:, None]
+            both.append(slice_hull_perimeters(vertices, parts[side + limb], points, bone))
+        return (both[0] + both[1]) / 2
+
+    up = joints.new_tensor([0.0, 1.0, 0.0]).expand(len(joints), 3)
+    across = joint("left_shoulder") - joint("right_shoulder")
+    left = torch.nn.functional.normalize(across - across[:, 1:2] * up, dim=1)
+    forward = torch.linalg.cross(left, up)
+    floor, crown = vertices[..., 1].amin(dim=1), vertices[..., 1].amax(dim=1)
+    hip_y, shoulder_y = middle("hip")[:, 1], middle("shoulder")[:, 1]
+
+    levels = joints.new_tensor(_TRUNK_LEVELS)
+    level_y = hip_y[:, None] + levels * (shoulder_y - hip_y)[:, None]  # [B, S]
+    points = level_y[..., None] * up[:, None]
+    trunk = slice_hull_perimeters(vertices, parts["trunk"], points, up)
+    least, most = slice_extents(vertices, parts["trunk"], points, up, torch.stack([left, forward], dim=1))
+    breadth, front = most[..., 0] - least[..., 0], most[..., 1]
+
+    def zone(limits: tuple[float, float]) -> Tensor:
+        return (levels > limits[0] - 1e-4) & (levels < limits[1] + 1e-4)
+
+    waist = trunk[:, zone(_WAIST)]
+    waist_girth = waist.amin(dim=1)
+    waist_share = torch.softmax((1 - waist / waist_girth[:, None]) / _WAIST_SOFTNESS, dim=1)
+    forearm = girths("arm", "elbow", "wrist", (*_FOREARM_LEVELS, _WRIST_LEVEL))
+    return {
+        "stature": crown - floor,
+        "volume": mesh_volume(vertices, faces),
+        "hip_height": hip_y - floor,
+        "waist_height": (waist_share * level_y[:, zone(_WAIST)]).sum(dim=1) - floor,
+        "torso_length": joint("neck")[:, 1] - hip_y,
+        "neck_length": (joint("head") - joint("neck")).norm(dim=1),
+        "upper_arm_length": length("shoulder", "elbow"),
+        "forearm_length": length("elbow", "wrist"),
+        "shoulder_breadth": across.norm(dim=1),
+        "chest_breadth": breadth[:, zone(_BUST)].amax(dim=1),
+        "bust_protrusion": front[:, zone(_BUST)].amax(dim=1) - front[:, zone(_UNDERBUST)].amin(dim=1),
+        "bust_girth": trunk[:, zone(_BUST)].amax(dim=1),
+        "underbust_girth": trunk[:, zone(_UNDERBUST)].amin(dim=1),
+        "waist_girth": waist_girth,
+        "belly_girth": trunk[:, zone(_BELLY)].amax(dim=1),
+        "hip_girth": trunk[:, zone(_HIP)].amax(dim=1),
+        "trunk_girth": trunk.mean(dim=1),
+        "thigh_girth": girths("leg", "hip", "knee", _THIGH_LEVELS).amax(dim=1),
+        "calf_girth": girths("leg", "knee", "ankle", _CALF_LEVELS).amax(dim=1),
+        "upper_arm_girth": girths("arm", "shoulder", "elbow", _UPPER_ARM_LEVELS).amax(dim=1),
+        "forearm_girth": forearm[:, :-1].amax(dim=1),
+        "wrist_girth": forearm[:, -1],
+    }
