@@ -1,1 +1,21 @@
-"""Evaluation: pure functions on ids and distances, and fast-reid evaluators on top of them."""
+"""Evaluation: pure functions on ids and distances, and a fast-reid evaluator on top of them.
+
+``protocols`` and ``metrics`` need NumPy only and may be imported from everywhere. ``evaluator`` imports fast-reid, and is
+therefore loaded when it is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .protocols import CC, GENERAL, NOTHING_REMOVED, SC, Protocol
+
+__all__ = ["CC", "GENERAL", "NOTHING_REMOVED", "SC", "ClothesEvaluator", "Protocol"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ClothesEvaluator":
+        from .evaluator import ClothesEvaluator
+
+        return ClothesEvaluator
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

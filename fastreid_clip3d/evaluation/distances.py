@@ -42,6 +42,11 @@ def _row_blocks(rows: int, dims: int) -> list[slice]:
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
+def _largest(features: torch.Tensor) -> float:
+    """The largest absolute value, without a copy of the features."""
+    return max((float(features[block].abs().max()) for block in _row_blocks(*features.shape)), default=0.0)
+
+
 def _norms(features: torch.Tensor, scale: float) -> torch.Tensor:
     """Euclidean norms of the scaled rows, float64 [N]."""
     norms = torch.empty(len(features), dtype=torch.float64)
@@ -135,7 +140,7 @@ class FeatureDistances:
             raise ClearError(f"metric {metric!r} is unknown; known metrics: {', '.join(METRICS)}")
         self.query, self.gallery, self.metric, self.device = query, gallery, metric, device
         self.num_gallery, self.dims = gallery.shape
-        largest = max((float(features.abs().max()) for features in (query, gallery) if features.numel()), default=0.0)
+        largest = max(_largest(query), _largest(gallery))
         # a power of two changes no digit
         self._scale = 2.0 ** -np.ceil(np.log2(largest)) if largest > _HUGE else 1.0
         self._query_norms, gallery_norms = _norms(query, self._scale), _norms(gallery, self._scale)
@@ -146,6 +151,7 @@ class FeatureDistances:
             self._gallery_factors /= gallery_norms.clamp_min(1e-12)
         self._gallery_squares = gallery_norms.square().to(device)
         self._copies, self._originals = find_copies(gallery, self._gallery_factors)
+        self._buffer: torch.Tensor | None = None
         self._kept: torch.Tensor | None = None
         if 8 * gallery.numel() <= max_memory * _MIB / 2:
             kept = torch.empty(gallery.shape, dtype=torch.float64, device=device)
@@ -174,11 +180,17 @@ class FeatureDistances:
         return self._kept is None
 
     def rows(self, queries: np.ndarray) -> torch.Tensor:
-        """Comparable distances of these queries, float64 [len(queries), G], on the device."""
+        """Comparable distances of these queries, float64 [len(queries), G], on the device.
+
+        They lie in a buffer that the next call writes into.
+        """
         index = torch.from_numpy(queries)
         left = (self.query[index].double() * self._query_factors[index, None]).to(self.device)
         left *= -1.0 if self.metric == "cosine" else -2.0
-        distances = torch.empty((len(queries), self.num_gallery), dtype=torch.float64, device=self.device)
+        if self._buffer is None or len(self._buffer) < len(queries):
+            self._buffer = None  # frees the old one first
+            self._buffer = torch.empty((len(queries), self.num_gallery), dtype=torch.float64, device=self.device)
+        distances = self._buffer[: len(queries)]
         for block in [slice(0, self.num_gallery)] if self._kept is not None else _row_blocks(self.num_gallery, self.dims):
             torch.mm(left, self._gallery_block(block).t(), out=distances[:, block])
         if self.metric == "euclidean":

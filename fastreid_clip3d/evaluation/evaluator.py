@@ -1,0 +1,305 @@
+"""A fast-reid evaluator that scores every protocol of a dataset.
+
+It takes the place of fast-reid's ``ReidEvaluator`` and gives its headline keys (of the dataset's first protocol), and for each
+protocol ``<dataset>/<protocol>/...``, in one flat dict of floats.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import OrderedDict
+from typing import Any, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from fastreid.config import CfgNode
+from fastreid.evaluation.evaluator import DatasetEvaluator
+from fastreid.utils import comm
+
+from fastreid_clip3d.errors import ClearError
+
+from .features_file import first_non_finite_row, write_features
+from .per_query import check_format, write_per_query
+from .protocols import GENERAL, Protocol, find_protocols
+from .ranking import LabelledFeatures, ProtocolResult, evaluate, pair_distances
+from .tracklets import TrackletPool
+
+logger = logging.getLogger(__name__)
+
+RANKS = (1, 5, 10)
+_ID_KEYS = {"pids": "targets", "camids": "camids", "clothes_ids": "clothes_ids"}
+
+
+class ClothesEvaluator(DatasetEvaluator):
+    """Collects the features of a test set and scores them.
+
+    A test batch holds ``targets``, ``camids`` and, where known, ``clothes_ids`` (int64 [B]; -1 = not known) and ``img_paths``
+    (texts). Query items come first, then the gallery, each rank its contiguous share; with ``item_ids`` (int64 [B], place in
+    query + gallery) any order and repeated items are fine too. A tracklet comes as its frames: ``tracklet_ids`` (int64 [B],
+    place in query + gallery), ``frame_ids`` (place in the tracklet) and ``tracklet_lengths`` (its number of frames).
+
+    Args:
+        cfg: ``TEST.METRIC``, ``AQE``, ``RERANK``, ``ROC`` and ``EVALUATION`` are read.
+        dataset: a fast-reid dataset: ``query`` and ``gallery`` lists; ``protocols``, if it declares them; otherwise general.
+        dataset_name: prefix of the result keys; "" = the name of the dataset's class.
+        output_dir: where features and per-query results are written if the config asks for them; "" = ``OUTPUT_DIR``.
+
+    Raises:
+        ClearError: at construction, ``TEST.EVALUATION`` asks for something unknown; in :meth:`evaluate`, features that are not
+            finite, items that are missing, or a protocol that needs clothes ids where some are not known.
+    """
+
+    def __init__(self, cfg: CfgNode, dataset: Any, dataset_name: str = "", output_dir: str | None = None) -> None:
+        self.cfg = cfg
+        self.num_query, self.num_items = len(dataset.query), len(dataset.query) + len(dataset.gallery)
+        self.dataset_name = dataset_name or type(dataset).__name__
+        self.output_dir = output_dir or cfg.OUTPUT_DIR
+        declared = tuple(getattr(dataset, "protocols", ())) or (GENERAL,)
+        names = cfg.TEST.EVALUATION.PROTOCOLS
+        self.protocols: tuple[Protocol, ...] = find_protocols(names, declared) if names else declared
+        if cfg.TEST.EVALUATION.PER_QUERY:
+            check_format("TEST.EVALUATION.PER_QUERY." + cfg.TEST.EVALUATION.PER_QUERY)
+        self.results: dict[str, ProtocolResult] = {}
+        self.reset()
+
+    # -- collecting -----------------------------------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Forgets all items."""
+        self._features: list[torch.Tensor] = []
+        self._ids: dict[str, list[torch.Tensor]] = {}
+        self._names: list[str] = []
+        self._pool: TrackletPool | None = None
+
+    def process(self, inputs: dict[str, Any], outputs: torch.Tensor) -> None:
+        """Takes a batch and its features [B, D]."""
+        if "tracklet_ids" in inputs:
+            if self._pool is None:
+                self._pool = TrackletPool(_pooling(protocol) for protocol in self.protocols)
+            self._pool.add(outputs, inputs["tracklet_ids"], inputs["frame_ids"], inputs["tracklet_lengths"])
+        else:
+            self._features.append(outputs.detach().to("cpu", torch.float32))
+        for name, key in {**_ID_KEYS, "item_ids": "tracklet_ids" if "tracklet_ids" in inputs else "item_ids"}.items():
+            if inputs.get(key) is not None:
+                self._ids.setdefault(name, []).append(torch.as_tensor(inputs[key]).to("cpu", torch.int64))
+        self._names += list(inputs.get("img_paths") or [])
+
+    def _gathered(self) -> tuple[dict[str, Any], TrackletPool | None] | None:
+        """All items of all processes in order, on the main process; None elsewhere."""
+        own = {name: torch.cat(parts) for name, parts in self._ids.items()}
+        if self._features:
+            own["features"] = torch.cat(self._features)
+        self._features.clear()
+        own["names"] = self._names
+        pool = self._pool
+        shares = [own]
+        if comm.get_world_size() > 1:
+            comm.synchronize()
+            gathered = comm.gather((own, pool.state() if pool else None), dst=0)
+            if not comm.is_main_process():
+                return None
+            shares = [share for share, _ in gathered]
+            states = [state for _, state in gathered if state is not None]
+            pool = TrackletPool(states[0]["sums"]) if states else None
+            for state in states:
+                pool.merge(state)
+        filled = [share for share in shares if "pids" in share]  # a rank may have had no item
+        items: dict[str, Any] = {
+            name: filled[0][name] if len(filled) == 1 else torch.cat([share[name] for share in filled])
+            for name in (filled[0] if filled else {})
+            if name != "names" and all(name in share for share in filled)
+        }
+        items["names"] = [name for share in filled for name in share["names"]]
+        return self._in_order(items), pool
+
+    def _in_order(self, items: dict[str, Any]) -> dict[str, Any]:
+        """The items in the order of query + gallery, each once; checks that none is missing."""
+        count, features = len(items.get("pids", ())), items.get("features")
+        if "item_ids" in items:
+            places, first = np.unique(items["item_ids"].numpy(), return_index=True)
+            missing = np.setdiff1d(np.arange(self.num_items), places)
+            if len(missing) or len(places) != self.num_items:
+                raise ClearError(
+                    f"{self.dataset_name}: {len(places)} different items were evaluated, expected {self.num_items}; "
+                    f"missing: {', '.join(map(str, missing[:5].tolist())) or 'none'}"
+                )
+            names = [items["names"][place] for place in first] if len(items["names"]) == count else []
+            chosen = torch.from_numpy(first)
+            items = {name: value[chosen] for name, value in items.items() if name not in ("names", "features")}
+            if features is not None:
+                items["features"] = features[chosen]
+            items["names"] = names
+        elif count != self.num_items:
+            raise ClearError(
+                f"{self.dataset_name}: {count} items were evaluated, expected {self.num_items} (query and gallery); a "
+                f"sampler that repeats items must give item_ids"
+            )
+        if len(items["names"]) != self.num_items:
+            items["names"] = []
+        return items
+
+    # -- scoring --------------------------------------------------------------------------------------------------------
+
+    def evaluate(self) -> OrderedDict[str, float]:
+        """The numbers of all protocols, on the main process; an empty dict elsewhere.
+
+        A metric that has no value, since no query has a match, is left out and a warning is logged: fast-reid's hook and
+        writers take numbers only.
+        """
+        gathered = self._gathered()
+        if gathered is None:
+            return OrderedDict()
+        items, pool = gathered
+        self.results = {}
+        roc: dict[str, float] = {}
+        for pooling in dict.fromkeys(_pooling(protocol) for protocol in self.protocols) if pool else [""]:
+            features = pool.features(pooling, self.num_items) if pool else items["features"]
+            chosen = [protocol for protocol in self.protocols if not pool or _pooling(protocol) == pooling]
+            query, gallery = self._split(features, items)
+            roc.update(self._score(query, gallery, chosen, f"_{pooling}" if pool else ""))
+        self.results = {protocol.name: self.results[protocol.name] for protocol in self.protocols}
+        return self._flat(roc)
+
+    def _split(self, features: torch.Tensor, items: dict[str, Any]) -> tuple[LabelledFeatures, LabelledFeatures]:
+        row = first_non_finite_row(features)
+        if row is not None:
+            side = f"query item {row}" if row < self.num_query else f"gallery item {row - self.num_query}"
+            name = f" ({items['names'][row]})" if items["names"] else ""
+            raise ClearError(f"{self.dataset_name}: the features of {side}{name} are not finite; the model has diverged")
+        clothes = items.get("clothes_ids")
+        needing = [protocol.name for protocol in self.protocols if protocol.needs_clothes]
+        unknown = self.num_items if clothes is None else int((clothes < 0).sum())
+        if unknown and needing:
+            raise ClearError(
+                f"{self.dataset_name}: {unknown} of {self.num_items} items have no clothes id, which protocol "
+                f"{', '.join(needing)} needs; choose others with TEST.EVALUATION.PROTOCOLS"
+            )
+        sides = []
+        for part in (slice(0, self.num_query), slice(self.num_query, self.num_items)):
+            sides.append(
+                LabelledFeatures(
+                    features[part],
+                    items["pids"][part].numpy(),
+                    items["camids"][part].numpy(),
+                    None if unknown else clothes[part].numpy(),
+                    tuple(items["names"][part]),
+                )
+            )
+        return sides[0], sides[1]
+
+    def _score(
+        self, query: LabelledFeatures, gallery: LabelledFeatures, protocols: Sequence[Protocol], suffix: str
+    ) -> dict[str, float]:
+        """Scores protocols that use the same features; returns the ROC values if the headline protocol is among them."""
+        cfg = self.cfg
+        options = cfg.TEST.EVALUATION
+        base = os.path.join(self.output_dir, "evaluation", self.dataset_name + suffix)
+        if options.SAVE_FEATURES:
+            write_features(base + "_features.npz", query, gallery)
+            logger.info(f"Features written to {base}_features.npz")
+        if cfg.TEST.AQE.ENABLED:
+            query, gallery = _expanded(cfg, query, gallery)
+        distances = _reranked(cfg, query, gallery) if cfg.TEST.RERANK.ENABLED else None
+        device = options.DEVICE or cfg.MODEL.DEVICE
+        results = evaluate(
+            query,
+            gallery,
+            protocols,
+            cfg.TEST.METRIC,
+            distances=distances,
+            max_memory=options.MAX_MEMORY,
+            device=device,
+            top_matches=options.TOP_MATCHES if options.PER_QUERY else 0,
+        )
+        self.results.update(results)
+        if options.PER_QUERY:
+            write_per_query(f"{base}_queries.{options.PER_QUERY}", results, query, gallery)
+            logger.info(f"Results of single queries written to {base}_queries.{options.PER_QUERY}")
+        if not cfg.TEST.ROC.ENABLED or self.protocols[0] not in protocols:
+            return {}
+        same, different = pair_distances(
+            query, gallery, self.protocols[0], cfg.TEST.METRIC, distances=distances, device=device
+        )
+        return _true_positive_rates(same, different)
+
+    def _flat(self, roc: dict[str, float]) -> OrderedDict[str, float]:
+        numbers: OrderedDict[str, float] = OrderedDict()
+        headline = self.results[self.protocols[0].name]
+        if headline.valid_queries:
+            rank_1, mean_average_precision = headline.rank(1), headline.mean_average_precision
+            for rank in RANKS:
+                numbers[f"Rank-{rank}"] = headline.rank(rank) * 100
+            numbers["mAP"] = mean_average_precision * 100
+            numbers["mINP"] = headline.mean_inverse_negative_penalty * 100
+            numbers["metric"] = (mean_average_precision + rank_1) / 2 * 100
+        numbers.update(roc)
+        for name, result in self.results.items():
+            prefix = f"{self.dataset_name}/{name}"
+            for metric, value in result.percentages().items():
+                if value is not None:
+                    numbers[f"{prefix}/{metric}"] = float(value)
+            numbers[f"{prefix}/queries_without_match"] = float(result.queries_without_match)
+            if not result.valid_queries:
+                logger.warning(f"{prefix}: none of {result.num_queries} queries has a match; there is no mAP and no rank")
+            elif result.queries_without_match:
+                logger.info(f"{prefix}: {result.queries_without_match} of {result.num_queries} queries have no match")
+        return numbers
+
+
+def _pooling(protocol: Protocol) -> str:
+    return protocol.tracklet_pooling or "clips"
+
+
+def _expanded(
+    cfg: CfgNode, query: LabelledFeatures, gallery: LabelledFeatures
+) -> tuple[LabelledFeatures, LabelledFeatures]:
+    """fast-reid's average query expansion."""
+    from fastreid.evaluation.query_expansion import aqe
+
+    options = cfg.TEST.AQE
+    logger.info("Test with AQE setting")
+    features = aqe(query.features, gallery.features, options.QE_TIME, options.QE_K, options.ALPHA)
+    return tuple(
+        LabelledFeatures(expanded, items.pids, items.camids, items.clothes_ids, items.names)
+        for expanded, items in zip(features, (query, gallery))
+    )
+
+
+def _reranked(cfg: CfgNode, query: LabelledFeatures, gallery: LabelledFeatures) -> np.ndarray:
+    """fast-reid's re-ranking: Jaccard distances mixed with the plain ones, float32 [Q, G]."""
+    from fastreid.utils.compute_dist import build_dist, compute_jaccard_distance
+
+    options = cfg.TEST.RERANK
+    logger.info("Test with rerank setting")
+    query_features, gallery_features = query.features, gallery.features
+    plain = build_dist(query_features, gallery_features, cfg.TEST.METRIC)
+    if cfg.TEST.METRIC == "cosine":
+        query_features, gallery_features = F.normalize(query_features, dim=1), F.normalize(gallery_features, dim=1)
+    # fast-reid's build_dist always searches on CUDA; 3 is its search on the CPU
+    everything = torch.cat((query_features, gallery_features))
+    search_option = 0 if torch.cuda.is_available() and _faiss_has_gpu() else 3
+    jaccard = compute_jaccard_distance(everything, k1=options.K1, k2=options.K2, search_option=search_option)
+    jaccard = jaccard[: len(query), len(query) :]
+    return jaccard * (1 - options.LAMBDA) + plain * options.LAMBDA
+
+
+def _faiss_has_gpu() -> bool:
+    import faiss
+
+    return hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
+
+
+def _true_positive_rates(same: np.ndarray, different: np.ndarray) -> dict[str, float]:
+    """fast-reid's TPR@FPR, in which a pair of different people is the positive: fractions, as there."""
+    from sklearn import metrics
+
+    if not len(same) or not len(different):
+        return {}
+    labels = np.r_[np.zeros(len(same), dtype=np.int8), np.ones(len(different), dtype=np.int8)]
+    false_rates, true_rates, _ = metrics.roc_curve(labels, np.r_[same, different])
+    return {
+        f"TPR@FPR={rate:.0e}": float(true_rates[np.argmin(np.abs(false_rates - rate))]) for rate in (1e-4, 1e-3, 1e-2)
+    }

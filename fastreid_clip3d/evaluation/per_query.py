@@ -1,0 +1,100 @@
+"""Results of single queries as a table, for looking into errors: csv or parquet.
+
+Columns: protocol; query (its number, from 0), query_name, pid, camid, clothes_id; matches (kept ones); AP, INP (0 to 1) and
+first_match_rank (from 1; with ties these are expected values, see metrics); top_matches (numbers of the closest kept
+gallery items, closest first, joined by spaces), top_are_matches (1 or 0 for each), top_names. Queries without a match are
+listed with matches 0 and nothing else.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from typing import Mapping
+
+import numpy as np
+
+from fastreid_clip3d.errors import ClearError
+
+from .features_file import write_atomically
+from .protocols import is_member
+from .ranking import LabelledFeatures, ProtocolResult
+
+FORMATS = ("csv", "parquet")
+
+
+def check_format(path: str | os.PathLike) -> str:
+    """The format of a table by its path's ending, checked before long work starts.
+
+    Raises:
+        ClearError: another ending; parquet without pyarrow.
+    """
+    ending = os.path.splitext(path)[1].lower().lstrip(".")
+    if ending not in FORMATS:
+        raise ClearError(f"{path}: per-query results are written as .csv or .parquet")
+    if ending == "parquet":
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError as error:
+            raise ClearError(f"{path}: parquet needs the package pyarrow; install it, or name a .csv file") from error
+    return ending
+
+
+def per_query_table(
+    results: Mapping[str, ProtocolResult], query: LabelledFeatures, gallery: LabelledFeatures
+) -> dict[str, list]:
+    """The table's columns, one entry for each protocol and asked query."""
+    table: dict[str, list] = {
+        name: []
+        for name in (
+            "protocol query query_name pid camid clothes_id matches AP INP first_match_rank top_matches "
+            "top_are_matches top_names"
+        ).split()
+    }
+    gallery_pids = [int(pid) for pid in gallery.pids]
+    for name, result in results.items():
+        protocol = result.protocol
+        asked = is_member(query.camids, protocol.query_cameras) & is_member(query.pids, protocol.pids)
+        line_of = {int(number): line for line, number in enumerate(result.queries)}
+        for number in np.flatnonzero(asked).tolist():
+            line = line_of.get(number)
+            pid = int(query.pids[number])
+            top = [] if line is None else [item for item in result.top_matches[line].tolist() if item >= 0]
+            values = {
+                "protocol": name,
+                "query": number,
+                "query_name": query.names[number] if query.names else None,
+                "pid": pid,
+                "camid": int(query.camids[number]),
+                "clothes_id": None if query.clothes_ids is None else int(query.clothes_ids[number]),
+                "matches": 0.0 if line is None else float(result.match_counts[line]),
+                "AP": None if line is None else float(result.average_precisions[line]),
+                "INP": None if line is None else float(result.inverse_negative_penalties[line]),
+                "first_match_rank": None if line is None else float(result.first_match_ranks[line]),
+                "top_matches": " ".join(map(str, top)),
+                "top_are_matches": " ".join(str(int(gallery_pids[item] == pid)) for item in top),
+                "top_names": " ".join(gallery.names[item] for item in top) if gallery.names else None,
+            }
+            for column, value in values.items():
+                table[column].append(value)
+    return table
+
+
+def write_per_query(
+    path: str | os.PathLike, results: Mapping[str, ProtocolResult], query: LabelledFeatures, gallery: LabelledFeatures
+) -> None:
+    """Writes the table to a .csv or .parquet file."""
+    table = per_query_table(results, query, gallery)
+    if check_format(path) == "csv":
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow(table)
+        writer.writerows(zip(*table.values()))
+        write_atomically(path, lambda stream: stream.write(text.getvalue().encode("utf-8", "surrogateescape")))
+        return
+    import pyarrow
+    from pyarrow import parquet
+
+    table["pid"] = list(map(str, table["pid"])) if max(table["pid"], default=0) >= 2**63 else table["pid"]
+    write_atomically(path, lambda stream: parquet.write_table(pyarrow.table(table), stream))

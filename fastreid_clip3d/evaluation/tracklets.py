@@ -1,0 +1,145 @@
+"""One feature from the frames of a tracklet.
+
+Two poolings, by name:
+
+- ``clips``: the published protocol of clothes-changing video ReID. The frames are dealt out into clips of 8: from each
+  whole stretch of 8 x 4 = 32 frames, 4 clips that take every 4th frame; from what then remains, clips with the largest
+  stride that still fills them; the last frames, fewer than 8, are repeated in turn until they fill one. The tracklet's
+  feature is the mean of the clips' features.
+- ``frames``: the mean of all frames.
+
+A clip's feature is the mean of its frames' features, so both are weighted means of frames, and a tracklet never has to be
+in memory as a whole: :class:`TrackletPool` adds up frames as they come. The two differ as soon as the repeated frames weigh
+more than the others: they are equal for lengths of 1, 2 and 4 and for multiples of 8 only. Both are L2-normalised at the
+end.
+
+Shape letters: B frames of a batch, D feature dimensions, N tracklets, T frames of a tracklet.
+"""
+
+from __future__ import annotations
+
+from typing import Iterable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from fastreid_clip3d.errors import ClearError
+
+CLIP_LENGTH = 8
+CLIP_STRIDE = 4
+POOLINGS = ("clips", "frames")
+
+
+def clips_of(num_frames: int, length: int = CLIP_LENGTH, stride: int = CLIP_STRIDE) -> list[list[int]]:
+    """The clips of a tracklet, each as `length` frame numbers from 0.
+
+    Raises:
+        ClearError: a tracklet without frames.
+    """
+    if num_frames < 1:
+        raise ClearError("a tracklet has no frames")
+    stretch = length * stride
+    clips = [
+        list(range(begin + offset, begin + stretch, stride))
+        for begin in range(0, num_frames - stretch + 1, stretch)
+        for offset in range(stride)
+    ]
+    begin = num_frames // stretch * stretch
+    smaller = (num_frames - begin) // length
+    clips += [list(range(begin + offset, begin + length * smaller, smaller)) for offset in range(smaller)]
+    rest = list(range(num_frames // length * length, num_frames))
+    if rest:
+        clips.append([rest[place % len(rest)] for place in range(length)])
+    return clips
+
+
+def frame_weights(num_frames: int, pooling: str) -> np.ndarray:
+    """How much each frame counts in the tracklet's mean, float64 [T], sum 1.
+
+    Raises:
+        ClearError: an unknown pooling, or a tracklet without frames.
+    """
+    if pooling not in POOLINGS:
+        raise ClearError(f"tracklet pooling {pooling!r} is unknown; known: {', '.join(POOLINGS)}")
+    if pooling == "frames":
+        if num_frames < 1:
+            raise ClearError("a tracklet has no frames")
+        return np.full(num_frames, 1.0 / num_frames)
+    clips = np.array(clips_of(num_frames))
+    return np.bincount(clips.reshape(-1), minlength=num_frames) / clips.size
+
+
+def list_frames(lengths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """All frames of tracklets with these lengths, one after the other: tracklet and frame numbers, int64, both from 0."""
+    counts = np.asarray(lengths, dtype=np.int64)
+    tracklets = np.repeat(np.arange(len(counts)), counts)
+    return tracklets, np.arange(len(tracklets)) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
+class TrackletPool:
+    """Adds up the features of frames, in any order, to one feature a tracklet and pooling.
+
+    Memory: a float64 sum for each tracklet and pooling, whatever the number of frames.
+    """
+
+    def __init__(self, poolings: Iterable[str]) -> None:
+        self.poolings = tuple(dict.fromkeys(poolings))
+        self._sums: dict[str, dict[int, torch.Tensor]] = {pooling: {} for pooling in self.poolings}
+        self._weights: dict[tuple[int, str], np.ndarray] = {}
+        self._seen: dict[int, int] = {}
+        self._lengths: dict[int, int] = {}
+
+    def add(self, features: torch.Tensor, tracklets: torch.Tensor, frames: torch.Tensor, lengths: torch.Tensor) -> None:
+        """Adds frames: features [B, D]; int64 [B] each: number of the tracklet, of the frame in it, frames it has."""
+        features = features.detach().to("cpu", torch.float64)
+        for feature, tracklet, frame, length in zip(features, tracklets.tolist(), frames.tolist(), lengths.tolist()):
+            self._seen[tracklet] = self._seen.get(tracklet, 0) + 1
+            self._lengths[tracklet] = length
+            for pooling in self.poolings:
+                if (length, pooling) not in self._weights:
+                    self._weights[length, pooling] = frame_weights(length, pooling)
+                weighted = feature * self._weights[length, pooling][frame]
+                sums = self._sums[pooling]
+                sums[tracklet] = sums[tracklet] + weighted if tracklet in sums else weighted
+
+    def state(self) -> dict:
+        """What :meth:`merge` of another process' pool needs, as few large tensors."""
+        tracklets = list(self._seen)
+        sums = {
+            pooling: torch.stack([self._sums[pooling][tracklet] for tracklet in tracklets]) if tracklets else None
+            for pooling in self.poolings
+        }
+        return {
+            "tracklets": tracklets,
+            "seen": list(self._seen.values()),
+            "lengths": list(self._lengths.values()),
+            "sums": sums,
+        }
+
+    def merge(self, state: dict) -> None:
+        """Adds the frames that another pool has seen."""
+        for place, (tracklet, seen, length) in enumerate(zip(state["tracklets"], state["seen"], state["lengths"])):
+            self._lengths[tracklet] = length
+            for pooling in self.poolings:
+                sums, value = self._sums[pooling], state["sums"][pooling][place]
+                sums[tracklet] = sums[tracklet] + value if tracklet in self._seen else value
+            self._seen[tracklet] = self._seen.get(tracklet, 0) + seen
+
+    def features(self, pooling: str, num_tracklets: int) -> torch.Tensor:
+        """The normalised features of tracklets 0 to N - 1, float32 [N, D].
+
+        Raises:
+            ClearError: a tracklet has not come, or not with each of its frames once.
+        """
+        wrong = [
+            f"{tracklet} ({self._seen.get(tracklet, 0)} of {self._lengths.get(tracklet, '?')} frames)"
+            for tracklet in range(num_tracklets)
+            if self._seen.get(tracklet, 0) != self._lengths.get(tracklet)
+        ]
+        if wrong:
+            raise ClearError(f"tracklets without all their frames: {', '.join(wrong[:5])}, {len(wrong)} in all")
+        if not num_tracklets:
+            return torch.zeros((0, 1))
+        sums = torch.stack([self._sums[pooling][tracklet] for tracklet in range(num_tracklets)])
+        return F.normalize(sums, dim=1).float()
