@@ -17,6 +17,17 @@ from fastreid_clip3d.data.datasets.last import LaST
 from fastreid_clip3d.data.datasets.listing import DatasetNotFound, DatasetProblem
 from fastreid_clip3d.data.datasets.ltcc import LTCC
 from fastreid_clip3d.data.datasets.prcc import PRCC
+from fastreid_clip3d.data.datasets.synthcc import (
+    SynthCC,
+    SynthCCCrop,
+    SynthCCShapeOnly,
+    SynthCCTiny,
+    SynthCCTinyCrop,
+    SynthCCTinyShapeOnly,
+    SynthCCTinyShapeOnlyCrop,
+    SynthCCTinyVal,
+    SynthCCVal,
+)
 from fastreid_clip3d.data.datasets.vc_clothes import VCClothes
 
 __all__ = [
@@ -34,6 +45,15 @@ __all__ = [
     "LTCC",
     "LaST",
     "PRCC",
+    "SynthCC",
+    "SynthCCCrop",
+    "SynthCCShapeOnly",
+    "SynthCCTiny",
+    "SynthCCTinyCrop",
+    "SynthCCTinyShapeOnly",
+    "SynthCCTinyShapeOnlyCrop",
+    "SynthCCTinyVal",
+    "SynthCCVal",
     "VCClothes",
     "build_dataset",
     "dataset_names",
