@@ -1,0 +1,403 @@
+"""Makes the SyntheticBodies set: poses, cameras, pictures and the index of true shapes (method, Design 3).
+
+Every picture is drawn from the seed and its own position alone, and files appear under their names only when they are
+whole: whenever the work stops, the next run with the same settings goes on and ends with the same bytes.
+Legend: N pictures, M = 16 descriptors, K shape coefficients. The layout on disk stands in ``synthetic_set``.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import os
+import shutil
+import threading
+import zipfile
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Iterator
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from fastreid_clip3d.body.model import BodyModel, load_body_model
+from fastreid_clip3d.body.poses import load_pose_pool, pool_fingerprint
+from fastreid_clip3d.body.rendering import (
+    GreyRenderer,
+    check_framing,
+    draw,
+    lights_of,
+    stand_on_ground,
+    to_bytes,
+    views_of,
+)
+from fastreid_clip3d.body.sampling import sample_population
+from fastreid_clip3d.body.synthetic_set import (
+    GENDERS,
+    LIGHT_FIELDS,
+    VIEW_FIELDS,
+    SyntheticIndex,
+    read_arrays,
+    read_index,
+    read_meta,
+    sizes_there,
+)
+from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.vocabulary import NUM_PAIRS
+
+FORMAT = 1
+"""Raised whenever the same settings would give other pictures or another layout."""
+
+BODIES_AT_ONCE = 5
+"""Bodies of one unit of work: few enough to lose little at a stop."""
+
+
+@dataclass(frozen=True)
+class SyntheticSettings:
+    """What a set is made of; two sets with equal settings hold the same bytes.
+
+    Attributes:
+        bodies: number of bodies; even ones are female, odd ones male (the paper: 500 and 500).
+        poses_per_body: pictures of each body, each in another pose while the pool lasts.
+        image_size: height and width in pixels.
+        framing: `crop` (the body fills the picture) or `fixed` (one scale, so that stature shows).
+        seed: of shapes, poses, cameras and lights.
+        grey, background: reflectance of the body and value of the background, 0..1.
+        body_model: folder or file of a body model, "" for the embedded one.
+        poses: file of poses, "" for the built-in pool.
+    """
+
+    bodies: int = 1000
+    poses_per_body: int = 10
+    image_size: tuple[int, int] = (256, 128)
+    framing: str = "crop"
+    seed: int = 0
+    grey: float = 0.75
+    background: float = 1.0
+    body_model: str = ""
+    poses: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("bodies", "poses_per_body"):
+            if getattr(self, name) < 1:
+                raise ClearError(f"{name} is {getattr(self, name)}: at least 1 is needed")
+        if len(self.image_size) != 2 or min(self.image_size) < 8 or max(self.image_size) > 4096:
+            raise ClearError(f"image size {tuple(self.image_size)}: give height and width, each 8 to 4096 pixels")
+        if not 0 <= self.seed < 2**63:
+            raise ClearError(f"seed {self.seed}: give a number from 0 to 2**63 - 1")
+        check_framing(self.framing)
+
+    @property
+    def num_images(self) -> int:
+        return self.bodies * self.poses_per_body
+
+
+class SyntheticSet:
+    """Makes the pictures and the index of one set, or goes on where an earlier run stopped.
+
+    Args:
+        folder: where the set goes.
+        settings: what it is made of.
+        workers: threads that pose, render and write, 0 for one a core.
+
+    Raises:
+        ClearError: the folder holds another set, the body model or the poses cannot be read.
+    """
+
+    def __init__(self, folder: str | Path, settings: SyntheticSettings, workers: int = 0) -> None:
+        self.folder = Path(folder)
+        self.settings = settings
+        self.workers = workers or os.cpu_count() or 1
+        self.models: list[BodyModel] = [load_body_model(settings.body_model, gender=gender) for gender in GENDERS]
+        self.pool = load_pose_pool(settings.poses)
+        self.configuration = self._configuration()
+        self.version = version_of(self.configuration)
+        self.betas = self._betas()
+
+    def make(self, progress: bool = True) -> SyntheticIndex:
+        """Makes what is missing and returns the finished set."""
+        groups = self._groups()
+        try:
+            (self.folder / "images").mkdir(parents=True, exist_ok=True)
+            (self.folder / "parts").mkdir(exist_ok=True)
+        except OSError as error:
+            raise ClearError(f"cannot write to {self.folder}: {error.strerror}; give another --output") from error
+        meta = read_meta(self.folder)
+        self._check_same_set(meta)
+        if meta is None:
+            self._write_meta(complete=False)
+        there = sizes_there(self.folder)
+        if meta is not None and meta["complete"] and self._is_whole(there):
+            shutil.rmtree(self.folder / "parts", ignore_errors=True)
+            return read_index(self.folder)
+        self._remove_leftovers()
+        waiting = [group for group in groups if not self._is_done(group, there)]
+        self._check_free_space(sum(len(group) for group in waiting) * self.settings.poses_per_body)
+        if waiting and meta is not None and meta["complete"]:
+            self._write_meta(complete=False)
+        self._render_all(waiting, progress)
+        self._write_index(groups)
+        shutil.rmtree(self.folder / "parts", ignore_errors=True)
+        return read_index(self.folder)
+
+    # -- what the set is
+
+    def _configuration(self) -> dict[str, Any]:
+        """Everything that decides the bytes; paths are replaced by fingerprints of what they hold."""
+        settings = asdict(self.settings)
+        settings["image_size"] = list(settings["image_size"])
+        del settings["body_model"], settings["poses"]
+        return {
+            "format": FORMAT,
+            "settings": settings,
+            "body_models": {gender: model.fingerprint() for gender, model in zip(GENDERS, self.models)},
+            "pose_pool": pool_fingerprint(self.pool),
+        }
+
+    def _betas(self) -> np.ndarray:
+        """Shape coefficients of all bodies, float32 [bodies, K]."""
+        females, males = -(-self.settings.bodies // 2), self.settings.bodies // 2
+        drawn, gender = sample_population(self.settings.seed, females, males, self.models[0].num_betas)
+        betas = np.empty_like(drawn)
+        for code in range(len(GENDERS)):
+            betas[code :: len(GENDERS)] = drawn[gender == code]
+        return betas
+
+    def pose_rows(self, body: int) -> np.ndarray:
+        """Rows of the pool that a body takes, one for each of its pictures."""
+        generator = np.random.default_rng(_seed(self.settings.seed, _POSES, body))
+        rows = []
+        while len(rows) < self.settings.poses_per_body:
+            rows.extend(generator.permutation(len(self.pool)).tolist())
+        return np.array(rows[: self.settings.poses_per_body])
+
+    def names(self, bodies: range) -> list[str]:
+        return [f"{body:05d}_{pose:02d}.png" for body in bodies for pose in range(self.settings.poses_per_body)]
+
+    def _groups(self) -> list[range]:
+        total = self.settings.bodies
+        return [range(first, min(first + BODIES_AT_ONCE, total)) for first in range(0, total, BODIES_AT_ONCE)]
+
+    # -- making
+
+    def render_body(self, body: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All pictures of one body: uint8 [poses, H, W], cameras [poses, 6], lights [poses, 6]."""
+        settings, model = self.settings, self.models[body % len(GENDERS)]
+        draws = [
+            draw(np.random.default_rng(_seed(settings.seed, _VIEWS, body, pose)), settings.framing)
+            for pose in range(settings.poses_per_body)
+        ]
+        with torch.no_grad():
+            betas = torch.from_numpy(self.betas[body]).expand(settings.poses_per_body, -1)
+            vertices = model.pose(betas, self.pool[self.pose_rows(body)])[0]
+            vertices = stand_on_ground(vertices)
+            views = views_of(vertices, draws, settings.image_size, settings.framing)
+            lights = lights_of(draws)
+            renderer = GreyRenderer(model.faces, settings.image_size, settings.grey, settings.background)
+            images = renderer.render(vertices, views, lights)
+        return to_bytes(images), views.numpy(), lights.numpy()
+
+    def _make_group(self, group: range, stop: threading.Event) -> int:
+        cameras, lights, sizes = [], [], []
+        names = iter(self.names(group))
+        for body in group:
+            if stop.is_set():
+                return 0
+            images, views, lamps = self.render_body(body)
+            cameras.append(views)
+            lights.append(lamps)
+            for image in images:
+                data = encode_png(image)
+                sizes.append(len(data))
+                self._write(self.folder / "images" / next(names), data)
+        part = {"cameras": np.concatenate(cameras), "lights": np.concatenate(lights), "sizes": np.array(sizes, np.int32)}
+        self._write(self._part(group), npz_bytes(part))
+        return len(sizes)
+
+    def _render_all(self, waiting: list[range], progress: bool) -> None:
+        total = self.settings.num_images
+        done = total - sum(len(group) for group in waiting) * self.settings.poses_per_body
+        stop = threading.Event()
+        threads = torch.get_num_threads()
+        # One thread inside each worker: two workers with two threads each would fight for two cores, and sums would
+        # depend on the number of threads.
+        torch.set_num_threads(1)
+        executor = ThreadPoolExecutor(self.workers)
+        try:
+            with tqdm(total=total, initial=done, unit="img", desc="bodies", disable=not progress) as bar:
+                futures = {executor.submit(self._make_group, group, stop) for group in waiting}
+                while futures:
+                    finished, futures = wait(futures, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        bar.update(future.result())
+        finally:
+            stop.set()
+            executor.shutdown(wait=True, cancel_futures=True)
+            torch.set_num_threads(threads)
+
+    # -- files
+
+    def _part(self, group: range) -> Path:
+        return self.folder / "parts" / f"{group.start:05d}.npz"
+
+    def _write(self, path: Path, data: bytes) -> None:
+        write_whole(path, data, self.folder)
+
+    def _write_meta(self, complete: bool, **more: Any) -> None:
+        meta = {
+            "version": self.version,
+            "complete": complete,
+            "num_images": self.settings.num_images,
+            **self.configuration,
+            "genders": list(GENDERS),
+            "camera_fields": list(VIEW_FIELDS),
+            "light_fields": list(LIGHT_FIELDS),
+            **more,
+        }
+        self._write(self.folder / "meta.json", (json.dumps(meta, indent=2) + "\n").encode())
+
+    def _write_index(self, groups: list[range]) -> None:
+        parts = [_read_part(self._part(group)) for group in groups]
+        scores, choices, more = self._describe()
+        repeat = self.settings.poses_per_body
+        arrays = {
+            "names": np.array(self.names(range(self.settings.bodies))),
+            "betas": self.betas.repeat(repeat, 0),
+            "gender": (np.arange(self.settings.bodies) % len(GENDERS)).astype(np.int8).repeat(repeat),
+            "scores": scores.repeat(repeat, 0),
+            "phrase_choices": choices.astype(np.int8).repeat(repeat, 0),
+            "poses": self.pool.numpy()[np.concatenate([self.pose_rows(b) for b in range(self.settings.bodies)])],
+            **{name: np.concatenate([part[name] for part in parts]) for name in ("cameras", "lights", "sizes")},
+        }
+        self._write(self.folder / "index.npz", npz_bytes(arrays))
+        self._write_meta(complete=True, **more)
+
+    def _describe(self) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        """True descriptors of the bodies: scores [bodies, 16], phrase choices [bodies, 16], and what meta.json tells."""
+        from fastreid_clip3d.body.descriptors import describe, label, population_statistics
+
+        scores = np.zeros((self.settings.bodies, NUM_PAIRS), np.float32)
+        choices = np.zeros((self.settings.bodies, NUM_PAIRS), np.int64)
+        thresholds, population = {}, {}
+        for code, (gender, model) in enumerate(zip(GENDERS, self.models)):
+            rows = slice(code, None, len(GENDERS))
+            statistics = population_statistics(model)
+            thresholds[gender] = statistics.median.tolist()
+            population[gender] = statistics.as_dict()
+            betas = torch.from_numpy(self.betas[rows])
+            if len(betas):
+                scored = torch.cat([describe(model.shape(part), model) for part in betas.split(100)])
+                scores[rows], choices[rows] = scored.numpy(), label(scored, statistics.median).numpy()
+        return scores, choices, {"thresholds": thresholds, "population": population}
+
+    def _check_same_set(self, meta: dict[str, Any] | None) -> None:
+        """Refuses a folder that holds something else than this set."""
+        if meta is None:
+            if (self.folder / "index.npz").exists() or sizes_there(self.folder):
+                raise ClearError(f"{self.folder} holds pictures but no meta.json: give another --output or empty it")
+            return
+        if meta["version"] == self.version:
+            return
+        changes = list(_differences({key: meta.get(key) for key in self.configuration}, self.configuration))
+        raise ClearError(
+            f"{self.folder} holds a set made with other settings ({'; '.join(changes) or 'unknown'}): "
+            "give another --output, or remove that folder to make the set anew"
+        )
+
+    def _is_whole(self, there: dict[str, int]) -> bool:
+        try:
+            arrays = read_arrays(self.folder / "index.npz", self.settings.num_images)
+        except ClearError:
+            return False
+        return all(there.get(str(name)) == int(size) for name, size in zip(arrays["names"], arrays["sizes"]))
+
+    def _is_done(self, group: range, there: dict[str, int]) -> bool:
+        part = _read_part(self._part(group))
+        if part is None:
+            return False
+        return [there.get(name) for name in self.names(group)] == part["sizes"].tolist()
+
+    def _remove_leftovers(self) -> None:
+        """Removes half-written files of a run that was killed."""
+        for place in (self.folder, self.folder / "images", self.folder / "parts"):
+            for path in place.glob("*.tmp"):
+                path.unlink(missing_ok=True)
+
+    def _check_free_space(self, num_images: int) -> None:
+        height, width = self.settings.image_size
+        needed = num_images * (4096 * -(-height * width // 16384) + 2048) + (1 << 20)
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise ClearError(
+                f"{free / 2**20:.0f} MiB are free at {self.folder}, about {needed / 2**20:.0f} MiB are needed for "
+                f"{num_images} pictures: free some space or give another --output"
+            )
+
+
+def version_of(configuration: dict[str, Any]) -> str:
+    """Hash of everything that decides the bytes of a set."""
+    return hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """A uint8 picture [H, W] as PNG."""
+    return cv2.imencode(".png", image, (cv2.IMWRITE_PNG_COMPRESSION, 4))[1].tobytes()
+
+
+def npz_bytes(arrays: dict[str, np.ndarray]) -> bytes:
+    """A compressed npz whose bytes depend on the arrays alone."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def write_whole(path: Path, data: bytes, folder: Path) -> None:
+    """Writes a file so that it is there whole or not at all.
+
+    Raises:
+        ClearError: the disk is full or not writable.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        try:
+            temporary.unlink(missing_ok=True)
+        except OSError:
+            pass
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ClearError(
+                f"the disk is full at {folder}: free some space and run the same command again, what is finished is kept"
+            ) from error
+        raise ClearError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _read_part(path: Path) -> dict[str, np.ndarray] | None:
+    """Cameras, lights and sizes of a finished group; None where there is none or it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in ("cameras", "lights", "sizes")}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in {**old, **new}:
+            yield from _differences(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))
+    elif old != new:
+        yield f"{name.removeprefix('settings.')} was {old}, now {new}"
+
+
+_POSES, _VIEWS = 1, 2
+
+
+def _seed(seed: int, purpose: int, *position: int) -> np.random.SeedSequence:
+    """Seed of one purpose and one position, unrelated to all others."""
+    return np.random.SeedSequence([seed, purpose, *position])
