@@ -30,6 +30,7 @@ def add_clip3d_config(cfg: CN) -> None:
     _add_teacher(cfg)
     _add_losses(cfg)
     _add_data(cfg)
+    _add_evaluation(cfg)
 
     # One-hidden-layer MLP between pooling and the neck, whose output is f_id (paper, Section 3.1).
     cfg.MODEL.HEADS.MLP = CN()
@@ -118,6 +119,23 @@ def _add_data(cfg: CN) -> None:
     cfg.DATALOADER.SYNTHETIC_PER_BATCH = 64
     # Synthetic images are decoded once and kept in memory while they fit into this many MiB; 0: read every time.
     cfg.DATALOADER.SYNTHETIC_CACHE_MIB = 2048
+
+
+def _add_evaluation(cfg: CN) -> None:
+    """Scoring by protocol."""
+    cfg.TEST.EVALUATION = CN()
+    # Protocols to score, among the dataset's own and general, CC, SC, nothing; (): those that the dataset declares.
+    cfg.TEST.EVALUATION.PROTOCOLS = ()
+    # Memory for distances while scoring, MiB.
+    cfg.TEST.EVALUATION.MAX_MEMORY = 1024
+    # Where distances are computed: "": on MODEL.DEVICE; cpu; cuda.
+    cfg.TEST.EVALUATION.DEVICE = ""
+    # Writes the features of query and gallery to OUTPUT_DIR/evaluation, as tools/evaluate.py reads them.
+    cfg.TEST.EVALUATION.SAVE_FEATURES = False
+    # Writes AP, rank of the first match and top matches of every query there: "": no; csv; parquet.
+    cfg.TEST.EVALUATION.PER_QUERY = ""
+    # Gallery items listed a query in that file.
+    cfg.TEST.EVALUATION.TOP_MATCHES = 10
 
 
 def get_cfg() -> CN:

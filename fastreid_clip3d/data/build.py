@@ -6,6 +6,7 @@ import difflib
 import logging
 from typing import Any
 
+import numpy as np
 from torch.utils.data import BatchSampler
 from torch.utils.data import Dataset as TorchDataset
 
@@ -118,25 +119,40 @@ def build_train_loader(
 
 
 class TestImages(TorchDataset):
-    """Query images, then gallery images, with the ids as the dataset gives them."""
+    """Query items, then gallery items, with the ids as the dataset gives them; a tracklet as its frames, one by one.
+
+    Args:
+        records: query + gallery. transform: PIL image to float tensor [3, H, W].
+
+    Item: ``images``, ``targets``, ``camids``, ``clothes_ids``, ``img_paths``; for a frame of a tracklet also
+    ``tracklet_ids`` (place in `records`), ``frame_ids`` (place in the tracklet) and ``tracklet_lengths``.
+    """
 
     __test__ = False  # not a test case, whatever pytest thinks of the name
 
     def __init__(self, records: list[tuple], transform: Transform) -> None:
         self.img_items, self.transform = records, transform
+        self.lengths = [len(getattr(record, "frames", ())) for record in records]
+        self.has_tracklets = any(self.lengths)
+        self.first_frame = np.cumsum([0, *(max(length, 1) for length in self.lengths)])
 
     def __len__(self) -> int:
-        return len(self.img_items)
+        return int(self.first_frame[-1])
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        record = self.img_items[index]
-        return {
-            "images": self.transform(read_image(record[0])),
+        place = int(np.searchsorted(self.first_frame, index, side="right")) - 1
+        frame, record = index - int(self.first_frame[place]), self.img_items[place]
+        path = record.frames[frame] if self.lengths[place] else record[0]
+        item = {
+            "images": self.transform(read_image(path)),
             "targets": record[1],
             "camids": record[2],
             "clothes_ids": clothes_of(record),
-            "img_paths": record[0],
+            "img_paths": path,
         }
+        if self.has_tracklets:
+            item |= {"tracklet_ids": place, "frame_ids": frame, "tracklet_lengths": max(self.lengths[place], 1)}
+        return item
 
 
 def build_test_loader(cfg: CfgNode, test_set: TorchDataset, batch_size: int | None = None) -> DeviceLoader:

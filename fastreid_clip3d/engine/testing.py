@@ -20,4 +20,4 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> tuple[DeviceLoader, Any]
     if comm.is_main_process():
         dataset.show_test()
     test_set = TestImages(dataset.query + dataset.gallery, build_transforms(cfg, is_train=False))
-    return build_test_loader(cfg, test_set), ClothesEvaluator(cfg, dataset)
+    return build_test_loader(cfg, test_set), ClothesEvaluator(cfg, dataset, dataset_name)

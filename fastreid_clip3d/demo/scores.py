@@ -1,0 +1,83 @@
+"""The demo's table: chance, the untrained student, the baseline and the method, by protocol."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from fastreid_clip3d.evaluation.protocols import CC, GENERAL
+from fastreid_clip3d.evaluation.ranking import LabelledFeatures, evaluate
+
+PROTOCOLS = (GENERAL, CC)
+CHANCE_DRAWS = 10
+TITLES = {
+    "chance": "chance",
+    "untrained": "untrained student (ImageNet)",
+    "baseline": "fast-reid bag of tricks",
+    "clip3d": "CLIP3DReID",
+}
+
+
+def rows_of(
+    model: str, query: LabelledFeatures, gallery: LabelledFeatures, seconds: float | None, seed: int
+) -> list[dict[str, Any]]:
+    """One row a protocol: model, protocol, mAP, Rank-1 (percent), seconds_per_step, seed."""
+    rows = []
+    for name, result in evaluate(query, gallery, PROTOCOLS).items():
+        scores = result.percentages()
+        rows.append(
+            {
+                "model": model,
+                "protocol": name,
+                "mAP": scores["mAP"],
+                "Rank-1": scores["Rank-1"],
+                "seconds_per_step": seconds,
+                "seed": seed,
+            }
+        )
+    return rows
+
+
+def chance_rows(query: LabelledFeatures, gallery: LabelledFeatures, seed: int) -> list[dict[str, Any]]:
+    """Random features in place of a model's, scored in the same way; the mean of several draws."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def guessed(side: LabelledFeatures) -> LabelledFeatures:
+        return dataclasses.replace(side, features=torch.randn(len(side), 32, generator=generator))
+
+    draws = [rows_of("chance", guessed(query), guessed(gallery), None, seed) for _ in range(CHANCE_DRAWS)]
+    return [
+        {**rows[0], **{metric: statistics.fmean(row[metric] for row in rows) for metric in ("mAP", "Rank-1")}}
+        for rows in zip(*draws)
+    ]
+
+
+def seconds_per_step(metrics_file: Path) -> float:
+    """Median time of a training step, data included, from a run's metrics.json."""
+    lines = [json.loads(line) for line in metrics_file.read_text().splitlines() if line.strip()]
+    return round(statistics.median(line["time"] for line in lines if "time" in line), 4)
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """Prints the rows, one line a model."""
+    table = Table(title="SynthCC-tiny", title_justify="left")
+    table.add_column("model")
+    for protocol in PROTOCOLS:
+        table.add_column(f"{protocol.name} mAP", justify="right")
+        table.add_column(f"{protocol.name} Rank-1", justify="right")
+    table.add_column("seconds a step", justify="right")
+    for model, title in TITLES.items():
+        by_protocol = {row["protocol"]: row for row in rows if row["model"] == model}
+        if not by_protocol:
+            continue
+        cells = [f"{by_protocol[protocol.name][metric]:.1f}" for protocol in PROTOCOLS for metric in ("mAP", "Rank-1")]
+        seconds = next(iter(by_protocol.values()))["seconds_per_step"]
+        table.add_row(title, *cells, "" if seconds is None else f"{seconds:.2f}")
+    Console().print(table)

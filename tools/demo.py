@@ -1,0 +1,63 @@
+#!/usr/bin/env python
+"""The main job on embedded data: renders it, trains fast-reid's baseline and CLIP3DReID, and compares them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from fastreid_clip3d.errors import run_tool  # noqa: E402
+
+EXAMPLES = """\
+examples:
+  # everything, about 15 minutes on two cores; a second run reuses what is there
+  python tools/demo.py
+
+  # another seed beside it
+  python tools/demo.py --seed 1 --output logs/demo-seed1
+
+  # only the data and the pretrained weights, for configs/CLIP3D/synthcc.yml
+  python tools/demo.py --prepare
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=Path("datasets/demo"), help="folder for the data (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("logs/demo"), help="folder for the runs (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of both runs (default: 0)")
+    parser.add_argument("--epochs", type=int, default=0, help="passes over the real images (default: as in the configs)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="rendering processes (default: one a core)")
+    parser.add_argument("--prepare", action="store_true", help="make the data and stop")
+    parser.add_argument("options", nargs="*", metavar="KEY VALUE", help="config keys for both runs")
+    arguments = parser.parse_args()
+
+    from fastreid_clip3d.demo import Demo
+    from fastreid_clip3d.demo.scores import print_table
+
+    demo = Demo(
+        arguments.data.absolute(),
+        arguments.output.absolute(),
+        arguments.seed,
+        arguments.epochs,
+        arguments.workers,
+        arguments.options,
+    )
+    if arguments.prepare:
+        demo.prepare()
+        print(f"\nReady. Next:  FASTREID_DATASETS={arguments.data} python tools/train_net.py --config-file configs/CLIP3D/synthcc.yml")
+        return
+    print_table(demo.run())
+    output = arguments.output
+    print(f"Runs with checkpoints and TensorBoard logs: {output}/baseline and {output}/clip3d (tensorboard --logdir {output})")
+    print(f"The table as json: {output}/results.json. Queries with the top matches of both models: {output}/ranking.png")
+
+
+if __name__ == "__main__":
+    run_tool(main)
