@@ -10,6 +10,15 @@ class ClearError(Exception):
     """A problem with the user's input or machine, told in one message without a traceback."""
 
 
+def message_of(error: ClearError) -> str:
+    """The error's own words; a loader's worker process wraps them into its traceback."""
+    text = str(error)
+    if "Original Traceback" not in text:
+        return text
+    last_name = max(text.rfind(f"{kind.__name__}: ") for kind in type(error).__mro__)
+    return text[last_name:].partition(": ")[2].strip() if last_name >= 0 else text
+
+
 def run_tool(main: Callable[[], int | None]) -> NoReturn:
     """Runs a command line's `main` and turns a :class:`ClearError` into one message and exit code 2.
 
@@ -18,7 +27,7 @@ def run_tool(main: Callable[[], int | None]) -> NoReturn:
     try:
         sys.exit(main() or 0)
     except ClearError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {message_of(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

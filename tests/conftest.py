@@ -10,3 +10,5 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("FASTREID_DATASETS", None)
+
+import fastreid_clip3d  # noqa: E402, F401  (fast-reid imports only after it)
