@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fastreid_clip3d.data.datasets import (
+    LTCC,
     ClothesDataset,
     DatasetNotFound,
     DatasetProblem,
@@ -478,6 +479,7 @@ def test_root_comes_from_fast_reids_variable(root: Path, monkeypatch: pytest.Mon
     miniatures.ltcc(root)
     monkeypatch.setenv("FASTREID_DATASETS", str(root))
     assert len(build_dataset("LTCC").query) == 2
+    assert len(LTCC().query) == 2
 
 
 def test_unknown_name_lists_the_known_ones():
