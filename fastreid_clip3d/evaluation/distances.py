@@ -23,7 +23,7 @@ from fastreid_clip3d.errors import ClearError
 METRICS = ("cosine", "euclidean")
 COPY_TOLERANCE = 3e-6  # of a row's norm; a ResNet-50's float32 features of one image differ by up to 8e-7 between batches
 TIE_TOLERANCE = 1e-12  # of the scale of a distance
-MATRIX_TIE_TOLERANCE = 5e-7  # the same for distances that come ready-made in float32
+MATRIX_TIE_TOLERANCE = 5e-7  # of a distance that comes ready-made in float32: four of its last digits
 _MIB = 1 << 20
 _BLOCK_BYTES = 32 * _MIB
 _HUGE = 1e100  # features beyond would overflow when squared
@@ -152,22 +152,25 @@ class FeatureDistances:
         self._gallery_squares = gallery_norms.square().to(device)
         self._copies, self._originals = find_copies(gallery, self._gallery_factors)
         self._buffer: torch.Tensor | None = None
-        self._kept: torch.Tensor | None = None
-        if 8 * gallery.numel() <= max_memory * _MIB / 2:
-            kept = torch.empty(gallery.shape, dtype=torch.float64, device=device)
+        # the whole gallery, or one block of it, ready to be multiplied
+        self._whole = 8 * gallery.numel() <= max_memory * _MIB / 2
+        self._blocks = [slice(0, self.num_gallery)] if self._whole else _row_blocks(*gallery.shape)
+        rows = self._blocks[0].stop if self._blocks else 0
+        self._right = torch.empty((rows, self.dims), dtype=torch.float64, device=device)
+        if self._whole:
             for block in _row_blocks(*gallery.shape):
-                kept[block] = self._gallery_block(block)
-            self._kept = kept
+                self._fill(self._right[block], block)
+
+    def _fill(self, target: torch.Tensor, block: slice) -> torch.Tensor:
+        return target.copy_(self.gallery[block]).mul_(self._gallery_factors[block, None].to(self.device))
 
     def _gallery_block(self, block: slice) -> torch.Tensor:
-        if self._kept is not None:
-            return self._kept[block]
-        return self.gallery[block].to(self.device).double().mul_(self._gallery_factors[block, None].to(self.device))
+        return self._right if self._whole else self._fill(self._right[: block.stop - block.start], block)
 
     @property
     def fixed_bytes(self) -> int:
         """Memory held beyond the features, whatever the number of queries of a block."""
-        return 8 * self.gallery.numel() if self._kept is not None else 2 * _BLOCK_BYTES
+        return 8 * self._right.numel()
 
     @property
     def row_bytes(self) -> int:
@@ -177,7 +180,7 @@ class FeatureDistances:
     @property
     def prefers_large_blocks(self) -> bool:
         """Whether every block has a cost of its own, the conversion of the gallery."""
-        return self._kept is None
+        return not self._whole
 
     def rows(self, queries: np.ndarray) -> torch.Tensor:
         """Comparable distances of these queries, float64 [len(queries), G], on the device.
@@ -191,7 +194,7 @@ class FeatureDistances:
             self._buffer = None  # frees the old one first
             self._buffer = torch.empty((len(queries), self.num_gallery), dtype=torch.float64, device=self.device)
         distances = self._buffer[: len(queries)]
-        for block in [slice(0, self.num_gallery)] if self._kept is not None else _row_blocks(self.num_gallery, self.dims):
+        for block in self._blocks:
             torch.mm(left, self._gallery_block(block).t(), out=distances[:, block])
         if self.metric == "euclidean":
             distances += self._gallery_squares
@@ -225,8 +228,7 @@ class MatrixDistances:
     def __init__(self, matrix: np.ndarray) -> None:
         self.matrix, self.num_gallery = matrix, matrix.shape[1]
         self.row_bytes = 16 * self.num_gallery
-        self._largest = float(np.abs(matrix).max()) if matrix.size else 0.0
-        self._tolerance = (MATRIX_TIE_TOLERANCE if matrix.dtype.itemsize <= 4 else TIE_TOLERANCE) * self._largest
+        self._tolerance = MATRIX_TIE_TOLERANCE if matrix.dtype.itemsize <= 4 else TIE_TOLERANCE
 
     def rows(self, queries: np.ndarray) -> torch.Tensor:
         """The rows of these queries, float64 [len(queries), G]."""
@@ -234,7 +236,7 @@ class MatrixDistances:
 
     def tolerance(self, queries: np.ndarray, values: np.ndarray) -> np.ndarray:
         """How much distances may differ and be equal, float64 [N]."""
-        return np.full(len(values), self._tolerance)
+        return self._tolerance * np.abs(values)
 
     def true_distances(self, queries: np.ndarray, values: np.ndarray) -> np.ndarray:
         """The distances themselves."""
