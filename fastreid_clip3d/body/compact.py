@@ -5,7 +5,9 @@ Shape letters: V vertices, F faces, K shape components. Coordinates are kept to 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -58,6 +60,16 @@ def unpack(arrays: Mapping[str, np.ndarray], gender: str) -> dict[str, np.ndarra
         "f": arrays["faces"].astype(np.int64),
         "kintree_table": np.stack([parents, np.arange(len(parents))]),
     }
+
+
+def save(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    """Writes the arrays as one compressed npz; the file appears whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
+    try:
+        np.savez_compressed(temporary, **arrays)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _quantise(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
