@@ -1,5 +1,19 @@
 """Students that fast-reid lacks, and one way to build every student with its weights checked."""
 
-from .mobilenetv2 import build_mobilenetv2_last_stride_backbone
+from .build import build_student, student_maps
+from .mobile import (
+    build_mobilenetv2_last_stride_backbone,
+    build_mobilenetv3_last_stride_backbone,
+    build_shufflenetv2_last_stride_backbone,
+)
+from .timm_backbone import TimmBackbone, build_timm_backbone
 
-__all__ = ["build_mobilenetv2_last_stride_backbone"]
+__all__ = [
+    "TimmBackbone",
+    "build_mobilenetv2_last_stride_backbone",
+    "build_mobilenetv3_last_stride_backbone",
+    "build_shufflenetv2_last_stride_backbone",
+    "build_student",
+    "build_timm_backbone",
+    "student_maps",
+]

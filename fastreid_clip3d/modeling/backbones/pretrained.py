@@ -56,7 +56,8 @@ def export_mobilenetv2_weights(output_path: str | Path) -> Path:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a weights file (.pth, .pt, .bin or .safetensors); a nested state_dict or model is unpacked.
+    """The tensors of a weights file (.pth, .pt, .bin or .safetensors); a nested state_dict or model is unpacked
+    and DataParallel's prefix taken away.
 
     Raises:
         ClearError: if the file is missing, unreadable or holds no tensors by name.
@@ -78,7 +79,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             weights = weights[nested]
     if not isinstance(weights, dict) or not any(isinstance(value, Tensor) for value in weights.values()):
         raise ClearError(f"{path} holds no named tensors (MODEL.BACKBONE.PRETRAIN_PATH).")
-    return {name: value for name, value in weights.items() if isinstance(value, Tensor)}
+    return {name.removeprefix("module."): value for name, value in weights.items() if isinstance(value, Tensor)}
 
 
 def save_weights(weights: dict[str, Tensor], path: str | Path) -> None:

@@ -1,0 +1,125 @@
+"""One way to build any student by its config, and one way to get global and local features out of it.
+
+B: images. d': width of the student (``MODEL.BACKBONE.FEAT_DIM``). N = h x w: patches.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+import torch
+from fastreid.modeling.backbones import BACKBONE_REGISTRY
+from fastreid.modeling.backbones.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from fastreid_clip3d.errors import ClearError
+
+from .pretrained import check_loaded, watch_loading
+from .timm_backbone import TimmBackbone
+from .vit_tokens import vit_maps
+
+_WHERE_WEIGHTS_ARE_HAD = {
+    "build_mobilenetv2": 'for "1.0x" export_mobilenetv2_weights in fastreid_clip3d.modeling.backbones.pretrained writes '
+    "it without a network; other widths: github.com/d-li14/mobilenetv2.pytorch",
+    "build_shufflenetv2": "github.com/megvii-model/ShuffleNet-Series, ShuffleNetV2",
+    "build_repvgg": "github.com/DingXiaoH/RepVGG, the files for training",
+    "build_vit": "github.com/huggingface/pytorch-image-models releases: jx_vit_base_p16_224-80ecf9dd.pth for depth base",
+    "build_timm": "huggingface.co/timm, model.safetensors of the network",
+}
+"""By the start of a builder's name: where the file is had if fast-reid knows no address."""
+
+
+def build_student(cfg) -> nn.Module:
+    """The backbone named by ``MODEL.BACKBONE``, with pretrained weights either complete or an error.
+
+    Raises:
+        ClearError: for an unknown name or depth, weights that cannot be had, read or do not fill the network, and a
+            ``FEAT_DIM`` that is not the network's width.
+    """
+    options = cfg.MODEL.BACKBONE
+    student = f"{options.NAME} {options.DEPTH}"
+    builder = _find_builder(options.NAME)
+    if options.PRETRAIN and options.PRETRAIN_PATH and not os.path.isfile(options.PRETRAIN_PATH):
+        raise ClearError(
+            f"{options.PRETRAIN_PATH}: no such file (MODEL.BACKBONE.PRETRAIN_PATH). {_where_had(builder, options)}"
+        )
+    with watch_loading() as records:
+        try:
+            backbone = builder(cfg)
+        except ClearError:
+            raise
+        except KeyError as error:
+            if error.args and error.args[0] == options.DEPTH:
+                raise ClearError(f"{options.NAME} has no MODEL.BACKBONE.DEPTH {options.DEPTH!r}.") from error
+            _raise_without_weights(builder, options, error)
+        except Exception as error:
+            _raise_without_weights(builder, options, error)
+    if options.PRETRAIN:
+        check_loaded(records, student, options.PRETRAIN_PATH or "the downloaded file")
+    _check_width(backbone, cfg)
+    return backbone
+
+
+def student_maps(backbone: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Normalised images [B, 3, H, W] -> (what the head pools into f_id, local features F as a map [B, d', h, w]).
+
+    For convolutional students both are the one feature map. A transformer that classifies by its class token gives that,
+    [B, d', 1, 1], and its patch tokens. The first is always ``backbone(images)``.
+    """
+    if isinstance(backbone, TimmBackbone):
+        return backbone.maps(images)
+    if isinstance(backbone, VisionTransformer):
+        return vit_maps(backbone, images)
+    feature_map = backbone(images)
+    return feature_map, feature_map
+
+
+def _find_builder(name: str):
+    known = sorted(builder for builder, _ in BACKBONE_REGISTRY)
+    if name in known:
+        return BACKBONE_REGISTRY.get(name)
+    import difflib
+
+    nearest = difflib.get_close_matches(str(name), known, 1, 0)
+    raise ClearError(f"MODEL.BACKBONE.NAME {name!r} is unknown. Nearest: {nearest[0]}. Known: {', '.join(known)}.")
+
+
+def _raise_without_weights(builder, options, error: Exception) -> NoReturn:
+    """Turns a failure of loading into a message; a failure without pretrained weights is a bug and stays one."""
+    if not options.PRETRAIN:
+        raise error
+    source = options.PRETRAIN_PATH or "no file named by MODEL.BACKBONE.PRETRAIN_PATH, and none could be downloaded"
+    raise ClearError(
+        f"Pretrained weights of {options.NAME} {options.DEPTH} cannot be loaded ({source}): "
+        f"{type(error).__name__}: {error}. {_where_had(builder, options)}"
+    ) from error
+
+
+def _where_had(builder, options) -> str:
+    """Which file, where, and which key."""
+    urls = getattr(sys.modules[builder.__module__], "model_urls", {})
+    depth = str(options.DEPTH).rstrip("x") if "resnest" in options.NAME else str(options.DEPTH)
+    parts = [part for part, chosen in (("se_", options.WITH_SE), ("ibn_", options.WITH_IBN)) if chosen]
+    fitting = [key for key in urls if key.endswith(depth) and all(part in key for part in parts)]
+    if fitting:
+        where = f"The file is had from {urls[min(fitting, key=len)]}"
+    else:
+        known = [text for start, text in _WHERE_WEIGHTS_ARE_HAD.items() if options.NAME.startswith(start)]
+        where = f"The file is had from: {known[0]}" if known else "fast-reid knows no address for this network's weights"
+    return f"{where}. Name it by MODEL.BACKBONE.PRETRAIN_PATH, or set MODEL.BACKBONE.PRETRAIN False."
+
+
+def _check_width(backbone: nn.Module, cfg) -> None:
+    """Raises unless the student is as wide as the config says, found out with one empty image."""
+    was_training = backbone.training
+    backbone.eval()
+    with torch.no_grad():
+        feature_map = student_maps(backbone, torch.zeros(1, 3, *cfg.INPUT.SIZE_TRAIN))[1]
+    backbone.train(was_training)
+    if feature_map.shape[1] != cfg.MODEL.BACKBONE.FEAT_DIM:
+        raise ClearError(
+            f"{cfg.MODEL.BACKBONE.NAME} {cfg.MODEL.BACKBONE.DEPTH} is {feature_map.shape[1]} wide, but "
+            f"MODEL.BACKBONE.FEAT_DIM is {cfg.MODEL.BACKBONE.FEAT_DIM}. Set MODEL.BACKBONE.FEAT_DIM {feature_map.shape[1]}."
+        )
