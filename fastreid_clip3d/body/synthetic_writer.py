@@ -56,6 +56,9 @@ FORMAT = 1
 BODIES_AT_ONCE = 5
 """Bodies of one unit of work: few enough to lose little at a stop."""
 
+PICTURES_AT_ONCE = 10
+"""Most pictures rendered together: bounds memory."""
+
 
 @dataclass(frozen=True)
 class SyntheticSettings:
@@ -115,6 +118,9 @@ class SyntheticSet:
         self.workers = workers or os.cpu_count() or 1
         self.models: list[BodyModel] = [load_body_model(settings.body_model, gender=gender) for gender in GENDERS]
         self.pool = load_pose_pool(settings.poses)
+        self.renderers = [
+            GreyRenderer(model.faces, settings.image_size, settings.grey, settings.background) for model in self.models
+        ]
         self.configuration = self._configuration()
         self.version = version_of(self.configuration)
         self.betas = self._betas()
@@ -187,19 +193,24 @@ class SyntheticSet:
 
     def render_body(self, body: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """All pictures of one body: uint8 [poses, H, W], cameras [poses, 6], lights [poses, 6]."""
-        settings, model = self.settings, self.models[body % len(GENDERS)]
-        draws = [
-            draw(np.random.default_rng(_seed(settings.seed, _VIEWS, body, pose)), settings.framing)
-            for pose in range(settings.poses_per_body)
+        parts = [
+            self._render(body, range(first, min(first + PICTURES_AT_ONCE, self.settings.poses_per_body)))
+            for first in range(0, self.settings.poses_per_body, PICTURES_AT_ONCE)
         ]
+        images, views, lights = zip(*parts)
+        return np.concatenate(images), np.concatenate(views), np.concatenate(lights)
+
+    def _render(self, body: int, numbers: range) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        settings, sex = self.settings, body % len(GENDERS)
+        generators = [np.random.default_rng(_seed(settings.seed, _VIEWS, body, number)) for number in numbers]
+        draws = [draw(generator, settings.framing) for generator in generators]
         with torch.no_grad():
-            betas = torch.from_numpy(self.betas[body]).expand(settings.poses_per_body, -1)
-            vertices = model.pose(betas, self.pool[self.pose_rows(body)])[0]
-            vertices = stand_on_ground(vertices)
+            betas = torch.from_numpy(self.betas[body]).expand(len(draws), -1)
+            poses = self.pool[self.pose_rows(body)[numbers.start : numbers.stop]]
+            vertices = stand_on_ground(self.models[sex].pose(betas, poses)[0])
             views = views_of(vertices, draws, settings.image_size, settings.framing)
             lights = lights_of(draws)
-            renderer = GreyRenderer(model.faces, settings.image_size, settings.grey, settings.background)
-            images = renderer.render(vertices, views, lights)
+            images = self.renderers[sex].render(vertices, views, lights)
         return to_bytes(images), views.numpy(), lights.numpy()
 
     def _make_group(self, group: range, stop: threading.Event) -> int:
@@ -227,6 +238,8 @@ class SyntheticSet:
         # One thread inside each worker: two workers with two threads each would fight for two cores, and sums would
         # depend on the number of threads.
         torch.set_num_threads(1)
+        for model in self.models:  # whatever it sets up at its first pose is not set up by every thread
+            model.pose(torch.zeros(1, model.num_betas), torch.zeros(1, self.pool.shape[1]))
         executor = ThreadPoolExecutor(self.workers)
         try:
             with tqdm(total=total, initial=done, unit="img", desc="bodies", disable=not progress) as bar:
