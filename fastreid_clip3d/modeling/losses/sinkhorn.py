@@ -74,47 +74,54 @@ def sinkhorn(
         if log_domain is None:
             log_domain = reg < LOG_DOMAIN_BELOW or _range_is_wide(cost, reg)
         solve = _solve_with_logarithms if log_domain else _solve_with_scalings
-        return solve(cost, reg, num_iters, row_marginals, column_marginals, tolerance, check_every)
+        # Patches last: the reductions of an iteration then run along contiguous memory.
+        transposed = cost.transpose(1, 2).contiguous()
+        plan = solve(transposed, reg, num_iters, row_marginals, column_marginals, tolerance, check_every)
+        return plan.transpose(1, 2)
 
 
 def _solve_with_scalings(
     cost: Tensor, reg: float, num_iters: int, row_marginals: Tensor, column_marginals: Tensor,
     tolerance: float, check_every: int,
 ) -> Tensor:
+    """The iteration on u [B, N] and v [B, M]; cost and plan are [B, M, N]."""
     kernel = torch.exp(cost / -reg)
+    kernel_v = kernel.sum(1)
+    needs_graph = torch.is_grad_enabled() and any(t.requires_grad for t in (cost, row_marginals, column_marginals))
+    product = None if needs_graph else torch.empty_like(kernel)
     # Products and sums, not matmul: faster for matrices this thin, and never in TF32.
-    kernel_v = kernel.sum(2)
     for iteration in range(1, num_iters + 1):
         u = row_marginals / kernel_v
-        v = column_marginals / (kernel * u[:, :, None]).sum(1)
+        v = column_marginals / torch.mul(kernel, u[:, None, :], out=product).sum(2)
         if iteration == num_iters:
             break
-        kernel_v = (kernel * v[:, None, :]).sum(2)
+        kernel_v = torch.mul(kernel, v[:, :, None], out=product).sum(1)
         if iteration % check_every == 0 and _converged(u * kernel_v, row_marginals, tolerance):
             break
-    return u[:, :, None] * kernel * v[:, None, :]
+    return v[:, :, None] * kernel * u[:, None, :]
 
 
 def _solve_with_logarithms(
     cost: Tensor, reg: float, num_iters: int, row_marginals: Tensor, column_marginals: Tensor,
     tolerance: float, check_every: int,
 ) -> Tensor:
+    """The iteration on log u and log v; cost and plan are [B, M, N]."""
     # The division may overflow for a huge cost; an infinite logarithm would end in inf - inf.
     largest = torch.finfo(cost.dtype).max / 16
     log_kernel = (cost / -reg).clamp(-largest, largest)
     log_rows, log_columns = row_marginals.log(), column_marginals.log()
-    log_kernel_v = torch.logsumexp(log_kernel, 2)
+    log_kernel_v = torch.logsumexp(log_kernel, 1)
     for iteration in range(1, num_iters + 1):
         log_u = log_rows - log_kernel_v
-        log_kernel_u = log_kernel + log_u[:, :, None]
+        log_kernel_u = log_kernel + log_u[:, None, :]
         if iteration == num_iters:
             break
-        log_v = log_columns - torch.logsumexp(log_kernel_u, 1)
-        log_kernel_v = torch.logsumexp(log_kernel + log_v[:, None, :], 2)
+        log_v = log_columns - torch.logsumexp(log_kernel_u, 2)
+        log_kernel_v = torch.logsumexp(log_kernel + log_v[:, :, None], 1)
         if iteration % check_every == 0 and _converged((log_u + log_kernel_v).exp(), row_marginals, tolerance):
             break
     # diag(u) K diag(v) with v = column marginals / (K^T u), written so that no rounding can overflow the exponential.
-    return column_marginals[:, None, :] * torch.softmax(log_kernel_u, 1)
+    return column_marginals[:, :, None] * torch.softmax(log_kernel_u, 2)
 
 
 @torch.no_grad()
