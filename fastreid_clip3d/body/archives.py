@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -12,8 +13,11 @@ import numpy as np
 
 from fastreid_clip3d.errors import ClearError
 
-MAX_ARRAY_BYTES = 1 << 30
-"""Largest array that a body model may ask for: about eight times SMPL-X's largest."""
+MAX_ARRAY_BYTES = 512 << 20
+"""Largest array that a body model may ask for: about four times SMPL-X's largest."""
+
+MAX_TOTAL_BYTES = 1 << 30
+"""Largest sum over the arrays that are read."""
 
 _MAX_HEADER = 10_000
 
@@ -28,10 +32,12 @@ def read_npz(path: Path, names: Sequence[str] | None = None) -> dict[str, np.nda
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             wanted = [name for name in (members if names is None else names) if name in members]
-            arrays = {}
+            arrays: dict[str, np.ndarray] = {}
             for name in wanted:
                 with archive.open(members[name]) as stream:
                     arrays[name] = _read_array(stream, members[name].file_size, f"'{path}', array '{name}'")
+                if sum(array.nbytes for array in arrays.values()) > MAX_TOTAL_BYTES:
+                    raise ClearError(f"'{path}' holds more than the {MAX_TOTAL_BYTES:,} bytes that any body model needs.")
             return arrays
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError) as error:
         raise ClearError(f"'{path}' cannot be read as .npz ({error}). Download or copy it again.") from error
@@ -39,12 +45,16 @@ def read_npz(path: Path, names: Sequence[str] | None = None) -> dict[str, np.nda
 
 def _read_array(stream: BinaryIO, member_bytes: int, what: str) -> np.ndarray:
     version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream, max_header_size=_MAX_HEADER)
-    elif version == (2, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream, max_header_size=_MAX_HEADER)
-    else:
+    if version not in ((1, 0), (2, 0)):
         raise ClearError(f"{what}: unknown .npy version {version}.")
+    # The header's length is looked at before the header is read: a compressed one can be a thousand times the file.
+    prefix = stream.read(2 if version == (1, 0) else 4)
+    length = int.from_bytes(prefix, "little")
+    if length > _MAX_HEADER:
+        raise ClearError(f"{what}: a header of {length:,} bytes, more than the {_MAX_HEADER:,} of any body model.")
+    header = io.BytesIO(prefix + stream.read(length))
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read_header(header, max_header_size=_MAX_HEADER)
     if dtype.hasobject:
         raise ClearError(
             f"{what} holds Python objects, which could run code; only arrays of numbers are read. Save it as numbers "

@@ -23,8 +23,6 @@ _STEMS = (
     "SMPL_{upper}",
     "SMPLX_{upper}",
     "basicmodel_{letter}_lbs_10_207_0_v1.1.0",
-    "basicModel_{letter}_lbs_10_207_0_v1.1.0",
-    "basicmodel_{letter}_lbs_10_207_0_v1.0.0",
     "basicModel_{letter}_lbs_10_207_0_v1.0.0",
 )
 _SUFFIXES = (".npz", ".pkl")
@@ -40,6 +38,12 @@ def read_fields(path: str | Path, gender: str) -> tuple[dict[str, np.ndarray], s
     file = _find_in(path, gender) if path.is_dir() else path
     if not file.is_file():
         raise ClearError(f"No body model at '{path}': no such file or folder. {WHERE_TO_GET}")
+    told = _gender_in_name(file)
+    if told is not None and told != gender:
+        raise ClearError(
+            f"'{file}' is by its name a {told} model, but a {gender} one is wanted. Give the folder that holds one file for "
+            "each sex, or the right file."
+        )
     if file.suffix.lower() == ".npz":
         arrays = read_npz(file, names=REQUIRED + OPTIONAL)
     elif file.suffix.lower() == ".pkl":
@@ -51,9 +55,8 @@ def read_fields(path: str | Path, gender: str) -> tuple[dict[str, np.ndarray], s
 
 def candidates(gender: str) -> list[str]:
     """File names under which one sex is known, in the order in which they are tried."""
-    letters = {"female": ("f",), "male": ("m",), "neutral": ("neutral",)}[gender]
-    names = [stem.format(upper=gender.upper(), letter=letter) for stem in _STEMS for letter in letters]
-    return [name + suffix for name in dict.fromkeys(names) for suffix in _SUFFIXES]
+    letter = {"female": "f", "male": "m", "neutral": "neutral"}[gender]
+    return [stem.format(upper=gender.upper(), letter=letter) + suffix for stem in _STEMS for suffix in _SUFFIXES]
 
 
 def _find_in(folder: Path, gender: str) -> Path:
@@ -65,8 +68,16 @@ def _find_in(folder: Path, gender: str) -> Path:
         for name in candidates(gender):
             if name.lower() in present:
                 return present[name.lower()]
-    models = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES)
+    models = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES)[:10]
     raise ClearError(
-        f"No {gender} body model in '{folder}': looked for {', '.join(dict.fromkeys(map(str.lower, candidates(gender))))}; "
-        f"found {', '.join(models[:10]) or 'no .npz or .pkl file'}. {WHERE_TO_GET}"
+        f"No {gender} body model in '{folder}': looked for {', '.join(candidates(gender))} (upper or lower case); "
+        f"found {', '.join(models) or 'no .npz or .pkl file'}. {WHERE_TO_GET}"
     )
+
+
+def _gender_in_name(file: Path) -> str | None:
+    """The sex that a file's name tells, if it is one of the usual names."""
+    for gender in GENDERS:
+        if file.name.lower() in map(str.lower, candidates(gender)):
+            return gender
+    return None
