@@ -292,14 +292,14 @@ class SyntheticSet:
 
     def _describe(self) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         """True descriptors of the bodies: scores [bodies, 16], phrase choices [bodies, 16], and what meta.json tells."""
-        from fastreid_clip3d.body.descriptors import describe, label, population_statistics
+        from fastreid_clip3d.body.descriptors import describe, label
 
         scores = np.zeros((self.settings.bodies, NUM_PAIRS), np.float32)
         choices = np.zeros((self.settings.bodies, NUM_PAIRS), np.int64)
         thresholds, population = {}, {}
         for code, (gender, model) in enumerate(zip(GENDERS, self.models)):
             rows = slice(code, None, len(GENDERS))
-            statistics = population_statistics(model)
+            statistics = _population(model)
             thresholds[gender] = statistics.median.tolist()
             population[gender] = statistics.as_dict()
             betas = torch.from_numpy(self.betas[rows])
@@ -350,6 +350,19 @@ class SyntheticSet:
                 f"{free / 2**20:.0f} MiB are free at {self.folder}, about {needed / 2**20:.0f} MiB are needed for "
                 f"{num_images} pictures: free some space or give another --output"
             )
+
+
+_populations: dict[str, Any] = {}
+
+
+def _population(model: BodyModel) -> Any:
+    """Statistics of a model's population, computed once in a process."""
+    from fastreid_clip3d.body.descriptors import population_statistics
+
+    key = model.fingerprint()
+    if key not in _populations:
+        _populations[key] = population_statistics(model)
+    return _populations[key]
 
 
 def version_of(configuration: dict[str, Any]) -> str:
