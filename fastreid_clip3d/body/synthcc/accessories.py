@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from fastreid_clip3d.body.synthcc.figure import CANONICAL, NORMAL, REST, WEIGHTS, Figure
-from fastreid_clip3d.body.synthcc.garments import BAG, HAT, SHOE, Piece, _cut_all, _smooth, rigid_piece
+from fastreid_clip3d.body.synthcc.garments import BAG, HAT, SHOE, Piece, _cut_all, _smooth, rigid_piece, spanned
 from fastreid_clip3d.body.synthcc.mesh_tools import grid_faces
 from fastreid_clip3d.body.synthcc.outfit import Bag, Hat, Shoes
 
@@ -24,28 +24,72 @@ class Hanging:
     faces: np.ndarray
 
 
-def make_shoes(figure: Figure, body: np.ndarray, shoes: Shoes) -> Piece:
-    """Both shoes, and the socks above them, as one piece; the sole is flat on the ground of the T-pose."""
+STATIONS, AROUND = 13, 14
+
+
+def make_shoes(figure: Figure, body: np.ndarray, joints: np.ndarray, shoes: Shoes, inside: float) -> list[Piece]:
+    """Both shoes and socks: a closed form around each foot, and a shaft around the ankle.
+
+    `inside`: offset of tight trousers, which go into boots; 0 where trousers go over them.
+    """
+    return [_shaft(figure, body, shoes, inside), _last(figure, body, joints, 1), _last(figure, body, joints, -1)]
+
+
+def _last(figure: Figure, body: np.ndarray, joints: np.ndarray, side: int) -> Piece:
+    """A shoe's body, lofted over cross-sections from heel to toe: flat below, round above, no toes."""
+    marks = figure.marks
+    ankle, ball = (7, 10) if side > 0 else (8, 11)
+    weights = body[:, WEIGHTS]
+    foot = body[(weights[:, ankle] + weights[:, ball] > 0.5) & (body[:, 1] < marks.ankle + 0.01)][:, REST]
+    forward = joints[ball] - joints[ankle]
+    forward = np.array([forward[0], 0.0, forward[2]]) / np.hypot(forward[0], forward[2])
+    across = np.array([forward[2], 0.0, -forward[0]])
+    along, beside = (foot - joints[ankle]) @ forward, (foot - joints[ankle]) @ across
+    floor = foot[:, 1].min() - SOLE
+    heel, toe = along.min() - 0.010, along.max() + 0.014
+    places = np.linspace(heel, toe, STATIONS)
+    low, high, top = (np.zeros(STATIONS) for _ in range(3))
+    for station, place in enumerate(places):
+        near = np.abs(along - np.clip(place, along.min() + 0.01, along.max() - 0.012)) < 0.018
+        low[station], high[station], top[station] = beside[near].min(), beside[near].max(), foot[near, 1].max()
+    for values in (low, high, top):
+        values[1:-1] = (values[:-2] + 2 * values[1:-1] + values[2:]) / 4
+    share = np.linspace(0, 1, STATIONS)
+    # Heel and toe close like an egg.
+    width = np.clip(1 - ((share - 0.5) / 0.5) ** 8, 0, 1) ** 0.5
+    rise = np.minimum(1, 0.62 + 0.38 * np.clip(1 - ((share - 0.45) / 0.55) ** 4, 0, 1))
+    middle, half = (low + high) / 2, (high - low) / 2 + 0.007
+    height = np.minimum(top + 0.009 - floor, marks.ankle - marks.floor + 0.01) * rise
+    turn = np.linspace(0, 2 * np.pi, AROUND, endpoint=False)
+    side_shape = np.sign(np.cos(turn)) * np.abs(np.cos(turn)) ** 0.7
+    up_shape = np.where(np.sin(turn) > 0, np.abs(np.sin(turn)) ** 0.9, -np.abs(np.sin(turn)) ** 0.25)
+    level = 0.42
+    across_place = middle[:, None] + (half * width)[:, None] * side_shape[None]
+    up_place = floor + height[:, None] * np.where(up_shape > 0, level + (1 - level) * up_shape, level * (1 + up_shape))
+    up_place = up_place + (1 - width)[:, None] * 0.004
+    rest = joints[ankle] + places[:, None, None] * forward + across_place[..., None] * across
+    rest[..., 1] = up_place
+    piece = rigid_piece(SHOE, rest.reshape(-1, 3), grid_faces(STATIONS, AROUND, True), {})
+    toes = _smooth((np.repeat(places, AROUND) - (joints[ball] - joints[ankle]) @ forward + 0.02) / 0.04)
+    piece.attributes[:, WEIGHTS.start + ball], piece.attributes[:, WEIGHTS.start + ankle] = toes, 1 - toes
+    piece.attributes[:, 1] = rest[..., 1].reshape(-1) - floor + marks.floor
+    return piece
+
+
+def _shaft(figure: Figure, body: np.ndarray, shoes: Shoes, inside: float) -> Piece:
+    """The part of a shoe around the ankle, and the sock above it."""
     marks = figure.marks
     shaft = marks.ankle + shoes.height + shoes.sock
-    attributes, faces, edge = _cut_all(body, figure.foot_faces, lambda points: [shaft - points[:, 1]])
+    low = marks.floor + 0.025
+    attributes, faces, _ = _cut_all(body, figure.foot_faces, lambda points: [shaft - points[:, 1], points[:, 1] - low])
+    edge = shaft - attributes[:, CANONICAL][:, 1]
     points = attributes[:, CANONICAL]
     sock = points[:, 1] > marks.ankle + shoes.height
-    offset = np.where(sock, 0.004, 0.010)
-    rest = attributes[:, REST] + attributes[:, NORMAL] * offset[:, None]
-    floor = body[:, REST][:, 1].min()
-    low = _smooth((marks.floor + 0.030 - points[:, 1]) / 0.022)
-    rest[:, 1] = rest[:, 1] * (1 - low) + (floor - SOLE) * low
-    toes = _smooth((points[:, 2] - np.quantile(points[:, 2], 0.75)) / 0.06) * (points[:, 1] < marks.ankle)
-    for side in (1, -1):  # toes become one rounded cap
-        chosen = (points[:, 0] * side > 0) & (toes > 0)
-        if chosen.any():
-            middle = rest[chosen].mean(0)
-            away = rest[chosen] - middle
-            reach = np.maximum(np.linalg.norm(away / np.array([0.050, 0.030, 0.055]), axis=1, keepdims=True), 1e-3)
-            rounded = middle + away / np.maximum(reach, 0.6) * np.minimum(1.0, np.maximum(reach, 0.6))
-            rest[chosen] = rest[chosen] + (rounded - rest[chosen]) * 0.3 * toes[chosen, None]
-    rest[:, 1] = np.maximum(rest[:, 1], floor - SOLE)
+    shaft_offset = (inside + 0.007 if shoes.height > 0.03 else 0.006) if inside else 0.006
+    offset = np.where(sock, 0.005 if not inside else 0.002, shaft_offset)
+    toes = _smooth((points[:, 2] - marks.neck_depth - 0.02) / 0.05) * (points[:, 1] < marks.ankle)
+    smooth = spanned(attributes, edge - 0.01, 1.0)
+    rest = smooth + attributes[:, NORMAL] * (offset * (1 - toes) - 0.012 * toes)[:, None]
     attributes[:, REST] = rest
     return Piece(SHOE, attributes, edge.astype(np.float32), faces)
 

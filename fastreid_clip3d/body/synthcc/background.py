@@ -95,7 +95,7 @@ def _foliage(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, size: float
     seed, base = _seed(rng), _jittered(rng, FOLIAGE_COLOURS, 0.02)
     clumps = fractal_noise(u / size, v / size, seed, 2)
     leaves = fractal_noise(u / size * 5, v / size * 5, seed + 5, 2)
-    light = 0.45 + 0.75 * clumps * clumps + 0.5 * (leaves - 0.5)
+    light = 0.62 + 0.85 * clumps * clumps + 0.5 * (leaves - 0.5)
     return np.clip(base * light[..., None] * np.array([1.05, 1.0, 0.9], dtype=np.float32), 0.02, 1)
 
 

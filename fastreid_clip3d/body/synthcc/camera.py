@@ -46,8 +46,8 @@ CAMERAS: tuple[CameraProfile, ...] = (
     CameraProfile("yard", 22, 7.0, 180, 120, 45, 0.70, 0.48, (0.92, 0.99, 1.08), blur=0.5, noise=0.010, outdoor=0.8,
                   partial_crop=0.15),
     CameraProfile("old", 14, 6.0, 180, 60, 55, 0.65, 0.50, (0.98, 1.04, 0.92), gain=0.95, contrast=0.88, saturation=0.72,
-                  low_resolution=1.6, noise=0.020, occluder=0.12),
-    CameraProfile("dusk", 6, 6.5, 60, -140, 30, 0.45, 0.42, (0.94, 0.96, 1.10), gain=0.72, blur=0.35, noise=0.026,
+                  low_resolution=1.6, noise=0.013, occluder=0.12),
+    CameraProfile("dusk", 6, 6.5, 60, -140, 30, 0.45, 0.42, (0.94, 0.96, 1.10), gain=0.72, blur=0.35, noise=0.017,
                   saturation=0.85, outdoor=0.7, partial_crop=0.1),
     CameraProfile("kiosk", 4, 3.4, 90, 45, 40, 0.85, 0.45, (1.03, 1.00, 0.97), contrast=1.05, saturation=1.1, noise=0.006,
                   outdoor=0.3, partial_crop=0.2),
@@ -168,8 +168,10 @@ def aim(shot: Shot, vertices: np.ndarray | None, framing: str, aspect: float = 2
     middle_x = middle_x + shot.shift[0] * height / aspect
     if shot.partial is not None:
         cut_top, cut_bottom = shot.partial
-        bottom = bottom + cut_bottom * height
-        height = height * (1 - cut_top - cut_bottom) if framing == "crop" else height
+        if framing == "crop":
+            bottom, height = bottom + cut_bottom * height, height * (1 - cut_top - cut_bottom)
+        else:  # the scale stays, the box moves
+            bottom = bottom + (cut_bottom - cut_top) * height
     focal = 2.0 * aspect / height  # NDC spans 2 * aspect from bottom to top
     principal = np.array([-focal * middle_x, -focal * (bottom + height / 2)])
     return View(rotation, centre, float(focal), principal)

@@ -12,7 +12,7 @@ import numpy as np
 from fastreid_clip3d.body.synthcc.accessories import Hanging, make_bag, make_hat, make_shoes
 from fastreid_clip3d.body.synthcc.figure import CANONICAL, REST, WEIGHTS, Figure
 from fastreid_clip3d.body.synthcc.garments import (
-    BAG, HAIR, HAT, LEGWEAR, NUM_PARTS, OUTER, SHOE, SKIN, SKIRT, TOP, legs_field, make_hood, make_legs, make_skin, make_top, top_field,
+    BAG, HAIR, HAT, LEGWEAR, NUM_PARTS, OUTER, SHOE, SKIN, SKIRT, TOP, legs_field, make_hood, make_legs, make_skin, make_top, top_field, without_hidden,
 )
 from fastreid_clip3d.body.synthcc.hair import make_hair
 from fastreid_clip3d.body.synthcc.mesh_tools import vertex_normals
@@ -64,6 +64,10 @@ def dress(figure: Figure, betas: np.ndarray, look: Appearance, outfit: Outfit) -
     def cover(fields: list[np.ndarray], where: np.ndarray) -> None:
         covered[:] = np.maximum(covered, np.where(where, np.min(fields, axis=0), -1.0))
 
+    def hide_below(garment: Top) -> None:
+        for place, piece in enumerate(pieces):
+            pieces[place] = without_hidden(piece, np.min(top_field(garment, marks, piece.attributes[:, CANONICAL]), axis=0))
+
     legs, skirt, top, outer = outfit.legs, outfit.skirt, outfit.top, outfit.outer
     leg_offset = legs.offset if legs is not None else 0.0
     if legs is not None:
@@ -75,29 +79,32 @@ def dress(figure: Figure, betas: np.ndarray, look: Appearance, outfit: Outfit) -
         materials[SKIRT] = skirt.cloth
     # A top hangs over the trousers, so it is at least as far from the skin as they are.
     worn = dataclasses.replace(top, offset=max(top.offset, leg_offset + 0.004 if legs is not None else 0.0, 0.012 if skirt is not None else 0.0))
+    hide_below(worn)
     pieces.append(make_top(figure, body, joints, worn, TOP))
     materials[TOP] = top.cloth
     cover(top_field(top, marks, points), upper)
     if top.length:
-        tubes.append(Tube(TOP, top.hem + 0.03, top.length, top.flare, worn.offset + 0.004, 0.0, top.cloth.phase))
+        tubes.append(Tube(TOP, top.hem + 0.05, top.length, top.flare, worn.offset + 0.004, 0.0, top.cloth.phase))
     if top.hood and outer is None:
         pieces.append(make_hood(figure, body, top, TOP))
     outermost = worn.offset
     if outer is not None:
         over = dataclasses.replace(outer, offset=max(outer.offset, worn.offset + 0.009), drape=max(outer.drape, top.drape), sleeve_drape=max(outer.sleeve_drape, top.sleeve_drape + 0.1))
         outermost = over.offset
+        hide_below(over)
         pieces.append(make_top(figure, body, joints, over, OUTER))
         materials[OUTER] = outer.cloth
         if not outer.opening:
             cover(top_field(outer, marks, points), upper)
         if outer.length:
-            tubes.append(Tube(OUTER, outer.hem + 0.03, outer.length, outer.flare, over.offset + 0.012, outer.opening, outer.cloth.phase))
+            tubes.append(Tube(OUTER, outer.hem + 0.05, outer.length, outer.flare, over.offset + 0.008, outer.opening, outer.cloth.phase))
         if outer.hood:
             pieces.append(make_hood(figure, body, outer, OUTER))
-    pieces.append(make_shoes(figure, body, outfit.shoes))
+    pieces += make_shoes(figure, body, joints, outfit.shoes, legs.offset if legs is not None and legs.width < 0.55 else 0.0)
     materials[SHOE] = outfit.shoes.cloth
     cover([marks.ankle + outfit.shoes.height + outfit.shoes.sock - points[:, 1]], points[:, 1] < marks.knee)
-    pieces += make_hair(figure, body, look, outfit.hat is not None)
+    hood = (outer if outer is not None else top).hood
+    pieces += make_hair(figure, body, look, outfit.hat is not None, hood, outermost)
     if outfit.hat is not None:
         pieces += make_hat(figure, body, outfit.hat)
         materials[HAT] = outfit.hat.cloth

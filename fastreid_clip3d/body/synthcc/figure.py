@@ -3,7 +3,8 @@
 Rules of garments ("the sleeve ends here") read canonical coordinates, the position of a point on the average body, so that
 one rule fits every shape; what is then pushed outwards is the person's own T-pose.
 
-Legend: V vertices, F faces. Columns of an attribute matrix [V, 33]: canonical 0:3, rest 3:6, normal 6:9, weights 9:33.
+Legend: V vertices, F faces. Columns of an attribute matrix [V, 36]: canonical 0:3, rest 3:6, normal 6:9, weights 9:33,
+smooth 33:36 (the T-pose without its small forms, as cloth spans them).
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ import dataclasses
 import functools
 
 import numpy as np
+import scipy.sparse
 import torch
 
 from fastreid_clip3d.body.synthcc.mesh_tools import vertex_normals
 
-CANONICAL, REST, NORMAL, WEIGHTS = slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 33)
+CANONICAL, REST, NORMAL, WEIGHTS, SMOOTH = slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 33), slice(33, 36)
+NUM_COLUMNS = 36
+SMOOTHING_STEPS = 12
 ARMS = [WEIGHTS.start + joint for joint in (16, 17, 18, 19, 20, 21, 22, 23)]
 LEGS = [WEIGHTS.start + joint for joint in (1, 2, 4, 5, 7, 8, 10, 11)]
 HEAD = WEIGHTS.start + 15
@@ -64,6 +68,7 @@ class Figure:
         self.lower_faces = self._faces_of((height < marks.hip + 0.25) & (arm < 0.05))
         self.foot_faces = self._faces_of((height < marks.knee) & (leg > 0.5))
         self.head_faces = self._faces_of((self.weights[:, [12, 15]].sum(1) > 0.5) & (height > marks.neck))
+        self._mean_of_neighbours = _neighbour_means(self.faces, len(self.template))
         self.below = np.flatnonzero((height < marks.hip + 0.22) & (arm < 0.05))
         """Vertices a skirt must go around."""
 
@@ -71,12 +76,29 @@ class Figure:
         return self.faces[vertices[self.faces].all(1)]
 
     def attributes(self, betas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Attribute matrix [V, 33] and T-pose joints [24, 3] of a person's body."""
+        """Attribute matrix [V, 36] and T-pose joints [24, 3] of a person's body."""
         vertices = self.model.shape(torch.as_tensor(betas, dtype=torch.float32)[None])
         joints = self.model.joints(vertices)[0].numpy()
         rest = vertices[0].numpy()
-        normals = vertex_normals(rest, self.faces)
-        return np.concatenate([self.template, rest, normals, self.weights], axis=1).astype(np.float32), joints
+        smooth = rest
+        for step in range(SMOOTHING_STEPS):
+            # A little less than full steps and a push back (Taubin), or limbs would shrink to sticks.
+            smooth = smooth + 0.6 * (self._mean_of_neighbours @ smooth - smooth)
+            if step % 2:
+                smooth = smooth - 0.5 * (self._mean_of_neighbours @ smooth - smooth)
+        normals = vertex_normals(smooth, self.faces)
+        # Only along the normal: a shift within the surface would bend the stripes of a shirt.
+        smooth = rest + normals * ((smooth - rest) * normals).sum(1, keepdims=True)
+        return np.concatenate([self.template, rest, normals, self.weights, smooth], axis=1).astype(np.float32), joints
+
+
+def _neighbour_means(faces: np.ndarray, count: int) -> scipy.sparse.csr_matrix:
+    """Matrix [V, V] that replaces each vertex by the mean of its neighbours."""
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    edges = np.unique(np.concatenate([edges, edges[:, ::-1]]), axis=0)
+    ones = np.ones(len(edges), dtype=np.float32)
+    graph = scipy.sparse.csr_matrix((ones, (edges[:, 0], edges[:, 1])), shape=(count, count))
+    return (scipy.sparse.diags(1 / np.maximum(np.asarray(graph.sum(1)).ravel(), 1)) @ graph).tocsr().astype(np.float32)
 
 
 @functools.lru_cache(maxsize=4)

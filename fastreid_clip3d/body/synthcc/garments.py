@@ -12,7 +12,7 @@ import dataclasses
 
 import numpy as np
 
-from fastreid_clip3d.body.synthcc.figure import ARMS, CANONICAL, LEGS, NORMAL, REST, WEIGHTS, Figure, Landmarks
+from fastreid_clip3d.body.synthcc.figure import ARMS, CANONICAL, LEGS, NORMAL, NUM_COLUMNS, REST, SMOOTH, WEIGHTS, Figure, Landmarks
 from fastreid_clip3d.body.synthcc.mesh_tools import compact, cut, grid_faces
 from fastreid_clip3d.body.synthcc.outfit import Legs, Top
 
@@ -23,7 +23,7 @@ NUM_PARTS: int = 9
 
 @dataclasses.dataclass
 class Piece:
-    """A part of a dressed person in the T-pose: attributes [V, 33], distance to the hem [V] in metres, faces [F, 3]."""
+    """A part of a dressed person in the T-pose: attributes [V, 36], distance to the hem [V] in metres, faces [F, 3]."""
 
     part: int
     attributes: np.ndarray
@@ -68,6 +68,7 @@ def top_field(top: Top, marks: Landmarks, points: np.ndarray) -> list[np.ndarray
     x, y, z = points.T
     if top.sleeve < 0:
         ends = marks.shoulder_x - 0.005 + top.sleeve * 0.3 + 0.18 * np.clip(y - marks.shoulder, -0.1, 0.1) - np.abs(x)
+        ends = np.maximum(ends, marks.shoulder - 0.10 - y)
     else:
         ends = marks.shoulder_x + top.sleeve * (marks.wrist_x - marks.shoulder_x) - np.abs(x)
     fields = [y - (marks.hip + top.hem), ends, neck_field(top, marks, points)]
@@ -104,11 +105,21 @@ def make_top(figure: Figure, body: np.ndarray, joints: np.ndarray, top: Top, par
     above = _smooth((points[:, 1] - marks.neck + 0.01) / 0.04)
     offset = offset + 0.004 * above * (top.neck in ("collar", "turtle"))
     offset = np.maximum(offset * (1 - 0.45 * _smooth(1 - edge / 0.05) * (top.sleeve >= 0.9) * (arm > 0.5) * (not top.opening)), 0.003)
-    rest = rest + normal * offset[:, None]
+    rest = spanned(attributes, edge, 1.0 if top.offset > 0.007 else 0.5) + normal * offset[:, None]
     rest = _hang_torso(rest, points, arm, attributes, marks, top.drape, top.offset)
     rest = _hang_sleeves(rest, arm, joints, top.sleeve_drape, top.offset)
     attributes[:, REST] = rest
+    if top.length:  # the cloth goes on below
+        edge = np.min(top_field(top, marks, points)[1:], axis=0)
     return Piece(part, attributes, edge.astype(np.float32), faces)
+
+
+def spanned(attributes: np.ndarray, edge: np.ndarray, amount: float) -> np.ndarray:
+    """The surface cloth lies on [V, 3]: it bridges hollows instead of following them, less so next to a hem."""
+    rest, smooth, normal = attributes[:, REST], attributes[:, SMOOTH], attributes[:, NORMAL]
+    amount = amount * _smooth(0.25 + edge / 0.05)[:, None]
+    outside = np.maximum(((rest - smooth) * normal).sum(1, keepdims=True), 0)
+    return rest + (smooth + 0.7 * outside * normal - rest) * amount
 
 
 def _hang_torso(rest: np.ndarray, points: np.ndarray, arm: np.ndarray, attributes: np.ndarray, marks: Landmarks, drape: float,
@@ -157,7 +168,7 @@ def make_legs(figure: Figure, body: np.ndarray, joints: np.ndarray, legs: Legs) 
     marks = figure.marks
     attributes, faces, edge = _cut_all(body, figure.lower_faces, lambda points: legs_field(legs, marks, points))
     points = attributes[:, CANONICAL]
-    rest = attributes[:, REST] + attributes[:, NORMAL] * legs.offset
+    rest = spanned(attributes, edge, 1.0 if legs.width > 0 else 0.3) + attributes[:, NORMAL] * legs.offset
     if legs.width > 0:
         for side, hip, knee, ankle in ((1, 1, 4, 7), (-1, 2, 5, 8)):
             chosen = (points[:, 0] * side > 0) & (points[:, 1] < marks.hip)
@@ -174,6 +185,13 @@ def make_legs(figure: Figure, body: np.ndarray, joints: np.ndarray, legs: Legs) 
             rest[np.ix_(chosen, [0, 2])] = axis + away * scale[:, None]
     attributes[:, REST] = rest
     return Piece(LEGWEAR, attributes, edge.astype(np.float32), faces)
+
+
+def without_hidden(piece: Piece, hidden: np.ndarray) -> Piece:
+    """The piece without faces that lie deep below another garment; `hidden` [V]: metres inside it."""
+    faces = piece.faces[(hidden[piece.faces] < 0.03).any(1)]
+    attributes, faces = compact(np.concatenate([piece.attributes, piece.edge[:, None]], 1), faces)
+    return Piece(piece.part, attributes[:, :-1].copy(), attributes[:, -1].copy(), faces)
 
 
 def make_skin(body: np.ndarray, faces: np.ndarray, covered: np.ndarray) -> Piece:
@@ -200,8 +218,12 @@ def make_hood(figure: Figure, body: np.ndarray, top: Top, part: int) -> Piece:
 
 def rigid_piece(part: int, rest: np.ndarray, faces: np.ndarray, weights: dict[int, float]) -> Piece:
     """A piece that moves with given joints as a whole; `rest` [V, 3] serves as canonical coordinates too."""
-    attributes = np.zeros((len(rest), 33), dtype=np.float32)
+    attributes = np.zeros((len(rest), NUM_COLUMNS), dtype=np.float32)
     attributes[:, CANONICAL] = attributes[:, REST] = rest
+    corners = rest[faces]
+    cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    if (cross * (corners.mean(1) - rest.mean(0))).sum() < 0:  # turned inside out
+        faces = faces[:, ::-1]
     for joint, weight in weights.items():
         attributes[:, WEIGHTS.start + joint] = weight
     return Piece(part, attributes, np.full(len(rest), 0.1, dtype=np.float32), faces)

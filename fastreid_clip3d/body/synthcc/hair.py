@@ -21,11 +21,12 @@ def scalp_field(points: np.ndarray, marks: Landmarks, style: str, hairline: floa
     nape, ear, brow = marks.chin + 0.22 * height, marks.chin + 0.46 * height, marks.chin + (0.76 - 0.06 * (style == "fringe")) * height
     limit = np.interp(forward, [0.0, 0.35, 0.52, 0.72, 0.86, 1.0], [nape, nape + 0.02, ear, ear + 0.02, brow - 0.01, brow])
     temples = 0.02 * _smooth((np.abs(x) - 0.045) / 0.02) * _smooth((forward - 0.7) / 0.15)
-    return y - limit - hairline + temples * 0.3
+    uneven = 0.003 * np.sin(130 * x + 40 * z) + 0.003 * np.sin(210 * z - 90 * x)
+    return y - limit - hairline + temples * 0.3 + uneven
 
 
-def make_hair(figure: Figure, body: np.ndarray, look: Appearance, hat: bool) -> list[Piece]:
-    """The pieces of a hair style; under a hat it lies flat."""
+def make_hair(figure: Figure, body: np.ndarray, look: Appearance, hat: bool, hood: bool, outermost: float) -> list[Piece]:
+    """The pieces of a hair style; under a hat it lies flat, over a hood it ends at the neck, and it hangs outside the clothes."""
     if look.style == "bald":
         return []
     marks = figure.marks
@@ -43,7 +44,7 @@ def make_hair(figure: Figure, body: np.ndarray, look: Appearance, hat: bool) -> 
     head = body[body[:, WEIGHTS.start + 15] > 0.9][:, REST]
     box = head.min(0), head.max(0)
     if look.style in ("bob", "long"):
-        pieces.append(_curtain(figure, body, box, look.style, thickness))
+        pieces.append(_curtain(figure, body, box, "bob" if hood else look.style, thickness, outermost))
     elif look.style == "ponytail":
         pieces.append(_tail(box, body))
     elif look.style == "bun" and not hat:
@@ -59,7 +60,7 @@ def _ball(centre: np.ndarray, radii: tuple[float, float, float]) -> tuple[np.nda
     return centre + points * np.asarray(radii), grid_faces(9, 14, True)
 
 
-def _curtain(figure: Figure, body: np.ndarray, box: tuple[np.ndarray, np.ndarray], style: str, thickness: float) -> Piece:
+def _curtain(figure: Figure, body: np.ndarray, box: tuple[np.ndarray, np.ndarray], style: str, thickness: float, outermost: float) -> Piece:
     """Hair that hangs from the back and the sides of the head, in front of neither face nor shoulders."""
     marks = figure.marks
     low, high = box
@@ -81,7 +82,7 @@ def _curtain(figure: Figure, body: np.ndarray, box: tuple[np.ndarray, np.ndarray
     rest = np.stack([x, y, z], -1).reshape(-1, 3)
     torso = body[(body[:, 1] < marks.neck + 0.06) & (body[:, 1] > marks.chest - 0.15) & (np.abs(body[:, 0]) < 0.25)][:, REST]
     near = (np.abs(torso[None, :, 0] - rest[:, None, 0]) < 0.022) & (np.abs(torso[None, :, 1] - rest[:, None, 1]) < 0.022)
-    behind = np.where(near, torso[None, :, 2], np.inf).min(1) - 0.032
+    behind = np.where(near, torso[None, :, 2], np.inf).min(1) - 0.018 - outermost
     rest[:, 2] = np.minimum(rest[:, 2], np.where(np.isfinite(behind), behind, rest[:, 2]))
     piece = rigid_piece(HAIR, rest, grid_faces(rows, columns, False), {})
     neck_y = float(body[np.abs(body[:, 1] - marks.neck) < 0.02][:, REST][:, 1].mean())

@@ -58,8 +58,13 @@ def _around(points: torch.Tensor) -> torch.Tensor:
     return points[:, 0] + 0.6 * points[:, 2] * torch.sign(points[:, 0])
 
 
+def _down(points: torch.Tensor) -> torch.Tensor:
+    """A coordinate along the cloth's fall: height on the body, length along the sleeves."""
+    return points[:, 1] - (points[:, 0].abs() - 0.20).clamp_min(0) * (points[:, 1] > 0.3).float()
+
+
 def _stripes(points, colours, scale, phase):
-    return _blend(colours, 1, _bands(points[:, 1] / scale + phase, 0.25 + 0.3 * phase))
+    return _blend(colours, 1, _bands(_down(points) / scale + phase, 0.25 + 0.3 * phase))
 
 
 def _pinstripes(points, colours, scale, phase):
@@ -67,9 +72,9 @@ def _pinstripes(points, colours, scale, phase):
 
 
 def _check(points, colours, scale, phase):
-    across, along = _bands(_around(points) / scale + phase, 0.45), _bands(points[:, 1] / scale, 0.45)
+    across, along = _bands(_around(points) / scale + phase, 0.45), _bands(_down(points) / scale, 0.45)
     cloth = _blend(colours, 1, 0.5 * (across + along))
-    thin = torch.maximum(_bands(_around(points) / scale + phase + 0.5, 0.1), _bands(points[:, 1] / scale + 0.5, 0.1))
+    thin = torch.maximum(_bands(_around(points) / scale + phase + 0.5, 0.1), _bands(_down(points) / scale + 0.5, 0.1))
     return _blend(colours, 2, 0.6 * thin, cloth)
 
 
@@ -83,7 +88,7 @@ def _dots(points, colours, scale, phase):
 def _print(points, colours, scale, phase):
     """A printed block on the chest, of one of several outlines, and a smaller one on the back of some."""
     x, y, z = points.unbind(1)
-    centre = 0.20 + 0.04 * (phase - 0.5)
+    centre = 0.31 + 0.05 * (phase - 0.5)
     half = 0.085 * scale
     u, v = x / half, (y - centre) / (half * (0.7 + 0.6 * phase))
     square, disc = torch.maximum(u.abs(), v.abs()), torch.hypot(u, v)
@@ -97,8 +102,8 @@ def _print(points, colours, scale, phase):
 def _block(points, colours, scale, phase):
     """A yoke, a broad band or sleeves of another colour."""
     kind = (phase * 5.0).floor() % 3
-    yoke = soft_step(points[:, 1] - 0.26 * scale, 0.006)
-    band = soft_step(0.05 - (points[:, 1] - 0.18 * scale).abs(), 0.006)
+    yoke = soft_step(points[:, 1] - 0.36 * scale, 0.006)
+    band = soft_step(0.05 - (points[:, 1] - 0.29 * scale).abs(), 0.006)
     sleeves = soft_step(points[:, 0].abs() - 0.19, 0.006)
     amount = torch.where(kind == 0, yoke, torch.where(kind == 1, band, sleeves))
     return _blend(colours, 1, amount)

@@ -70,7 +70,9 @@ def pose_person(person: Dressed, pose: np.ndarray, heading: float) -> Posed:
         hips = joints[1:3].mean(0)
         leg_length = float(person.joints[1:3, 1].mean() - person.joints[7:9, 1].mean())
         for tube in person.tubes:
+            # The next tube goes around this one too: a coat around a dress.
             hung = hang(tube, below, hips, joints[0], transforms[0, :, :3], leg_length, person.figure.marks)
+            below = np.concatenate([below, hung.vertices])
             parts.append((hung.vertices, vertex_normals(hung.vertices, hung.faces), hung.canonical, hung.edge, hung.faces, np.full(len(hung.faces), tube.part)))
     for thing in person.hanging:
         turn = transforms[0, :, :3]

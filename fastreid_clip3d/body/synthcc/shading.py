@@ -84,9 +84,9 @@ def shade(points: torch.Tensor, normals: torch.Tensor, edge: torch.Tensor, towar
     strands = waves(points[hair] * torch.tensor([1.0, 0.25, 1.0]), torch.full_like(scale[hair], 0.02), image[hair] * 0.13)
     albedo[hair] = albedo[hair] * (1 + 0.16 * strands[:, None])
     # Folds tilt the normal a little; they run with the cloth because they are waves of the canonical coordinates.
-    stretched = points * torch.tensor([1.0, 0.55, 1.0])
+    stretched = points * torch.tensor([1.0, 0.4, 1.0])
     tilt = torch.stack([waves(stretched, torch.full_like(scale, period), phase + shift) for period, shift in ((0.16, 0.1), (0.11, 0.5), (0.13, 0.8))], 1)
-    normals = torch.nn.functional.normalize(normals + tilt * folds[:, None] * 1.3, dim=1)
+    normals = torch.nn.functional.normalize(normals + tilt * folds[:, None], dim=1)
     key = materials.key[image]
     strength = materials.light[image]
     diffuse = ((normals * key).sum(1) * 0.9 + 0.1).clamp_min(0) * (0.35 + 0.65 * occlusion)
@@ -111,8 +111,9 @@ def _cloth_details(albedo, points, edge, part, image, colours, closure, material
     button_place = points[:, 1] / 0.085
     button = soft_step(0.011 - torch.hypot(points[:, 0], (button_place - button_place.round()) * 0.085), 0.004) * front * down * closure
     albedo = albedo + (colours[:, 2] - albedo) * (0.7 * button)[:, None]
-    strap_sling = soft_step(0.020 - (points[:, 0] * 0.78 - (points[:, 1] - marks[:, 7] - 0.20) * -0.62).abs(), 0.006) * look[:, 5]
-    strap_pack = soft_step(0.022 - (points[:, 0].abs() - 0.105).abs(), 0.006) * (points[:, 1] > marks[:, 7] + 0.16).float() * (points[:, 2] > -0.06).float() * look[:, 6]
+    strap_sling = soft_step(0.016 - (points[:, 0] * 0.78 - (points[:, 1] - marks[:, 7] - 0.20) * -0.62).abs(), 0.006) * look[:, 5]
+    ahead = (points[:, 2] > marks[:, 8] + 0.01) | (points[:, 1] > marks[:, 6] - 0.06)
+    strap_pack = soft_step(0.016 - (points[:, 0].abs() - 0.100).abs(), 0.006) * (points[:, 1] > marks[:, 7] + 0.20).float() * ahead.float() * look[:, 6]
     outermost = torch.where(materials.colours[image * NUM_PARTS + OUTER].sum((1, 2)) > 0, part == OUTER, part == TOP).float()
     strap = (strap_sling + strap_pack).clamp(0, 1) * outermost * (points[:, 0].abs() < 0.17).float()
     return albedo + (materials.strap[image] - albedo) * strap[:, None]

@@ -68,13 +68,14 @@ def hang(tube: Tube, below: np.ndarray, hips: np.ndarray, pelvis: np.ndarray, ro
     previous = np.full(DIRECTIONS, 0.10)
     keep = 0.965 + 0.2 * min(tube.flare, 0.15)
     for row, height in enumerate(heights):
-        near = np.abs(local[:, 1] - height) < 0.8 * spacing
+        near = np.abs(local[:, 1] - height) < (0.8 if row > 1 else 0.45) * spacing
         support = reach[near].max(0) if near.any() else previous * keep
         support = np.maximum(support, 0.06)
         if not tube.opening:
             support = (np.roll(support, 1) + 2 * support + np.roll(support, -1)) / 4
         share = row / (ROWS - 1)
-        wanted = support + tube.margin + 0.004 * share
+        # The first rows lie close, so that the tube comes out of the garment above it without a step.
+        wanted = support + tube.margin * min(1.0, 0.45 + 3.0 * share) + 0.004 * share
         if row:
             wanted = np.maximum(wanted, previous * keep + tube.flare / ROWS)
         radius[row] = previous = wanted
@@ -92,4 +93,4 @@ def hang(tube: Tube, below: np.ndarray, hips: np.ndarray, pelvis: np.ndarray, ro
     edge = np.broadcast_to((heights - heights[-1])[:, None], radius.shape).copy()
     if tube.opening:
         edge[:, [0, -1]] = 0.0
-    return PosedTube(vertices.reshape(-1, 3), canonical.reshape(-1, 3).copy(), edge.reshape(-1), grid_faces(ROWS, DIRECTIONS, not tube.opening)[:, ::-1].copy())
+    return PosedTube(vertices.reshape(-1, 3), canonical.reshape(-1, 3).copy(), edge.reshape(-1), grid_faces(ROWS, DIRECTIONS, not tube.opening))
