@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.teacher.listing import draw_sheet, label_images
+from fastreid_clip3d.vocabulary import PHRASE_PAIRS
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def test_labels_are_the_teachers_whatever_the_batch(teacher, pictures):
+    labels = list(label_images(teacher, pictures, batch=4))
+    assert [label.path for label in labels] == pictures
+    for label in labels:
+        _, scores, choices = teacher.label_images(teacher.preprocess(Image.open(label.path))[None])
+        np.testing.assert_allclose(label.scores, scores[0], atol=1e-6)
+        assert label.phrase_choices.tolist() == choices[0].tolist()
+        for (chosen, score, other, lower), pair in zip(label.phrases(), PHRASE_PAIRS):
+            assert {chosen, other} == {pair.phrase_1, pair.phrase_2} and score >= lower
+
+
+def test_a_broken_image_is_named_from_a_worker_too(teacher, pictures):
+    Path(pictures[1]).write_bytes(b"no image")
+    for workers in (0, 1):
+        with pytest.raises(ClearError, match="01.png"):
+            list(label_images(teacher, pictures, num_workers=workers))
+
+
+def test_the_sheet(teacher, pictures, tmp_path):
+    labels = list(label_images(teacher, pictures[:3]))
+    sheet = draw_sheet(labels, tmp_path / "new" / "sheet.png")
+    assert Image.open(sheet).size[0] > 800
+
+
+def test_the_tool_prints_json(model_folder, pictures, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(str(REPOSITORY / "tools"))
+    import label_images as tool
+
+    assert tool.main([*pictures[:2], "--teacher", f"local-dir:{model_folder}", "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)[0]
+    assert first["image"] == pictures[0] and len(first["descriptors"]) == 16
+    assert set(first["descriptors"][0]) == {"phrase", "score", "opposite", "opposite_score"}
+
+
+def test_the_tool_ends_with_one_message(model_folder, tmp_path):
+    command = [sys.executable, str(REPOSITORY / "tools" / "label_images.py"), str(tmp_path / "gone.jpg")]
+    failed = subprocess.run(
+        [*command, "--teacher", f"local-dir:{model_folder}"], capture_output=True, text=True, timeout=300
+    )
+    assert failed.returncode == 2 and "gone.jpg" in failed.stderr and "Traceback" not in failed.stderr
