@@ -18,12 +18,11 @@ Shape letters: B frames of a batch, D feature dimensions, N tracklets, T frames 
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterable, Sequence
+from typing import Iterable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.utils.data import Dataset
 
 from fastreid_clip3d.errors import ClearError
 
@@ -69,45 +68,6 @@ def frame_weights(num_frames: int, pooling: str) -> np.ndarray:
         return np.full(num_frames, 1.0 / num_frames)
     clips = np.array(clips_of(num_frames))
     return np.bincount(clips.reshape(-1), minlength=num_frames) / clips.size
-
-
-def list_frames(lengths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """All frames of tracklets with these lengths, one after the other: tracklet and frame numbers, int64, both from 0."""
-    counts = np.asarray(lengths, dtype=np.int64)
-    tracklets = np.repeat(np.arange(len(counts)), counts)
-    return tracklets, np.arange(len(tracklets)) - np.repeat(np.cumsum(counts) - counts, counts)
-
-
-class TrackletFrames(Dataset):
-    """A test set of tracklets as single frames, so that loading streams: no tracklet is ever read as a whole.
-
-    Args:
-        records: query, then gallery; with `path`, `pid`, `camid`, `clothes_id` and `frames`, the paths in order of time. A
-            record without frames is a tracklet of the one image `path`.
-        load: reads a path and gives the image as the model takes it, [3, H, W].
-    """
-
-    def __init__(self, records: Sequence[Any], load: Callable[[str], torch.Tensor]) -> None:
-        self.img_items, self.load = list(records), load
-        self.lengths = [len(record.frames) or 1 for record in self.img_items]
-        self._tracklets, self._frames = list_frames(self.lengths)
-
-    def __len__(self) -> int:
-        return len(self._tracklets)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        tracklet, frame = int(self._tracklets[index]), int(self._frames[index])
-        record = self.img_items[tracklet]
-        return {
-            "images": self.load(record.frames[frame] if record.frames else record.path),
-            "targets": record.pid,
-            "camids": record.camid,
-            "clothes_ids": record.clothes_id,
-            "img_paths": record.path,
-            "tracklet_ids": tracklet,
-            "frame_ids": frame,
-            "tracklet_lengths": self.lengths[tracklet],
-        }
 
 
 class TrackletPool:

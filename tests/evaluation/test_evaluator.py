@@ -24,7 +24,7 @@ from fastreid.utils.events import EventStorage, JSONWriter
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation import CC, GENERAL, ClothesEvaluator, Protocol
 from fastreid_clip3d.evaluation.features_file import read_features
-from fastreid_clip3d.evaluation.tracklets import TrackletFrames, clips_of
+from fastreid_clip3d.evaluation.tracklets import clips_of
 
 HEADLINE = ["Rank-1", "Rank-5", "Rank-10", "mAP", "mINP", "metric"]
 
@@ -238,9 +238,15 @@ class Tracklets(Pictures):
             self.frames.update({name: base + 3 * torch.randn(base.shape) for name in record.frames})
 
     def loader(self, indices=None) -> list[dict]:
-        frames = TrackletFrames(self.query + self.gallery, self.frames.__getitem__)
-        indices = range(len(frames)) if indices is None else indices
-        return list(torch.utils.data.DataLoader(torch.utils.data.Subset(frames, indices), batch_size=32))
+        """Batches as the test loader makes them: each item one frame."""
+        rows = []
+        for number, record in enumerate(self.query + self.gallery):
+            ids = {"targets": record.pid, "camids": record.camid, "clothes_ids": record.clothes_id, "tracklet_ids": number}
+            for frame, name in enumerate(record.frames):
+                place = {"frame_ids": frame, "tracklet_lengths": len(record.frames), "img_paths": name}
+                rows.append({"images": self.frames[name], **ids, **place})
+        rows = rows if indices is None else [rows[index] for index in indices]
+        return list(torch.utils.data.DataLoader(rows, batch_size=32))
 
 
 def test_tracklets_by_both_poolings() -> None:

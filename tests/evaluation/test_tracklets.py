@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.evaluation.tracklets import TrackletFrames, TrackletPool, clips_of, frame_weights, list_frames
+from fastreid_clip3d.evaluation.tracklets import TrackletPool, clips_of, frame_weights
 
 
 def test_clips_by_hand() -> None:
@@ -38,7 +38,8 @@ def test_frames_in_any_order_and_of_two_processes() -> None:
     torch.manual_seed(0)
     lengths = [11, 1, 19]
     frames = [torch.randn(length, 6) for length in lengths]
-    tracklets, numbers = map(torch.from_numpy, list_frames(lengths))
+    tracklets = torch.tensor([tracklet for tracklet, length in enumerate(lengths) for _ in range(length)])
+    numbers = torch.cat([torch.arange(length) for length in lengths])
     order = torch.randperm(sum(lengths))
     pools = [TrackletPool(["clips", "frames"]) for _ in range(2)]
     for pool, part in zip(pools, (order[:13], order[13:])):
@@ -65,20 +66,3 @@ def test_missing_and_repeated_frames_are_told() -> None:
     for pooling in ("clips", "frames"):
         with pytest.raises(ClearError, match="no frames"):
             frame_weights(0, pooling)
-
-
-def test_a_test_set_of_tracklets_streams_frames() -> None:
-    class Tracklet:
-        def __init__(self, path: str, pid: int, frames: tuple[str, ...]) -> None:
-            self.path, self.pid, self.camid, self.clothes_id, self.frames = path, pid, 3, 4, frames
-
-    read: list[str] = []
-    dataset = TrackletFrames(
-        [Tracklet("a0", 1, ("a0", "a1")), Tracklet("b", 2, ())], lambda path: read.append(path) or torch.zeros(1)
-    )
-    rows = [dataset[index] for index in range(len(dataset))]
-    assert read == ["a0", "a1", "b"]
-    keys = "targets", "camids", "clothes_ids", "img_paths", "tracklet_ids", "frame_ids", "tracklet_lengths"
-    assert [tuple(row[key] for key in keys) for row in rows] == [
-        (1, 3, 4, "a0", 0, 0, 2), (1, 3, 4, "a0", 0, 1, 2), (2, 3, 4, "b", 1, 0, 1),
-    ]  # fmt: skip
