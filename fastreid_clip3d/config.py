@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from typing import Any, Iterator, Mapping, Sequence
 
 import yaml
@@ -157,7 +156,7 @@ def load_config(config_file: str, options: Sequence[str] = ()) -> CN:
             raise ClearError(f"--config-file {config_file}: no such file.")
         try:
             _merge(cfg, CN.load_yaml_with_base(config_file), "", config_file)
-        except (yaml.YAMLError, FileNotFoundError) as error:
+        except (yaml.YAMLError, OSError, TypeError, AssertionError) as error:
             raise ClearError(f"{config_file} cannot be read as a config: {error}") from error
     if len(options) % 2:
         raise ClearError(f"Options come in pairs, KEY VALUE; {options[-1]!r} has no partner in: {' '.join(options)}")
@@ -191,12 +190,9 @@ def _merge_value(cfg: CN, key: str, value: Any, source: str) -> None:
     try:
         cfg.merge_from_list([key, value])
     except (ValueError, KeyError) as error:
-        hint = ""
-        if isinstance(current, float) and isinstance(value, str) and re.fullmatch(r"[-+]?\d+e[-+]?\d+", value, re.I):
-            hint = " (YAML takes 3e-4 for text; write 3.0e-4)"
         raise ClearError(
             f"{source}: {key} is {value!r}, a {type(value).__name__}; it must be a {type(current).__name__}, like its "
-            f"default {current!r}{hint}."
+            f"default {current!r}."
         ) from error
 
 

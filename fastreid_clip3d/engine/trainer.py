@@ -10,8 +10,10 @@ from fastreid.config import CfgNode
 from fastreid.engine import DefaultTrainer, HookBase, hooks
 from fastreid.utils.checkpoint import PeriodicCheckpointer
 
+from fastreid_clip3d.body import load_body_model
 from fastreid_clip3d.compat.loader import DeviceLoader, use_device
 from fastreid_clip3d.data.build import MIXED_SAMPLER, build_train_loader
+from fastreid_clip3d.data.synthetic_bodies import SyntheticBodies
 from fastreid_clip3d.engine.checkpoint import LastCheckpoints, SafeCheckpointer
 from fastreid_clip3d.engine.testing import build_evaluator
 from fastreid_clip3d.errors import ClearError
@@ -46,6 +48,8 @@ class CLIP3DTrainer(DefaultTrainer):
         loader = build_train_loader(cfg, teacher_transform, teacher_answers)
         if teacher_answers is not None:
             teacher_answers.require(paths=loader.dataset.image_paths)
+        if loss_names.BODY_SHAPE in names:
+            check_same_bodies(cfg, loader.dataset.synthetic)
         self._clothes_of_person = loader.dataset.clothes_of_person
         self._sampler = loader.sampler_of_indices
         return loader
@@ -140,6 +144,27 @@ def is_clip3d(cfg: CfgNode) -> bool:
 def uses_own_loader(cfg: CfgNode) -> bool:
     """Whether training reads through the method's loader rather than fast-reid's."""
     return is_clip3d(cfg) or cfg.DATALOADER.SAMPLER_TRAIN == MIXED_SAMPLER
+
+
+def check_same_bodies(cfg: CfgNode, bodies: SyntheticBodies) -> None:
+    """Refuses synthetic images of other bodies than those whose surface the loss compares: their betas mean other shapes.
+
+    Raises:
+        ClearError: names the set, the body model and both remedies.
+    """
+    num_betas = bodies.betas.shape[1]
+    if num_betas != cfg.MODEL.BODY.NUM_BETAS:
+        raise ClearError(
+            f"{bodies.index.folder} has {num_betas} shape coefficients a body; set MODEL.BODY.NUM_BETAS {num_betas} (now "
+            f"{cfg.MODEL.BODY.NUM_BETAS})."
+        )
+    for gender, fingerprint in bodies.index.meta["body_models"].items():
+        if load_body_model(cfg.MODEL.BODY.PATH, gender).fingerprint() != fingerprint:
+            raise ClearError(
+                f"{bodies.index.folder} was rendered from another {gender} body model than MODEL.BODY.PATH "
+                f"{cfg.MODEL.BODY.PATH or '(the embedded one)'}. Render a set from that model with "
+                "tools/render_bodies.py --body-model, or set MODEL.BODY.PATH to the one it was rendered from."
+            )
 
 
 def check_training_config(cfg: CfgNode) -> None:
