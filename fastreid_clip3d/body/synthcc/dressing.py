@@ -96,6 +96,9 @@ def dress(figure: Figure, betas: np.ndarray, look: Appearance, outfit: Outfit) -
         materials[OUTER] = outer.cloth
         if not outer.opening:
             cover(top_field(outer, marks, points), upper)
+        covered_from = outer.hem + 0.01
+        window = 0.5 if outer.opening else 0.0
+        tubes = [dataclasses.replace(tube, hidden_above=covered_from, window=window) for tube in tubes]
         if outer.length:
             tubes.append(Tube(OUTER, outer.hem + 0.05, outer.length, outer.flare, over.offset + 0.008, outer.opening, outer.cloth.phase))
         if outer.hood:

@@ -29,6 +29,8 @@ class Tube:
     margin: float
     opening: float = 0.0
     phase: float = 0.0
+    hidden_above: float = 9.0  # metres above the hip joints: what lies higher is below a coat
+    window: float = 0.0  # half-angle at the front that an open coat leaves visible, radians
 
 
 @dataclasses.dataclass
@@ -93,4 +95,8 @@ def hang(tube: Tube, below: np.ndarray, hips: np.ndarray, pelvis: np.ndarray, ro
     edge = np.broadcast_to((heights - heights[-1])[:, None], radius.shape).copy()
     if tube.opening:
         edge[:, [0, -1]] = 0.0
-    return PosedTube(vertices.reshape(-1, 3), canonical.reshape(-1, 3).copy(), edge.reshape(-1), grid_faces(ROWS, DIRECTIONS, not tube.opening))
+    faces = grid_faces(ROWS, DIRECTIONS, not tube.opening)
+    turned = np.abs((angle + np.pi) % (2 * np.pi) - np.pi)
+    hidden = ((heights[:, None] > tube.hidden_above) & (turned[None] > tube.window)).reshape(-1)
+    faces = faces[~hidden[faces].all(1)]
+    return PosedTube(vertices.reshape(-1, 3), canonical.reshape(-1, 3).copy(), edge.reshape(-1), faces)
