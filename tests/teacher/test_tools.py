@@ -1,0 +1,74 @@
+"""The command lines over a miniature dataset, in process."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastreid_clip3d.teacher import TeacherCache
+
+TOOLS = str(Path(__file__).resolve().parents[2] / "tools")
+
+
+@pytest.fixture
+def celeb(tmp_path, monkeypatch) -> list[str]:
+    """Celeb-reID with six training images of three persons; returns their paths."""
+    root = tmp_path / "datasets" / "Celeb-reID"
+    names = {
+        "train": ["1_1_0", "1_2_0", "2_1_0", "2_2_0", "3_1_0", "3_2_0"],
+        "query": ["4_1_0"],
+        "gallery": ["4_2_0", "4_3_0"],
+    }
+    rng = np.random.default_rng(0)
+    for split, images in names.items():
+        (root / split).mkdir(parents=True)
+        for name in images:
+            Image.fromarray(rng.integers(0, 256, (40, 20, 3), dtype=np.uint8)).save(root / split / f"{name}.jpg")
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "datasets"))
+    monkeypatch.syspath_prepend(TOOLS)
+    return [str(root / "train" / f"{name}.jpg") for name in names["train"]]
+
+
+def test_cache_teacher_caches_checks_and_mends(celeb, model_folder, tmp_path, capsys):
+    import cache_teacher as tool
+
+    options = [
+        "--workers", "0", "DATASETS.NAMES", "('CelebReID',)", "MODEL.TEACHER.NAME", f"local-dir:{model_folder}",
+        "MODEL.TEACHER.PRETRAINED", "", "MODEL.DEVICE", "cpu", "MODEL.TEACHER.CACHE_DIR", str(tmp_path / "caches"),
+    ]
+    assert tool.main(["--images-per-shard", "4", *options]) == 0
+    assert "shards computed 2, kept 0" in capsys.readouterr().out
+    (folder,) = (tmp_path / "caches").iterdir()
+    answers = TeacherCache(folder)
+    assert len(answers) == 6 and all(path in answers for path in celeb)
+    assert answers.root == os.environ["FASTREID_DATASETS"]
+    assert tool.main(["--check", *options]) == 0
+    Image.new("RGB", (20, 40), (1, 2, 3)).save(celeb[0])
+    with pytest.raises(Exception, match="1 images changed since: Celeb-reID/train/1_1_0.jpg"):
+        tool.main(["--check", *options])
+    assert tool.main(["--images-per-shard", "4", *options]) == 0
+    assert "shards computed 1, kept 1" in capsys.readouterr().out
+
+
+def test_statistics_of_a_dataset(celeb, model_folder, tmp_path, capsys):
+    import label_images as tool
+
+    plot = tmp_path / "plot.png"
+    arguments = ["--statistics", "CelebReID", "--teacher", f"local-dir:{model_folder}", "--json", "--plot", str(plot)]
+    assert tool.main(arguments) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["images"] == 6 and told["persons"] == 3 and len(told["pairs"]) == 16
+    assert plot.is_file()
+
+
+def test_images_or_statistics_but_not_both(celeb):
+    import label_images as tool
+
+    for arguments in ([], [celeb[0], "--statistics", "CelebReID"]):
+        with pytest.raises(SystemExit):
+            tool.main(arguments)
