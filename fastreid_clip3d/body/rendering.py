@@ -13,7 +13,6 @@ import torch
 from pytorch3d.renderer import DirectionalLights, Materials, PerspectiveCameras, RasterizationSettings
 from pytorch3d.renderer.cameras import look_at_view_transform
 from pytorch3d.renderer.mesh.rasterizer import Fragments
-from pytorch3d.renderer.mesh.shading import phong_shading
 from pytorch3d.structures import Meshes
 
 from fastreid_clip3d.body.rasterizer import CpuMeshRasterizer
@@ -148,8 +147,8 @@ def lights_of(draws: list[Draw]) -> torch.Tensor:
 class GreyRenderer:
     """Renders bodies of one topology as grey pictures with PyTorch3D's rasteriser interface and Phong shading.
 
-    Only covered pixels are shaded: they are gathered into [B, P, 1, 1] fragments, on which PyTorch3D's
-    ``phong_shading`` gives the same colours as on whole pictures, for a fraction of the time.
+    Only covered pixels are shaded: PyTorch3D's lights and material are evaluated at [B, P] surface points, which gives
+    the colours of its HardPhongShader for a fraction of the time.
 
     Args:
         faces: int64 [F, 3], counter-clockwise from outside.
@@ -194,13 +193,15 @@ class GreyRenderer:
         meshes, cameras, lamps, materials = self.scene(vertices, views, lights)
         fragments = self.rasterizer(meshes, cameras=cameras)
         pixels, covered = covered_pixels(fragments.pix_to_face)
-        compact = gather_fragments(fragments, pixels, covered)
-        texels = torch.full_like(compact.bary_coords, self.grey)
-        colours = phong_shading(meshes, compact, lamps, cameras, materials, texels)
+        points, normals = surface_points(meshes, fragments, pixels, covered)
+        diffuse = lamps.diffuse(normals=normals, points=points)
+        specular = lamps.specular(normals, points, cameras.get_camera_center(), materials.shininess)
+        ambient = lamps.ambient_color[:, None] * materials.ambient_color
+        colours = (ambient + materials.diffuse_color * diffuse) * self.grey + materials.specular_color * specular
         height, width = self.image_size
         images = colours.new_full((len(vertices), height * width + 1), self.background)
         # Padding is written to one extra pixel at the end.
-        images.scatter_(1, torch.where(covered, pixels, height * width), colours[:, :, 0, 0, 0])
+        images.scatter_(1, torch.where(covered, pixels, height * width), colours[:, :, 0])
         return images[:, :-1].reshape(-1, height, width).clamp(0, 1)
 
 
@@ -217,18 +218,32 @@ def covered_pixels(pix_to_face: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
     return pixels, covered
 
 
-def gather_fragments(fragments: Fragments, pixels: torch.Tensor, covered: torch.Tensor) -> Fragments:
-    """Fragments of the chosen pixels alone, as pictures of size P x 1; padding holds no face."""
+def surface_points(
+    meshes: Meshes, fragments: Fragments, pixels: torch.Tensor, covered: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Position and normal of the surface at the covered pixels of meshes with equal numbers of vertices and faces.
+
+    Args:
+        meshes: B meshes of V vertices and F faces each.
+        fragments: their raster [B, H, W, 1].
+        pixels, covered: from :func:`covered_pixels`, [B, P].
+
+    Returns:
+        Positions [B, P, 3] in the world and normals [B, P, 3], interpolated as Phong shading asks, not normalised. Both
+        are views of tensors whose last axis is P, on which the arithmetic of shading runs several times faster.
+    """
     count, longest = pixels.shape
-    faces = fragments.pix_to_face.view(count, -1).gather(1, pixels)
-    faces = torch.where(covered, faces, -1)
-    flat = fragments.bary_coords.view(-1, 3)
-    offsets = torch.arange(count, device=pixels.device)[:, None] * (flat.shape[0] // count)
-    barycentric = flat.index_select(0, (pixels + offsets).view(-1))
-    shape = (count, longest, 1, 1)
-    depth = fragments.zbuf.view(count, -1).gather(1, pixels).view(shape)
-    distance = fragments.dists.view(count, -1).gather(1, pixels).view(shape)
-    return Fragments(faces.view(shape), depth, barycentric.view(*shape, 3), distance)
+    vertices, faces = meshes.verts_padded(), meshes.faces_padded()
+    table = torch.cat((vertices.reshape(-1, 3), meshes.verts_normals_padded().reshape(-1, 3)), dim=1).t().contiguous()
+    flat = (pixels + torch.arange(count, device=pixels.device)[:, None] * (fragments.pix_to_face[0].numel())).view(-1)
+    # Padding takes face 0: its colour is thrown away.
+    face = fragments.pix_to_face.reshape(-1).index_select(0, flat).clamp_(min=0)
+    offsets = torch.arange(count, device=pixels.device)[:, None, None] * vertices.shape[1]
+    corners = (faces + offsets).reshape(-1, 3).t().contiguous().index_select(1, face)
+    barycentric = fragments.bary_coords.reshape(-1, 3).index_select(0, flat).t().contiguous()
+    values = sum(table.index_select(1, corner) * weight for corner, weight in zip(corners, barycentric))
+    points, normals = values.view(2, 3, count, longest).permute(0, 2, 3, 1).contiguous()
+    return points, normals
 
 
 def to_bytes(images: torch.Tensor) -> np.ndarray:
