@@ -77,7 +77,7 @@ def student_maps(backbone: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _find_builder(name: str):
-    known = sorted(builder for builder, _ in BACKBONE_REGISTRY)
+    known = sorted(BACKBONE_REGISTRY._obj_map)
     if name in known:
         return BACKBONE_REGISTRY.get(name)
     import difflib
@@ -91,9 +91,10 @@ def _raise_without_weights(builder, options, error: Exception) -> NoReturn:
     if not options.PRETRAIN:
         raise error
     source = options.PRETRAIN_PATH or "no file named by MODEL.BACKBONE.PRETRAIN_PATH, and none could be downloaded"
+    reason = " ".join(str(error).split()).rstrip(".")
     raise ClearError(
         f"Pretrained weights of {options.NAME} {options.DEPTH} cannot be loaded ({source}): "
-        f"{type(error).__name__}: {error}. {_where_had(builder, options)}"
+        f"{type(error).__name__}: {reason}. {_where_had(builder, options)}"
     ) from error
 
 

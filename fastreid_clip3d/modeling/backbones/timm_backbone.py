@@ -5,6 +5,7 @@ B: images. d': width of the student. N = h x w: patches.
 
 from __future__ import annotations
 
+import difflib
 import logging
 import math
 
@@ -88,7 +89,7 @@ def build_timm_backbone(cfg) -> TimmBackbone:
     weights = {"pretrained": bool(options.PRETRAIN)}
     if options.PRETRAIN and options.PRETRAIN_PATH:
         # timm renames tensors of other versions and resizes position embeddings on the way.
-        weights["pretrained_cfg_overlay"] = {"state_dict": read_weights(options.PRETRAIN_PATH)}
+        weights["pretrained_cfg_overlay"] = {"state_dict": _without_classifier(options)}
     for_one_size = {
         "img_size": image_size, "drop_path_rate": options.DROP_PATH_RATIO, "drop_rate": options.DROP_RATIO
     }
@@ -108,18 +109,22 @@ def build_timm_backbone(cfg) -> TimmBackbone:
 
 
 def check_timm_name(name: str) -> None:
-    """Raises unless timm knows a network of this name (a pretrained tag after a dot included).
+    """Raises unless timm knows a network of this name, and its weights if a tag follows after a dot.
 
     Raises:
-        ClearError: naming the nearest names.
+        ClearError: naming the nearest names or the known tags.
     """
-    if timm.models.is_model(str(name)):
-        return
-    import difflib
-
-    nearest = difflib.get_close_matches(str(name), timm.list_models(), 3, 0.5)
-    hint = f" Nearest: {', '.join(nearest)}." if nearest else ""
-    raise ClearError(f"MODEL.BACKBONE.DEPTH {name!r}: timm {timm.__version__} has no network of that name.{hint}")
+    architecture, _, tag = str(name).partition(".")
+    if not timm.is_model(architecture):
+        nearest = difflib.get_close_matches(architecture, timm.list_models(), 3, 0.5)
+        hint = f" Nearest: {', '.join(nearest)}." if nearest else ""
+        raise ClearError(f"MODEL.BACKBONE.DEPTH {name!r}: timm {timm.__version__} has no network of that name.{hint}")
+    known = timm.list_pretrained(f"{architecture}.*")
+    if tag and name not in known:
+        raise ClearError(
+            f"MODEL.BACKBONE.DEPTH {name!r}: timm {timm.__version__} knows no weights of that tag. "
+            f"Known: {', '.join(known) or 'none'}."
+        )
 
 
 def check_patches(backbone: TimmBackbone, name: str, image_size: tuple[int, int]) -> None:
@@ -145,6 +150,17 @@ def check_patches(backbone: TimmBackbone, name: str, image_size: tuple[int, int]
             f"timm {name} (MODEL.BACKBONE.DEPTH) gives {tuple(feature_map.shape)} for one image, not a feature map of "
             f"width {backbone.num_features}."
         )
+
+
+def _without_classifier(options) -> dict[str, Tensor]:
+    """The named tensors of ``PRETRAIN_PATH`` but for the layers that timm calls the network's classifier."""
+    classifiers = timm.get_pretrained_cfg(options.DEPTH).classifier or ()
+    layers = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
+    return {
+        name: value
+        for name, value in read_weights(options.PRETRAIN_PATH).items()
+        if not name.startswith(tuple(f"{layer}." for layer in layers))
+    }
 
 
 def _gives_a_map(backbone: TimmBackbone, image_size: tuple[int, int]) -> bool:
