@@ -74,11 +74,12 @@ def dress(figure: Figure, betas: np.ndarray, look: Appearance, outfit: Outfit) -
         pieces.append(make_legs(figure, body, joints, legs))
         materials[LEGWEAR] = legs.cloth
         cover(legs_field(legs, marks, points), body[:, WEIGHTS][:, 16:24].sum(1) < 0.05)
-    if skirt is not None:
-        tubes.append(Tube(SKIRT, skirt.waist, skirt.length, skirt.flare, max(leg_offset, 0.0) + 0.008, 0.0, skirt.cloth.phase))
-        materials[SKIRT] = skirt.cloth
     # A top hangs over the trousers, so it is at least as far from the skin as they are.
-    worn = dataclasses.replace(top, offset=max(top.offset, leg_offset + 0.004 if legs is not None else 0.0, 0.012 if skirt is not None else 0.0))
+    worn = dataclasses.replace(top, offset=max(top.offset, leg_offset + 0.004 if legs is not None else 0.0, 0.0))
+    if skirt is not None:  # the top is tucked in
+        worn = dataclasses.replace(worn, offset=min(worn.offset, 0.010), drape=min(worn.drape, 0.1))
+        tubes.append(Tube(SKIRT, skirt.waist, skirt.length, skirt.flare, worn.offset + 0.007, 0.0, skirt.cloth.phase, tucked=False))
+        materials[SKIRT] = skirt.cloth
     hide_below(worn)
     pieces.append(make_top(figure, body, joints, worn, TOP))
     materials[TOP] = top.cloth

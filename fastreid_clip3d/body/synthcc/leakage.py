@@ -1,7 +1,7 @@
 """Does a picture tell who it is by something else than the body? Matchers that see only one thing, scored as a benchmark is.
 
 Every image of every person is asked against all others (no train split is needed: the matchers learn nothing, except for the
-classifier, which learns other outfits of the same people). Chance is found by shuffling who is who within each outfit slot.
+classifier, which learns other outfits of the same people). Chance is what random similarities reach.
 
 Legend: N images, D numbers of a feature.
 """
@@ -127,7 +127,7 @@ def chance(samples: Samples, rule: str, seed: int = 0, draws: int = 3) -> float:
     return float(np.mean([mean_average_precision(rng.random((count, count)), samples, rule)[0] for _ in range(draws)]))
 
 
-def classify_across_outfits(features: np.ndarray, samples: Samples, steps: int = 300) -> float:
+def classify_across_outfits(features: np.ndarray, samples: Samples) -> float:
     """Accuracy in percent of a linear classifier of people: trained on all outfits but one, tested on that one; mean over outfits.
 
     Ridge regression on one-hot targets, which is as good as a logistic one here and has one solution.

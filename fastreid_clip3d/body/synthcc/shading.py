@@ -12,7 +12,7 @@ import torch
 
 from fastreid_clip3d.body.synthcc.camera import CAMERAS, Shot, key_light_direction
 from fastreid_clip3d.body.synthcc.dressing import Dressed
-from fastreid_clip3d.body.synthcc.garments import BAG, HAIR, LEGWEAR, NUM_PARTS, OUTER, SHOE, SKIN, SKIRT, TOP
+from fastreid_clip3d.body.synthcc.garments import HAIR, LEGWEAR, NUM_PARTS, OUTER, SHOE, SKIN, SKIRT, TOP
 from fastreid_clip3d.body.synthcc.outfit import PATTERNS
 from fastreid_clip3d.body.synthcc.patterns import paint, soft_step, waves
 
@@ -73,9 +73,9 @@ def shade(points: torch.Tensor, normals: torch.Tensor, edge: torch.Tensor, towar
     """
     row = image * NUM_PARTS + part
     colours, numbers = materials.colours[row], materials.numbers[row]
-    scale, phase, shine, folds, closure, _ = numbers.unbind(1)
+    scale, phase, shine, folds = numbers[:, :4].unbind(1)
     albedo = paint(points, materials.pattern[row], colours, scale.clamp_min(1e-3), phase)
-    albedo = _cloth_details(albedo, points, edge, part, image, colours, closure, materials)
+    albedo = _cloth_details(albedo, points, edge, part, image, materials)
     shoe = (part == SHOE).nonzero().squeeze(1)
     albedo[shoe] = _shoes(points[shoe], edge[shoe], image[shoe], colours[shoe], materials)
     skin = (part == SKIN).nonzero().squeeze(1)
@@ -97,26 +97,31 @@ def shade(points: torch.Tensor, normals: torch.Tensor, edge: torch.Tensor, towar
     return albedo.clamp(0, 1) ** 2.2 * light[:, None] + gloss[:, None] * 0.5
 
 
-def _cloth_details(albedo, points, edge, part, image, colours, closure, materials):
-    """Seams along the hems, buttons or a zip, collars, and the straps of bags."""
-    marks, look = materials.marks[image], materials.look[image]
-    cloth = ((part == TOP) | (part == OUTER) | (part == LEGWEAR) | (part == SKIRT)).float()
+def _cloth_details(albedo, points, edge, part, image, materials):
+    """Seams along the hems of clothes, buttons or a zip, and the straps of bags."""
+    sewn = ((part == LEGWEAR) | (part == TOP) | (part == OUTER) | (part == SKIRT)).float()
     seam = soft_step(0.007 - (edge - 0.016).abs(), 0.006) * 0.10 + soft_step(0.006 - edge, 0.004) * 0.22
-    albedo = albedo * (1 - cloth * seam)[:, None]
-    upper = ((part == TOP) | (part == OUTER)).float()
-    front = (points[:, 2] > marks[:, 8] - 0.02).float() * upper
-    down = (points[:, 1] < marks[:, 6] + 0.02).float()
-    line = soft_step(0.006 - points[:, 0].abs(), 0.005) * front * down * closure
-    albedo = albedo * (1 - 0.35 * line)[:, None]
-    button_place = points[:, 1] / 0.085
-    button = soft_step(0.011 - torch.hypot(points[:, 0], (button_place - button_place.round()) * 0.085), 0.004) * front * down * closure
-    albedo = albedo + (colours[:, 2] - albedo) * (0.7 * button)[:, None]
-    strap_sling = soft_step(0.016 - (points[:, 0] * 0.78 - (points[:, 1] - marks[:, 7] - 0.20) * -0.62).abs(), 0.006) * look[:, 5]
-    ahead = (points[:, 2] > marks[:, 8] + 0.01) | (points[:, 1] > marks[:, 6] - 0.06)
-    strap_pack = soft_step(0.016 - (points[:, 0].abs() - 0.100).abs(), 0.006) * (points[:, 1] > marks[:, 7] + 0.20).float() * ahead.float() * look[:, 6]
-    outermost = torch.where(materials.colours[image * NUM_PARTS + OUTER].sum((1, 2)) > 0, part == OUTER, part == TOP).float()
-    strap = (strap_sling + strap_pack).clamp(0, 1) * outermost * (points[:, 0].abs() < 0.17).float()
-    return albedo + (materials.strap[image] - albedo) * strap[:, None]
+    albedo = albedo * (1 - sewn * seam)[:, None]
+    upper = ((part == TOP) | (part == OUTER)).nonzero().squeeze(1)
+    points, image, part = points[upper], image[upper], part[upper]
+    row = image * NUM_PARTS + part
+    neck, hip, depth = (materials.marks[:, column].contiguous()[image] for column in (6, 7, 8))
+    sling, pack = (materials.look[:, column].contiguous()[image] for column in (5, 6))
+    closed = materials.numbers[:, 4].contiguous()[row] * (points[:, 2] > depth - 0.02) * (points[:, 1] < neck + 0.02)
+    x, y, z = points.unbind(1)
+    colour = albedo[upper]
+    line = soft_step(0.006 - x.abs(), 0.005) * closed
+    colour = colour * (1 - 0.35 * line)[:, None]
+    place = y / 0.085
+    button = soft_step(0.011 - torch.hypot(x, (place - place.round()) * 0.085), 0.004) * closed
+    colour = colour + (materials.colours[:, 2][row] - colour) * (0.7 * button)[:, None]
+    across = soft_step(0.016 - (x * 0.78 + (y - hip - 0.20) * 0.62).abs(), 0.006) * sling
+    ahead = (z > depth + 0.01) | (y > neck - 0.06)
+    straight = soft_step(0.016 - (x.abs() - 0.100).abs(), 0.006) * (y > hip + 0.20) * ahead * pack
+    has_coat = materials.colours.view(-1, NUM_PARTS, 9)[:, OUTER].sum(1)[image] > 0
+    strap = (across + straight).clamp(0, 1) * (has_coat == (part == OUTER)) * (x.abs() < 0.17)
+    albedo[upper] = colour + (materials.strap[image] - colour) * strap[:, None]
+    return albedo
 
 
 def _shoes(points, edge, image, colours, materials):

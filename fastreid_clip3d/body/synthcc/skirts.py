@@ -29,6 +29,7 @@ class Tube:
     margin: float
     opening: float = 0.0
     phase: float = 0.0
+    tucked: bool = True  # the first rows lie close, so that the tube comes out of the garment above without a step
     hidden_above: float = 9.0  # metres above the hip joints: what lies higher is below a coat
     window: float = 0.0  # half-angle at the front that an open coat leaves visible, radians
 
@@ -70,14 +71,13 @@ def hang(tube: Tube, below: np.ndarray, hips: np.ndarray, pelvis: np.ndarray, ro
     previous = np.full(DIRECTIONS, 0.10)
     keep = 0.965 + 0.2 * min(tube.flare, 0.15)
     for row, height in enumerate(heights):
-        near = np.abs(local[:, 1] - height) < (0.8 if row > 1 else 0.45) * spacing
+        near = np.abs(local[:, 1] - height) < max((0.8 if row > 1 or not tube.tucked else 0.45) * spacing, 0.035)
         support = reach[near].max(0) if near.any() else previous * keep
         support = np.maximum(support, 0.06)
         if not tube.opening:
             support = (np.roll(support, 1) + 2 * support + np.roll(support, -1)) / 4
         share = row / (ROWS - 1)
-        # The first rows lie close, so that the tube comes out of the garment above it without a step.
-        wanted = support + tube.margin * min(1.0, 0.45 + 3.0 * share) + 0.004 * share
+        wanted = support + tube.margin * (min(1.0, 0.45 + 3.0 * share) if tube.tucked else 1.0) + 0.004 * share
         if row:
             wanted = np.maximum(wanted, previous * keep + tube.flare / ROWS)
         radius[row] = previous = wanted
@@ -90,8 +90,8 @@ def hang(tube: Tube, below: np.ndarray, hips: np.ndarray, pelvis: np.ndarray, ro
     flat = radius[..., None] * directions.T[None]
     vertices = pelvis + flat[..., :1] * left + flat[..., 1:] * forward
     vertices[..., 1] = hips[1] + heights[:, None]
-    canonical = np.stack([np.broadcast_to(0.16 * np.sin(angle), radius.shape), np.broadcast_to(marks.hip + heights[:, None], radius.shape),
-                          np.broadcast_to(0.16 * np.cos(angle), radius.shape)], -1)
+    around = 0.16 + (0.05 + tube.flare) * share  # nearly the cloth's own size, so that a pattern keeps its scale
+    canonical = np.stack([around * np.sin(angle), np.broadcast_to(marks.hip + heights[:, None], radius.shape), around * np.cos(angle)], -1)
     edge = np.broadcast_to((heights - heights[-1])[:, None], radius.shape).copy()
     if tube.opening:
         edge[:, [0, -1]] = 0.0
