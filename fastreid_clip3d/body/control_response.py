@@ -61,11 +61,11 @@ CONTROLS: tuple[Control, ...] = (
     Control("height", {"height": 1}),
     Control("leg length (upper and lower)", {}, {"upperlegs-height-incr": 1, "lowerlegs-height-incr": 1}),
     Control("torso length (nape-waist, waist-hip)", {}, _TORSO),
-    Control("hip girth up, waist girth down", {}, {_HIPS: 1, _WAIST: -1}),
+    Control("waist girth down", {}, {_WAIST: -1}),
     Control("bust and hip girth", {}, {_BUST: 1, _HIPS: 1}),
     Control("weight up, height down", {"weight": 1, "height": -1}),
-    Control("hip girth", {}, {_HIPS: 1}),
-    Control("muscle up, waist girth down", {"muscle": 1}, {_WAIST: -1}),
+    Control("hip girth up, bust girth down", {}, {_HIPS: 1, _BUST: -1}),
+    _MUSCLE,
     Control("weight down", {"weight": -1}),
     Control("cup size (women), bust girth (men)", {"cupsize": 1}),
     Control("arm length (upper and lower)", {}, {"measure-upperarm-length-incr": 1, "measure-lowerarm-length-incr": 1}),
@@ -76,13 +76,16 @@ CONTROLS: tuple[Control, ...] = (
 
 FURTHER_CONTROLS: tuple[tuple[int, Control], ...] = (
     (6, Control("hip girth", {}, {_HIPS: 1})),
-    (6, Control("waist girth down", {}, {_WAIST: -1})),
+    (6, Control("hip and bust girth up, waist girth down", {}, {_HIPS: 1, _BUST: 1, _WAIST: -1})),
     (7, Control("weight", {"weight": 1})),
     (8, Control("weight", {"weight": 1})),
     (8, Control("height down", {"height": -1})),
-    (10, _MUSCLE),
+    (9, Control("hip girth", {}, {_HIPS: 1})),
+    (10, Control("muscle up, waist girth down", {"muscle": 1}, {_WAIST: -1})),
+    (10, Control("shoulder distance", {}, {"measure-shoulder-dist-incr": 1})),
     (11, _MUSCLE),
     (12, _BUST_CONTROL),
+    (15, Control("waist up along the torso", {}, {"measure-waisttohip-dist-incr": 1, "measure-napetowaist-dist-incr": -1})),
 )
 """Other controls that a descriptor (by its index) should answer to; shown, not required."""
 

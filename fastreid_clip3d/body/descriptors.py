@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fastreid_clip3d.body.measurements import MeasurableBody, Measurements, measure
+from fastreid_clip3d.body.sampling import sample_betas
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.vocabulary import NUM_PAIRS, PHRASE_PAIRS
 
@@ -24,7 +25,7 @@ POPULATION_SIZE = 1000
 POPULATION_SEED = 16
 """Bodies of one sex whose median is the threshold, and the seed they are drawn with."""
 
-_POPULATION_CHUNK = 100
+_POPULATION_CHUNK = 256  # bodies whose vertices are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ def _logs(*values: Tensor) -> Tensor:
 
 
 def _muscular(m: Measurements) -> Tensor:
-    return _logs(m.upper_arm_girth, m.forearm_girth, m.thigh_girth) - _logs(m.waist_girth, m.underbust_girth, m.hip_girth)
+    limbs = _logs(m.upper_arm_girth, m.forearm_girth, m.thigh_girth, m.calf_girth)
+    return limbs - _logs(m.waist_girth, m.underbust_girth)
 
 
 def _broad_shouldered(m: Measurements) -> Tensor:
@@ -66,11 +68,11 @@ def _long_torso(m: Measurements) -> Tensor:
 
 
 def _curvy(m: Measurements) -> Tensor:
-    return _logs(m.bust_girth, m.hip_girth) - _logs(m.waist_girth)
+    return _logs(m.chest_girth, m.hip_girth) - _logs(m.waist_girth)
 
 
 def _full_figured(m: Measurements) -> Tensor:
-    return _logs(m.bust_girth, m.hip_girth) - _logs(m.stature)
+    return _logs(m.chest_girth, m.hip_girth) - _logs(m.stature)
 
 
 def _stocky(m: Measurements) -> Tensor:
@@ -78,19 +80,22 @@ def _stocky(m: Measurements) -> Tensor:
 
 
 def _pear_shaped(m: Measurements) -> Tensor:
-    return _logs(m.hip_girth) - _logs(m.bust_girth, m.waist_girth)
+    return _logs(m.hip_girth) - _logs(m.chest_girth, m.waist_girth)
 
 
 def _athletic(m: Measurements) -> Tensor:
-    return _logs(m.shoulder_breadth, m.chest_breadth, m.forearm_girth) - _logs(m.waist_girth)
+    upper = _logs(m.shoulder_breadth, m.chest_breadth, m.upper_arm_girth, m.forearm_girth)
+    return upper - _logs(m.waist_girth, m.underbust_girth)
 
 
 def _fit(m: Measurements) -> Tensor:
-    return -_logs(m.waist_girth, m.belly_girth) + _logs(m.stature)
+    # The forearm keeps a body that is thin for lack of muscle from passing for fit.
+    lean = (5 * _logs(m.stature) + _logs(m.forearm_girth)) / 6
+    return lean - _logs(m.waist_girth, m.underbust_girth, m.belly_girth)
 
 
 def _large_breasted(m: Measurements) -> Tensor:
-    return _logs(m.bust_girth) - _logs(m.underbust_girth) + m.bust_protrusion / m.stature
+    return _logs(m.bust_girth) - _logs(m.underbust_girth) + 8 * m.bust_protrusion / m.stature
 
 
 def _long_armed(m: Measurements) -> Tensor:
@@ -106,22 +111,22 @@ def _high_waisted(m: Measurements) -> Tensor:
 
 
 DESCRIPTORS: tuple[Descriptor, ...] = (
-    Descriptor("Muscular", _muscular, "girths of the limbs against waist, rib cage and hips"),
+    Descriptor("Muscular", _muscular, "girths of the limbs against waist and rib cage"),
     Descriptor("Broad-Shouldered", _broad_shouldered, "shoulder breadth by stature"),
     Descriptor("Heavyset", _heavyset, "volume by stature: the mean cross-section"),
     Descriptor("Tall", _tall, "stature"),
     Descriptor("Long Legs", _long_legs, "hip height by stature"),
     Descriptor("Long Torso", _long_torso, "hip to neck by stature"),
-    Descriptor("Curvy", _curvy, "bust and hips against waist"),
-    Descriptor("Full-Figured", _full_figured, "bust and hips by stature"),
+    Descriptor("Curvy", _curvy, "chest and hips against waist"),
+    Descriptor("Full-Figured", _full_figured, "chest and hips by stature"),
     Descriptor("Stocky", _stocky, "girth of the trunk by stature, more so in a short body"),
-    Descriptor("Pear-Shaped", _pear_shaped, "hips against bust and waist"),
-    Descriptor("Athletic", _athletic, "breadth of shoulders and chest and girth of the forearms against waist"),
-    Descriptor("Fit", _fit, "stature against waist and belly"),
+    Descriptor("Pear-Shaped", _pear_shaped, "hips against chest and waist"),
+    Descriptor("Athletic", _athletic, "shoulders, chest and arms against waist and rib cage"),
+    Descriptor("Fit", _fit, "stature and forearms against waist, rib cage and belly"),
     Descriptor("Large-Breasted", _large_breasted, "bust against underbust, and how far it stands out"),
     Descriptor("Long-Armed", _long_armed, "shoulder to wrist by stature"),
     Descriptor("Long-Necked", _long_necked, "neck joint to head joint by stature"),
-    Descriptor("High-Waisted", _high_waisted, "height of the narrowest part of the trunk by stature"),
+    Descriptor("High-Waisted", _high_waisted, "waist height by stature"),
 )
 """In the order of `fastreid_clip3d.vocabulary.PHRASE_PAIRS`."""
 
@@ -184,18 +189,33 @@ class PopulationStatistics:
 def population_statistics(
     body_model: BodyModel, count: int = POPULATION_SIZE, seed: int = POPULATION_SEED
 ) -> PopulationStatistics:
-    """Statistics of the scores over a seeded population of a body model; a few seconds for 1,000 bodies.
+    """Statistics of the scores over a seeded population of a body model.
+
+    A few seconds for 1,000 bodies; computed once for each model, count and seed while the process lives.
 
     Args:
         body_model: the model of one sex, the embedded or the user's own.
         count: bodies to draw.
         seed: of the draw.
-    """
-    from fastreid_clip3d.body.sampling import sample_betas
 
-    betas = torch.as_tensor(sample_betas(count, seed), dtype=torch.float32)[:, : body_model.shapedirs.shape[2]]
-    scores = torch.cat([describe(body_model.shape(part), body_model) for part in betas.split(_POPULATION_CHUNK)])
-    quartiles = torch.quantile(scores.double(), torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64), dim=0).float()
+    Raises:
+        ClearError: fewer than two bodies, or a model whose bodies cannot be measured.
+    """
+    if count < 2:
+        raise ClearError(f"population of a body model: at least 2 bodies are needed for statistics, got {count}")
+    key = (body_model.fingerprint(), count, seed)
+    if key not in _known_statistics:
+        _known_statistics[key] = _compute_statistics(body_model, *key)
+    return _known_statistics[key]
+
+
+_known_statistics: dict[tuple[str, int, int], PopulationStatistics] = {}
+
+
+def _compute_statistics(body_model: BodyModel, fingerprint: str, count: int, seed: int) -> PopulationStatistics:
+    betas = torch.from_numpy(sample_betas(count, seed, body_model.shapedirs.shape[2]))
+    scores = torch.cat([describe(body_model.shape(part), body_model) for part in betas.split(_POPULATION_CHUNK)]).cpu()
+    quartiles = torch.quantile(scores, scores.new_tensor([0.25, 0.5, 0.75]), dim=0)
     return PopulationStatistics(
         median=quartiles[1],
         mean=scores.mean(dim=0),
@@ -204,18 +224,12 @@ def population_statistics(
         upper_quartile=quartiles[2],
         count=count,
         seed=seed,
-        fingerprint=body_model.fingerprint(),
+        fingerprint=fingerprint,
     )
 
 
 def population_thresholds(
     body_model: BodyModel, count: int = POPULATION_SIZE, seed: int = POPULATION_SEED
 ) -> Tensor:
-    """Thresholds [16] of a body model: the medians of its seeded population, computed once for each model."""
-    key = (body_model.fingerprint(), count, seed)
-    if key not in _thresholds_of:
-        _thresholds_of[key] = population_statistics(body_model, count, seed).median
-    return _thresholds_of[key].clone()
-
-
-_thresholds_of: dict[tuple[str, int, int], Tensor] = {}
+    """Thresholds [16] of a body model: the medians of its seeded population."""
+    return population_statistics(body_model, count, seed).median.clone()

@@ -55,15 +55,21 @@ def mesh_volume(vertices: Tensor, faces: Tensor) -> Tensor:
     Returns:
         [B], non-negative.
     """
-    centred = vertices - vertices.mean(dim=1, keepdim=True)
-    a, b, c = (centred[:, faces[:, corner]] for corner in range(3))
-    return (torch.linalg.cross(a, b) * c).sum(dim=(1, 2)).abs() / 6.0
+    x, y, z = (vertices - vertices.mean(dim=1, keepdim=True)).unbind(dim=2)
+    first, second, third = faces.unbind(dim=1)
+    six_volumes = torch.zeros_like(x[:, first])
+    for a, b, c in ((x, y, z), (y, z, x), (z, x, y)):
+        six_volumes += (a[:, first] * b[:, second] - b[:, first] * a[:, second]) * c[:, third]
+    return six_volumes.sum(dim=1).abs() / 6.0
 
 
 def unique_edges(faces: Tensor) -> Tensor:
     """Undirected edges [E, 2] int64 of triangles [F, 3], each once, the smaller index first."""
     pairs = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    return torch.unique(pairs.sort(dim=1).values, dim=0)
+    low, high = pairs.sort(dim=1).values.unbind(dim=1)
+    count = int(faces.max()) + 1 if len(faces) else 1
+    codes = torch.unique(low * count + high)  # far faster than unique rows
+    return torch.stack([codes // count, codes % count], dim=1)
 
 
 def part_edges(faces: Tensor, weights: Tensor, joints: Sequence[int]) -> Tensor:
@@ -171,16 +177,17 @@ class Measurements:
     stature: Tensor = _measure("m", "sole to crown")
     volume: Tensor = _measure("m3", "volume enclosed by the skin")
     hip_height: Tensor = _measure("m", "sole to hip joints")
-    waist_height: Tensor = _measure("m", "sole to the narrowest part of the trunk")
+    waist_height: Tensor = _measure("m", "sole to the waist, the narrowest part of the trunk seen from the front")
     torso_length: Tensor = _measure("m", "hip joints to neck joint, along y")
     neck_length: Tensor = _measure("m", "neck joint to head joint")
     upper_arm_length: Tensor = _measure("m", "shoulder joint to elbow joint")
     forearm_length: Tensor = _measure("m", "elbow joint to wrist joint")
     shoulder_breadth: Tensor = _measure("m", "between the shoulder joints")
     chest_breadth: Tensor = _measure("m", "greatest breadth of the chest without arms")
-    bust_protrusion: Tensor = _measure("m", "how far the bust stands out in front of the underbust")
-    bust_girth: Tensor = _measure("m", "greatest girth of the chest without arms")
-    underbust_girth: Tensor = _measure("m", "least girth of the rib cage")
+    bust_protrusion: Tensor = _measure("m", "how far the bust stands out of the line from rib cage to collarbone")
+    chest_girth: Tensor = _measure("m", "greatest girth of the chest without arms")
+    bust_girth: Tensor = _measure("m", "greatest girth at the bust's height, below the armpits")
+    underbust_girth: Tensor = _measure("m", "girth of the rib cage below the bust")
     waist_girth: Tensor = _measure("m", "least girth of the trunk")
     belly_girth: Tensor = _measure("m", "greatest girth between hips and waist")
     hip_girth: Tensor = _measure("m", "greatest girth around the hip joints")
@@ -212,10 +219,11 @@ _LEG = ("hip", "knee", "ankle", "foot")
 _SIDES = ("left_", "right_")
 
 # Slices along the trunk: 0 at the hip joints, 1 at the shoulder joints.
-_TRUNK_LEVELS = tuple(round(-0.2 + 0.05 * step, 2) for step in range(21))
-_HIP, _BELLY, _WAIST = (-0.2, 0.2), (0.2, 0.45), (0.25, 0.65)
-_UNDERBUST, _BUST = (0.5, 0.65), (0.6, 0.8)
-_WAIST_SOFTNESS = 0.02  # girths within this share of the least one count as waist: keeps its height from jumping
+_TRUNK_LEVELS = tuple(round(-0.2 + 0.05 * step, 2) for step in range(22))
+_HIP, _BELLY, _WAIST = (-0.2, 0.2), (0.2, 0.45), (0.2, 0.65)
+_UNDERBUST, _BUST, _BUST_FRONT, _CHEST = (0.45, 0.5), (0.55, 0.7), (0.55, 0.75), (0.55, 0.85)
+_BELOW_BUST, _ABOVE_BUST = 0.45, 0.85  # ends of the line that the bust stands out of
+_WAIST_SOFTNESS = 0.02  # breadths within this share of the least one count as waist: keeps its height from jumping
 
 # Slices along a limb: 0 at the joint nearer the trunk, 1 at the next.
 _UPPER_ARM_LEVELS, _FOREARM_LEVELS, _WRIST_LEVEL = (0.4, 0.5, 0.6), (0.15, 0.25, 0.35), 0.92
@@ -321,12 +329,14 @@ def _measure_chunk(vertices: Tensor, joints: Tensor, faces: Tensor, parts: dict[
     trunk = hull_perimeters(least, most)
     breadth, front = most[..., 0] - least[..., 0], most[..., NUM_DIRECTIONS // 4]  # to the left, and forwards
 
-    def zone(limits: tuple[float, float]) -> Tensor:
-        return (levels > limits[0] - 1e-4) & (levels < limits[1] + 1e-4)
+    def zone(limits: tuple[float, float]) -> list[int]:
+        return [s for s, level in enumerate(_TRUNK_LEVELS) if limits[0] <= level <= limits[1]]
 
-    waist = trunk[:, zone(_WAIST)]
-    waist_girth = waist.amin(dim=1)
-    waist_share = torch.softmax((1 - waist / waist_girth[:, None]) / _WAIST_SOFTNESS, dim=1)
+    below, above = _TRUNK_LEVELS.index(_BELOW_BUST), _TRUNK_LEVELS.index(_ABOVE_BUST)
+    way = (levels - _BELOW_BUST) / (_ABOVE_BUST - _BELOW_BUST)
+    line = torch.lerp(front[:, below, None], front[:, above, None], way)  # [B, S], from rib cage to collarbone
+    waist = breadth[:, zone(_WAIST)]
+    waist_share = torch.softmax((1 - waist / waist.amin(dim=1, keepdim=True)) / _WAIST_SOFTNESS, dim=1)
     forearm = girths("arm", "elbow", "wrist", (*_FOREARM_LEVELS, _WRIST_LEVEL))
     return {
         "stature": crown - floor,
@@ -338,11 +348,12 @@ def _measure_chunk(vertices: Tensor, joints: Tensor, faces: Tensor, parts: dict[
         "upper_arm_length": length("shoulder", "elbow"),
         "forearm_length": length("elbow", "wrist"),
         "shoulder_breadth": across.norm(dim=1),
-        "chest_breadth": breadth[:, zone(_BUST)].amax(dim=1),
-        "bust_protrusion": front[:, zone(_BUST)].amax(dim=1) - front[:, zone(_UNDERBUST)].amin(dim=1),
+        "chest_breadth": breadth[:, zone(_CHEST)].amax(dim=1),
+        "bust_protrusion": (front - line)[:, zone(_BUST_FRONT)].amax(dim=1),
+        "chest_girth": trunk[:, zone(_CHEST)].amax(dim=1),
         "bust_girth": trunk[:, zone(_BUST)].amax(dim=1),
         "underbust_girth": trunk[:, zone(_UNDERBUST)].amin(dim=1),
-        "waist_girth": waist_girth,
+        "waist_girth": trunk[:, zone(_WAIST)].amin(dim=1),
         "belly_girth": trunk[:, zone(_BELLY)].amax(dim=1),
         "hip_girth": trunk[:, zone(_HIP)].amax(dim=1),
         "trunk_girth": trunk.mean(dim=1),
