@@ -7,14 +7,21 @@ coefficients, B anny's bones, K shape components, J = 24 SMPL joints. Everything
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from fastreid_clip3d.body.compact import GENDERS, pack, unpack
 from fastreid_clip3d.errors import ClearError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows; there two first uses at a time are the user's to avoid
+    fcntl = None  # type: ignore[assignment]
 
 ANNY_VERSION = "0.6.2"
 DECIMATOR_VERSION = "0.2.0"
@@ -118,12 +125,13 @@ class AnnySource:
     """anny's mesh, blend shapes and skeleton as float64 arrays in SMPL's axes.
 
     The first use on a machine takes about 80 s and fills ``ANNY_CACHE_DIR`` (default ``~/.cache/anny``) with
-    about 0.7 GB; later uses take a few seconds. anny's SMPL and SMPL-X topologies (non-commercial) are never touched.
+    about 0.8 GB; later uses take a few seconds. anny's SMPL and SMPL-X topologies (non-commercial) are never touched.
     """
 
     def __init__(self) -> None:
         try:
             import anny
+            import safetensors
             import torch
         except ImportError as error:
             raise ClearError(
@@ -135,13 +143,25 @@ class AnnySource:
                 f"Building body models needs anny {ANNY_VERSION}, but {installed} is installed: another version gives "
                 f"other bodies. {INSTALL_HINT}"
             )
-        self.model = anny.Anny(
-            topology="anny-notongue",
-            phenotypes="all",
-            local_changes=list(LOCAL_CHANGES),
-            phenotype_blendshapes="original",
-            skinning_method="lbs",
-        )
+        with _only_one_writer(anny.paths.get_anny_cache_path()) as cache:
+            try:
+                self.model = anny.Anny(
+                    topology="anny-notongue",
+                    phenotypes="all",
+                    local_changes=list(LOCAL_CHANGES),
+                    phenotype_blendshapes="original",
+                    skinning_method="lbs",
+                )
+            except safetensors.SafetensorError as error:
+                raise ClearError(
+                    f"anny's cache in '{cache}' is damaged ({error}), as after an interrupted first use. Delete that folder "
+                    "and start again, or set ANNY_CACHE_DIR to another one."
+                ) from error
+            except OSError as error:
+                raise ClearError(
+                    f"anny's cache in '{cache}' cannot be written or read ({error}). It needs about 0.8 GB; set "
+                    "ANNY_CACHE_DIR to a folder with room."
+                ) from error
         cavities = torch.load(
             f"{anny.__path__[0]}/data/template_mesh_internal_cavities.pth", map_location="cpu", weights_only=True
         )
@@ -173,6 +193,16 @@ class AnnySource:
     def blendshapes(self, vertices: np.ndarray) -> np.ndarray:
         """Displacements [C, len(vertices), 3] of the chosen vertices."""
         return to_smpl_axes(self.model.blendshapes[:, vertices].numpy())
+
+
+@contextlib.contextmanager
+def _only_one_writer(folder: Path) -> Iterator[Path]:
+    """Lets other processes wait while one fills anny's cache, which is not written atomically."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as lock:
+        if fcntl is not None:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
 
 
 def to_smpl_axes(points: np.ndarray) -> np.ndarray:
@@ -315,11 +345,14 @@ class BodyFactory:
     """Turns anny's parameters into T-posed bodies on our topology."""
 
     def __init__(self, source: AnnySource, topology: Topology) -> None:
+        import scipy.sparse
+
         self.source = source
         self.topology = topology
         self.template = source.vertices[topology.vertices]
         self.blendshapes = source.blendshapes(topology.vertices).reshape(-1, self.template.size)
         self.bone_weights = source.bone_weights[topology.vertices]
+        self.sparse_bone_weights = scipy.sparse.csr_array(self.bone_weights)
         self.bone = {label: index for index, label in enumerate(source.bone_labels)}
         self.joint_heads = [np.array([self.bone[label] for label in heads]) for heads, _ in _joint_bones()]
 
@@ -348,7 +381,8 @@ class BodyFactory:
         return Sample(np.concatenate([p.vertices for p in parts]), np.concatenate([p.joints for p in parts]))
 
     def _t_posed(self, coefficients: np.ndarray) -> Sample:
-        rest = self.template + (coefficients @ self.blendshapes).reshape(len(coefficients), -1, 3)
+        used = np.flatnonzero(coefficients.any(0))  # adults use few of the shapes of children
+        rest = self.template + (coefficients[:, used] @ self.blendshapes[used]).reshape(len(coefficients), -1, 3)
         heads = self.source.bone_heads + np.einsum("nc,cbi->nbi", coefficients, self.source.bone_heads_blendshapes)
         turns = t_pose_rotations(heads, self.bone)
         moved = np.empty_like(heads)
@@ -362,8 +396,8 @@ class BodyFactory:
         transforms = np.concatenate([turns.reshape(*turns.shape[:2], 9), shift], axis=-1)
         vertices = np.empty_like(rest)
         for body, transform in enumerate(transforms):
-            blended = self.bone_weights @ transform
-            vertices[body] = np.einsum("vij,vj->vi", blended[:, :9].reshape(-1, 3, 3), rest[body]) + blended[:, 9:]
+            blended = self.sparse_bone_weights @ transform
+            vertices[body] = (blended[:, :9].reshape(-1, 3, 3) @ rest[body][..., None])[..., 0] + blended[:, 9:]
         joints = np.stack([moved[:, heads].mean(1) for heads in self.joint_heads], axis=1)
         pelvis = joints[:, :1]
         return Sample(vertices - pelvis, joints - pelvis)
