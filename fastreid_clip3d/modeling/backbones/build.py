@@ -36,7 +36,7 @@ def build_student(cfg) -> nn.Module:
 
     Raises:
         ClearError: for an unknown name or depth, weights that cannot be had, read or do not fill the network, and a
-            ``FEAT_DIM`` that is not the network's width.
+            ``FEAT_DIM`` that is neither the network's width nor 0.
     """
     options = cfg.MODEL.BACKBONE
     student = f"{options.NAME} {options.DEPTH}"
@@ -113,13 +113,13 @@ def _where_had(builder, options) -> str:
 
 
 def _check_width(backbone: nn.Module, cfg) -> None:
-    """Raises unless the student is as wide as the config says, found out with one empty image."""
+    """Raises unless the student is as wide as the config says (0: not said), found out with one empty image."""
     was_training = backbone.training
     backbone.eval()
     with torch.no_grad():
         feature_map = student_maps(backbone, torch.zeros(1, 3, *cfg.INPUT.SIZE_TRAIN))[1]
     backbone.train(was_training)
-    if feature_map.shape[1] != cfg.MODEL.BACKBONE.FEAT_DIM:
+    if cfg.MODEL.BACKBONE.FEAT_DIM not in (0, feature_map.shape[1]):
         raise ClearError(
             f"{cfg.MODEL.BACKBONE.NAME} {cfg.MODEL.BACKBONE.DEPTH} is {feature_map.shape[1]} wide, but "
             f"MODEL.BACKBONE.FEAT_DIM is {cfg.MODEL.BACKBONE.FEAT_DIM}. Set MODEL.BACKBONE.FEAT_DIM {feature_map.shape[1]}."

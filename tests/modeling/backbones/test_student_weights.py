@@ -37,7 +37,7 @@ def test_eva02_weights_from_a_file(tmp_path) -> None:
         PRETRAIN_PATH=str(tmp_path / "eva.pth"),
     )
     loaded = build_student(cfg).model
-    assert torch.equal(loaded.blocks[3].attn.q_proj.weight, pretrained.blocks[3].attn.q_proj.weight)
+    assert torch.equal(loaded.blocks[3].attn.qkv.weight, pretrained.blocks[3].attn.qkv.weight)
     assert loaded.pos_embed.shape == (1, 33, 192) and pretrained.pos_embed.shape == (1, 257, 192)
 
 
