@@ -52,6 +52,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         draws = [draw(np.random.default_rng([body, pose])) for pose in range(count)]
         return vertices, views_of(vertices, draws, size, "crop"), lights_of(draws)
 
+    settings = renderer.settings(posed(0, 1)[0])
     scenes = [renderer.scene(*posed(body, PICTURES_AT_ONCE)) for body in range(bodies)]
 
     def picture(body: int) -> None:
@@ -61,7 +62,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     def rasterize(body: int) -> None:
         meshes, cameras, _, _ = scenes[body]
         with torch.no_grad():
-            renderer.rasterizer(meshes, cameras=cameras)
+            renderer.rasterizer(meshes, cameras=cameras, raster_settings=settings)
 
     total = bodies * PICTURES_AT_ONCE
     with torch.no_grad():
@@ -74,7 +75,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         meshes.textures = TexturesVertex(torch.full_like(vertices, renderer.grey))
         blend = BlendParams(background_color=(renderer.background,) * 3)
         stock = MeshRenderer(
-            MeshRasterizer(cameras, renderer.settings), HardPhongShader("cpu", cameras, lamps, materials, blend)
+            MeshRasterizer(cameras, settings), HardPhongShader("cpu", cameras, lamps, materials, blend)
         )
         start = time.perf_counter()
         fragments = stock.rasterizer(meshes)

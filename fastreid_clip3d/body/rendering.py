@@ -170,8 +170,15 @@ class GreyRenderer:
         self.image_size = (int(image_size[0]), int(image_size[1]))
         self.grey = grey
         self.background = background
-        self.settings = RasterizationSettings(image_size=self.image_size, blur_radius=0.0, faces_per_pixel=1)
-        self.rasterizer = rasterizer(raster_settings=self.settings)
+        self.closed = is_closed(faces)
+        self.rasterizer = rasterizer()
+
+    def settings(self, vertices: torch.Tensor) -> RasterizationSettings:
+        """How bodies [B, V, 3] are rasterised: of a closed surface only the faces that look at the camera are tried."""
+        culls = self.closed and points_outwards(vertices[0], self.faces)
+        return RasterizationSettings(
+            image_size=self.image_size, blur_radius=0.0, faces_per_pixel=1, cull_backfaces=culls
+        )
 
     def scene(
         self, vertices: torch.Tensor, views: torch.Tensor, lights: torch.Tensor
@@ -191,7 +198,7 @@ class GreyRenderer:
     def render(self, vertices: torch.Tensor, views: torch.Tensor, lights: torch.Tensor) -> torch.Tensor:
         """Grey pictures float32 [B, H, W] in 0..1 of bodies [B, V, 3] (metres, world frame)."""
         meshes, cameras, lamps, materials = self.scene(vertices, views, lights)
-        fragments = self.rasterizer(meshes, cameras=cameras)
+        fragments = self.rasterizer(meshes, cameras=cameras, raster_settings=self.settings(vertices))
         pixels, covered = covered_pixels(fragments.pix_to_face)
         points, normals = surface_points(meshes, fragments, pixels, covered)
         diffuse = lamps.diffuse(normals=normals, points=points)
@@ -203,6 +210,21 @@ class GreyRenderer:
         # Padding is written to one extra pixel at the end.
         images.scatter_(1, torch.where(covered, pixels, height * width), colours[:, :, 0])
         return images[:, :-1].reshape(-1, height, width).clamp(0, 1)
+
+
+def is_closed(faces: torch.Tensor) -> bool:
+    """Whether every edge of faces [F, 3] is shared by two of them, which run through it in opposite directions."""
+    starts = faces.reshape(-1)
+    ends = faces.roll(-1, dims=1).reshape(-1)
+    count = int(faces.max()) + 1 if faces.numel() else 1
+    there, back = starts * count + ends, ends * count + starts
+    return torch.equal(there.unique(), back.unique()) and len(there.unique()) == len(there)
+
+
+def points_outwards(vertices: torch.Tensor, faces: torch.Tensor) -> bool:
+    """Whether the faces [F, 3] of a closed surface [V, 3] run counter-clockwise as seen from outside."""
+    a, b, c = (vertices - vertices.mean(0))[faces.to(vertices.device)].unbind(1)
+    return bool((torch.linalg.cross(a, b) * c).sum() > 0)
 
 
 def covered_pixels(pix_to_face: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -18,7 +18,9 @@ from fastreid_clip3d.body.rendering import (
     cameras_from_views,
     covered_pixels,
     draw,
+    is_closed,
     lights_of,
+    points_outwards,
     stand_on_ground,
     to_bytes,
     views_of,
@@ -48,7 +50,7 @@ def stock_pictures(renderer: GreyRenderer, vertices, views, lights) -> torch.Ten
     meshes.textures = TexturesVertex(torch.full_like(vertices, renderer.grey))
     blend = BlendParams(background_color=(renderer.background,) * 3)
     shader = HardPhongShader("cpu", cameras, lamps, materials, blend)
-    return MeshRenderer(MeshRasterizer(cameras, renderer.settings), shader)(meshes)
+    return MeshRenderer(MeshRasterizer(cameras, renderer.settings(vertices)), shader)(meshes)
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
@@ -71,8 +73,9 @@ def test_rasters_of_bodies_equal_pytorch3ds(bodies):
     draws = drawn("crop", seed=1)
     renderer = GreyRenderer(faces, SIZE)
     meshes, cameras, _, _ = renderer.scene(vertices, views_of(vertices, draws, SIZE, "crop"), lights_of(draws))
-    theirs = MeshRasterizer(cameras, renderer.settings)(meshes)
-    ours = CpuMeshRasterizer(cameras, renderer.settings)(meshes)
+    settings = renderer.settings(vertices)
+    theirs = MeshRasterizer(cameras, settings)(meshes)
+    ours = CpuMeshRasterizer(cameras, settings)(meshes)
     assert torch.equal(ours.pix_to_face >= 0, theirs.pix_to_face >= 0)
     other = ours.pix_to_face != theirs.pix_to_face
     assert torch.equal(ours.zbuf[other], theirs.zbuf[other])  # another face only where both are equally far
@@ -145,6 +148,16 @@ def test_a_body_out_of_sight_is_plain_background():
         vertices, views, lights_of(drawn("crop", 1))
     )
     assert (picture == 0.25).all()
+
+
+def test_back_faces_are_culled_for_closed_surfaces_alone(bodies):
+    vertices, faces = bodies
+    assert is_closed(faces) and points_outwards(vertices[0], faces)
+    assert GreyRenderer(faces, SIZE).settings(vertices).cull_backfaces
+    assert not is_closed(faces[1:]) and not is_closed(faces[[0, 0]])
+    assert not GreyRenderer(faces[1:], SIZE).settings(vertices).cull_backfaces
+    inside_out = faces[:, [0, 2, 1]]
+    assert is_closed(inside_out) and not GreyRenderer(inside_out, SIZE).settings(vertices).cull_backfaces
 
 
 def test_unknown_framing_is_told():

@@ -73,6 +73,7 @@ def test_index_tells_what_is_on_the_pictures(made):
     assert index.betas.shape == (24, 10) and index.poses.shape == (24, 72)
     assert (index.betas[0::2] == index.betas[1::2]).all() and np.unique(index.betas, axis=0).shape[0] == 12
     assert (index.poses[0::2] != index.poses[1::2]).any(1).all()
+    assert len(np.unique(index.cameras[:, 0])) == len(np.unique(index.lights[:, 0])) == 24
     assert index.meta["seed" if "seed" in index.meta else "settings"]["seed"] == 0
     assert index.meta["body_models"]["male"] == load_body_model(gender="male").fingerprint()
 
