@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Callable, Iterator
 
 import numpy as np
+import threadpoolctl
 import torch
 from PIL import Image
 
@@ -100,11 +101,12 @@ def make_shard(folder: str, config: SetConfig, shard: Shard, version: str) -> in
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """torch with one thread: sums over more threads differ in their last bits."""
+    """torch and numpy with one thread: sums over more threads may differ in their last bits."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpoolctl.threadpool_limits(1):
+            yield
     finally:
         torch.set_num_threads(before)
 
@@ -176,9 +178,11 @@ def _run(folder: Path, config: SetConfig, shards: list[Shard], version: str, wor
         for shard in shards:
             yield make_shard(str(folder), config, shard, version)
         return
-    # Fresh processes: a fork of a program whose torch has threads may hang.
-    context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(min(workers, len(shards)), mp_context=context)
+    # As torch's DataLoader does it: forks with one thread each, where there is fork.
+    context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
+    for sex in (0, 1):
+        load_figure(sex)  # once, for all forks
+    pool = concurrent.futures.ProcessPoolExecutor(min(workers, len(shards)), mp_context=context, initializer=torch.set_num_threads, initargs=(1,))
     try:
         futures = [pool.submit(make_shard, str(folder), config, shard, version) for shard in shards]
         for future in concurrent.futures.as_completed(futures):

@@ -127,6 +127,7 @@ def _finish(canvas: torch.Tensor, parts: torch.Tensor, posed, views, shots: list
             colour, amount = torch.from_numpy(cover[0] ** 2.2).permute(2, 0, 1), torch.from_numpy(cover[1])
             picture[row] = picture[row] * (1 - amount) + colour * amount
             visible[row] &= amount < 0.5
+    visible &= parts != NOTHING
     parts[~visible] = NOTHING
     profiles = [CAMERAS[shot.camera] for shot in shots]
     gains = torch.tensor([[channel * shot.gain for channel in profile.white_balance] for profile, shot in zip(profiles, shots)])

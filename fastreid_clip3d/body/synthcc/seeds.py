@@ -12,8 +12,9 @@ def stream(seed: int, *keys: int | str) -> np.random.Generator:
 
     ``stream(0, "train", 12, "outfit", 3)`` is the same on every machine, for any number of workers and in any order of calls.
     """
+    # The number of words is one more word: SeedSequence cannot tell [1] from [1, 0].
     words = [zlib.crc32(key.encode()) if isinstance(key, str) else int(key) for key in keys]
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([int(seed), *words])))
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([int(seed), len(words), *words])))
 
 
 def pick(rng: np.random.Generator, weights: dict[str, float]) -> str:
