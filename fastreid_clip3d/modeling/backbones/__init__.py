@@ -1,6 +1,6 @@
 """Students that fast-reid lacks, and one way to build every student with its weights checked."""
 
-from .build import build_student, student_maps
+from .build import StudentMaps, build_student, student_maps, whole_students
 from .mobile import (
     build_mobilenetv2_last_stride_backbone,
     build_mobilenetv3_last_stride_backbone,
@@ -9,6 +9,7 @@ from .mobile import (
 from .timm_backbone import TimmBackbone, build_timm_backbone
 
 __all__ = [
+    "StudentMaps",
     "TimmBackbone",
     "build_mobilenetv2_last_stride_backbone",
     "build_mobilenetv3_last_stride_backbone",
@@ -16,4 +17,5 @@ __all__ = [
     "build_student",
     "build_timm_backbone",
     "student_maps",
+    "whole_students",
 ]

@@ -5,13 +5,15 @@ B: images. d': width of the student (``MODEL.BACKBONE.FEAT_DIM``). N = h x w: pa
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from typing import NoReturn
+from typing import Iterator, NamedTuple, NoReturn
 
 import torch
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.backbones.vision_transformer import VisionTransformer
+from fastreid.modeling.meta_arch import baseline
 from torch import Tensor, nn
 
 from fastreid_clip3d.errors import ClearError
@@ -62,18 +64,43 @@ def build_student(cfg) -> nn.Module:
     return backbone
 
 
-def student_maps(backbone: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Normalised images [B, 3, H, W] -> (what the head pools into f_id, local features F as a map [B, d', h, w]).
+@contextlib.contextmanager
+def whole_students() -> Iterator[None]:
+    """In this block fast-reid's meta-architectures build their backbone by :func:`build_student`."""
+    original = baseline.build_backbone
+    baseline.build_backbone = build_student
+    try:
+        yield
+    finally:
+        baseline.build_backbone = original
 
-    For convolutional students both are the one feature map. A transformer that classifies by its class token gives that,
-    [B, d', 1, 1], and its patch tokens. The first is always ``backbone(images)``.
+
+class StudentMaps(NamedTuple):
+    """What a student makes of B images. For convolutional students both are the same tensor."""
+
+    head_input: Tensor
+    """What the head pools into f_id, always ``backbone(images)``: [B, d', h, w], or a class token [B, d', 1, 1]."""
+
+    feature_map: Tensor
+    """The local features F: [B, d', h, w]."""
+
+    def split(self, count: int) -> tuple[StudentMaps, StudentMaps]:
+        """The maps of the first ``count`` images and of the others."""
+        first, others = zip(*((part[:count], part[count:]) for part in self))
+        return StudentMaps(*first), StudentMaps(*others)
+
+
+def student_maps(backbone: nn.Module, images: Tensor) -> StudentMaps:
+    """Normalised images [B, 3, H, W] through any student.
+
+    A transformer that classifies by its class token gives that to the head and its patch tokens as local features.
     """
     if isinstance(backbone, TimmBackbone):
-        return backbone.maps(images)
+        return StudentMaps(*backbone.maps(images))
     if isinstance(backbone, VisionTransformer):
-        return vit_maps(backbone, images)
+        return StudentMaps(*vit_maps(backbone, images))
     feature_map = backbone(images)
-    return feature_map, feature_map
+    return StudentMaps(feature_map, feature_map)
 
 
 def _find_builder(name: str):

@@ -13,7 +13,7 @@ from torch import nn
 from fastreid_clip3d import get_cfg
 from fastreid_clip3d.config import load_config
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.modeling.backbones import build_student, student_maps
+from fastreid_clip3d.modeling.backbones import StudentMaps, build_student, student_maps, whole_students
 from tests.conftest import REPOSITORY
 from tests.standins import random_batch, tiny_teacher_folder
 
@@ -74,6 +74,23 @@ def test_two_iterations_of_each_family(path: Path, teacher: str) -> None:
     still = [name for name, weight in model.backbone.named_parameters() if torch.equal(weight, before[name])]
     # Weights of a zeroed last layer of a block keep their inputs still for a step, never most of a network.
     assert len(still) < len(before) / 2, still
+
+
+def test_both_maps_are_split_at_the_same_image() -> None:
+    maps = StudentMaps(torch.arange(5.0).view(5, 1, 1, 1), torch.arange(10.0).view(5, 1, 2, 1))
+    first, others = maps.split(2)
+    assert first.head_input.flatten().tolist() == [0, 1] and others.head_input.flatten().tolist() == [2, 3, 4]
+    assert first.feature_map.flatten().tolist() == [0, 1, 2, 3]
+    assert others.feature_map.flatten().tolist() == [4, 5, 6, 7, 8, 9]
+
+
+def test_meta_architectures_build_whole_students_in_the_block_and_fastreids_own_after_it() -> None:
+    cfg = student_config("build_resnet_backbone", "18x", 2048, (64, 32))
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.HEADS.NUM_CLASSES = 5
+    with pytest.raises(ClearError, match="is 512 wide"), whole_students():
+        build_model(cfg)
+    build_model(cfg)  # fast-reid itself does not mind
 
 
 def student_config(name: str, depth: str, feat_dim: int, size=(256, 128), **settings):
