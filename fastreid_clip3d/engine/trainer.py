@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import re
 from typing import Any
 
 from fastreid.config import CfgNode
 from fastreid.engine import DefaultTrainer, HookBase, hooks
+from fastreid.modeling.backbones import BACKBONE_REGISTRY
+from fastreid.modeling.heads import REID_HEADS_REGISTRY
+from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.utils.checkpoint import PeriodicCheckpointer
 
 from fastreid_clip3d.body import load_body_model
@@ -173,6 +177,14 @@ def check_training_config(cfg: CfgNode) -> None:
     Raises:
         ClearError: what contradicts what, and the keys to change.
     """
+    for key, name, registry in (
+        ("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, META_ARCH_REGISTRY),
+        ("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, BACKBONE_REGISTRY),
+        ("MODEL.HEADS.NAME", cfg.MODEL.HEADS.NAME, REID_HEADS_REGISTRY),
+    ):
+        if name not in registry._obj_map:
+            near = difflib.get_close_matches(name, registry._obj_map, n=3, cutoff=0.3) or sorted(registry._obj_map)
+            raise ClearError(f"{key} is {name!r}, which nobody registered. Did you mean {', '.join(near)}?")
     names = cfg.MODEL.LOSSES.NAME
     loss_names.check_loss_names(names)
     if not is_clip3d(cfg):
