@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -229,3 +230,13 @@ def test_own_poses_decide_the_version(made, tmp_path):
     own = SyntheticSet(tmp_path / "own", settings)
     assert own.version != read_index(made).version
     assert sorted(own.pose_rows(0).tolist()) != [0, 0] and set(own.pose_rows(1).tolist()) <= {0, 1, 2}
+
+
+def test_the_tool_makes_a_set_in_the_folder_of_the_datasets(made, tmp_path, monkeypatch, capsys):
+    tool = runpy.run_path(str(ROOT / "tools" / "render_bodies.py"))
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    tool["main"](["--bodies", "12", "--poses-per-body", "2", "--size", "32", "16", "--workers", "1", "--quiet"])
+    assert files(tmp_path / "SyntheticBodies") == files(made)
+    assert read_index(made).version in capsys.readouterr().out
+    with pytest.raises(ClearError, match="image size"):
+        tool["main"](["--size", "2", "2"])
