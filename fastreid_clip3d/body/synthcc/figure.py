@@ -53,6 +53,7 @@ class Figure:
 
     def __init__(self, body_model) -> None:
         self.model = body_model
+        self._last: tuple[bytes, tuple[np.ndarray, np.ndarray]] | None = None
         self.faces = body_model.faces.numpy().astype(np.int64)
         self.weights = body_model.weights.numpy().astype(np.float32)
         self.parents = [int(parent) for parent in body_model.parents]
@@ -77,6 +78,12 @@ class Figure:
 
     def attributes(self, betas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Attribute matrix [V, 36] and T-pose joints [24, 3] of a person's body."""
+        key = np.asarray(betas, dtype=np.float32).tobytes()
+        if self._last is None or self._last[0] != key:  # outfits of one person come one after the other
+            self._last = key, self._attributes(betas)
+        return self._last[1]
+
+    def _attributes(self, betas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         vertices = self.model.shape(torch.as_tensor(betas, dtype=torch.float32)[None])
         joints = self.model.joints(vertices)[0].numpy()
         rest = vertices[0].numpy()

@@ -55,22 +55,23 @@ def render(people: list[Dressed], shots: list[Shot], poses: np.ndarray, streams:
     pix_to_face, depth, bary = pix_to_face[..., 0], depth[..., 0], bary[..., 0, :]
     covered = (pix_to_face >= 0).reshape(-1).nonzero().squeeze(1)
     image = covered // (big_height * big_width)
-    face = pix_to_face.reshape(-1)[covered]
-    bary = bary.reshape(-1, 3)[covered]
+    face = pix_to_face.reshape(-1).index_select(0, covered)
+    bary = bary.reshape(-1, 3).index_select(0, covered)
 
     starts = np.cumsum([0, *(len(body.vertices) for body in posed)])
     faces = torch.from_numpy(np.concatenate([body.faces + start for body, start in zip(posed, starts)]))
     features = torch.from_numpy(np.concatenate([np.concatenate([body.canonical, body.normals, body.vertices, body.edge[:, None]], 1) for body in posed]))
     parts = torch.from_numpy(np.concatenate([body.face_part for body in posed]))
-    corners = faces[face]
-    mixed = sum(features[corners[:, corner]] * bary[:, corner:corner + 1] for corner in range(3))
+    corners = faces.index_select(0, face)  # index_select gathers rows several times faster than indexing does
+    mixed = sum(features.index_select(0, corners[:, corner].contiguous()) * bary[:, corner:corner + 1] for corner in range(3))
+    part = parts.index_select(0, face)
     centres = torch.from_numpy(np.stack([view.centre for view in views]).astype(np.float32))
-    toward = F.normalize(centres[image] - mixed[:, 6:9], dim=1)
+    toward = F.normalize(centres.index_select(0, image) - mixed[:, 6:9], dim=1)
     normals = F.normalize(mixed[:, 3:6], dim=1)
     facing = (normals * toward).sum(1, keepdim=True)
     normals = torch.where(facing < -0.05, -normals, normals)
-    occlusion = _occlusion(depth, supersampling).reshape(-1)[covered] * torch.where(facing[:, 0] < -0.25, 0.6, 1.0)
-    colours = shade(mixed[:, :3], normals, mixed[:, 9], toward, occlusion, parts[face], image, tables(people, shots))
+    occlusion = _occlusion(depth, supersampling).reshape(-1).index_select(0, covered) * torch.where(facing[:, 0] < -0.25, 0.6, 1.0)
+    colours = shade(mixed[:, :3], normals, mixed[:, 9], toward, occlusion, part, image, tables(people, shots))
 
     canvas = torch.zeros(len(people) * big_height * big_width, 4)
     canvas[covered, :3] = colours
@@ -78,7 +79,7 @@ def render(people: list[Dressed], shots: list[Shot], poses: np.ndarray, streams:
     canvas = canvas.view(-1, big_height, big_width, 4).permute(0, 3, 1, 2)
     canvas = F.avg_pool2d(canvas, supersampling)
     part_map = torch.full((len(people) * big_height * big_width,), NOTHING, dtype=torch.uint8)
-    part_map[covered] = parts[face].to(torch.uint8)
+    part_map[covered] = part.to(torch.uint8)
     part_map = part_map.view(-1, big_height, big_width)[:, supersampling // 2::supersampling, supersampling // 2::supersampling]
     return _finish(canvas, part_map.clone(), posed, views, shots, streams, height, width)
 

@@ -72,9 +72,10 @@ def shade(points: torch.Tensor, normals: torch.Tensor, edge: torch.Tensor, towar
         part, image: int64 [N].
     """
     row = image * NUM_PARTS + part
-    colours, numbers = materials.colours[row], materials.numbers[row]
+    colours = materials.colours.view(-1, 9).index_select(0, row).view(-1, 3, 3)
+    numbers = materials.numbers.index_select(0, row)
     scale, phase, shine, folds = numbers[:, :4].unbind(1)
-    albedo = paint(points, materials.pattern[row], colours, scale.clamp_min(1e-3), phase)
+    albedo = paint(points, materials.pattern.index_select(0, row), colours, scale.clamp_min(1e-3), phase)
     albedo = _cloth_details(albedo, points, edge, part, image, materials)
     shoe = (part == SHOE).nonzero().squeeze(1)
     albedo[shoe] = _shoes(points[shoe], edge[shoe], image[shoe], colours[shoe], materials)
@@ -87,8 +88,8 @@ def shade(points: torch.Tensor, normals: torch.Tensor, edge: torch.Tensor, towar
     stretched = points * torch.tensor([1.0, 0.4, 1.0])
     tilt = torch.stack([waves(stretched, torch.full_like(scale, period), phase + shift) for period, shift in ((0.16, 0.1), (0.11, 0.5), (0.13, 0.8))], 1)
     normals = torch.nn.functional.normalize(normals + tilt * folds[:, None], dim=1)
-    key = materials.key[image]
-    strength = materials.light[image]
+    key = materials.key.index_select(0, image)
+    strength = materials.light.index_select(0, image)
     diffuse = ((normals * key).sum(1) * 0.9 + 0.1).clamp_min(0) * (0.35 + 0.65 * occlusion)
     ambient = (0.78 + 0.30 * normals[:, 1]) * occlusion
     half = torch.nn.functional.normalize(key + toward, dim=1)
