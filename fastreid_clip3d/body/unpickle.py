@@ -87,7 +87,7 @@ def read_pickle(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         if not isinstance(content, dict):
             raise _Bad(f"wanted a dict of arrays, given {_describe(content)}")
         return {name: _array(content[name], f"field '{name}'") for name in names if name in content}
-    except _Bad as error:
+    except (_Bad, ValueError, OverflowError) as error:  # the latter two: shapes that numpy itself cannot make
         raise ClearError(
             f"'{path}' is not read: {error}. Nothing in it was run. Take an unchanged file from "
             "https://smpl.is.tue.mpg.de, or save its arrays with numpy.savez."

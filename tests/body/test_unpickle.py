@@ -228,6 +228,14 @@ def test_array_headers_that_lie(tmp_path, shape, dtype, wanted):
     assert wanted in message and "field 'f'" in message
 
 
+@pytest.mark.parametrize("shape", [(0,), (0, 1 << 62), (0, 1 << 62, 1 << 62)])
+def test_empty_arrays_of_any_shape_are_an_array_or_a_message(tmp_path, shape):
+    try:
+        assert read(tmp_path, array_state(shape))["f"].size == 0
+    except ClearError as error:
+        assert "Nothing in it was run" in str(error)
+
+
 def test_array_header_helper_is_honest(tmp_path):
     data = array_state((1,), "f8", struct.pack("<d", 2.5))
     assert read(tmp_path, data)["f"].tolist() == [2.5]
@@ -300,7 +308,7 @@ def write_npz(path, **members: bytes):
 
 
 def test_npz_equals_numpys_reader(tmp_path):
-    arrays = {"a": np.arange(6.0).reshape(2, 3), "b": np.asfortranarray(np.eye(3, dtype=">f4")), "c": np.array(3)}
+    arrays = {"a": np.arange(6.0).reshape(2, 3), "b": np.asfortranarray(np.arange(6, dtype=">f4").reshape(2, 3)), "c": np.array(3)}
     np.savez(tmp_path / "m.npz", **arrays)
     found = read_npz(tmp_path / "m.npz")
     for name, array in arrays.items():
