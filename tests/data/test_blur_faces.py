@@ -83,6 +83,12 @@ def test_blur_leaves_no_detail_of_the_size_of_an_eye():
     assert np.ptp(blurred[24:40, 24:40].astype(int)) < 13  # of 255
 
 
+def test_blur_keeps_what_is_above_above():
+    ramp = np.arange(64, dtype=np.uint8)[:, None].repeat(32, axis=1) * 4
+    column = blur_boxes(ramp, [Face(4, 8, 28, 56, 1.0)])[:, 16].astype(int)
+    assert (np.diff(column[10:50]) >= 0).all() and column[50] - column[10] > 40
+
+
 def test_blur_reaches_over_the_edge_and_takes_grey_images():
     image = noise()[..., 0]
     blurred = blur_boxes(image, [Face(-6, -6, 6, 6, 1.0), Face(200, 200, 220, 220, 1.0)])
