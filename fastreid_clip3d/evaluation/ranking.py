@@ -11,6 +11,7 @@ item that show the same person, K groups of tied items (see metrics).
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 from typing import Callable, Iterable, Iterator
 
@@ -85,7 +86,8 @@ class ProtocolResult:
         return self.num_queries - len(self.queries)
 
     def _mean(self, values: np.ndarray) -> float | None:
-        return float(np.mean(values)) if len(self.queries) else None
+        # exactly rounded, so that the order of the queries changes no bit either
+        return math.fsum(values) / len(values) if len(values) else None
 
     @property
     def mean_average_precision(self) -> float | None:
