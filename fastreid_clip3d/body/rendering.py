@@ -243,10 +243,10 @@ def covered_pixels(pix_to_face: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
 def surface_points(
     meshes: Meshes, fragments: Fragments, pixels: torch.Tensor, covered: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Position and normal of the surface at the covered pixels of meshes with equal numbers of vertices and faces.
+    """Position and normal of the surface at the covered pixels of meshes of one topology.
 
     Args:
-        meshes: B meshes of V vertices and F faces each.
+        meshes: B meshes of V vertices each and the same F faces.
         fragments: their raster [B, H, W, 1].
         pixels, covered: from :func:`covered_pixels`, [B, P].
 
@@ -256,7 +256,8 @@ def surface_points(
     """
     count, longest = pixels.shape
     vertices, faces = meshes.verts_padded(), meshes.faces_padded()
-    table = torch.cat((vertices.reshape(-1, 3), meshes.verts_normals_padded().reshape(-1, 3)), dim=1).t().contiguous()
+    normals = vertex_normals(vertices, faces[0])
+    table = torch.cat((vertices.reshape(-1, 3), normals.reshape(-1, 3)), dim=1).t().contiguous()
     flat = (pixels + torch.arange(count, device=pixels.device)[:, None] * (fragments.pix_to_face[0].numel())).view(-1)
     # Padding takes face 0: its colour is thrown away.
     face = fragments.pix_to_face.reshape(-1).index_select(0, flat).clamp_(min=0)
@@ -266,6 +267,22 @@ def surface_points(
     values = sum(table.index_select(1, corner) * weight for corner, weight in zip(corners, barycentric))
     points, normals = values.view(2, 3, count, longest).permute(0, 2, 3, 1).contiguous()
     return points, normals
+
+
+def vertex_normals(vertices: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
+    """Unit normals [B, V, 3] of bodies [B, V, 3] with faces [F, 3], faces weighted by area: as PyTorch3D's Meshes has them.
+
+    The bodies lie side by side, so that each face is looked up once for all of them.
+    """
+    count = len(vertices)
+    rows = vertices.transpose(0, 1).reshape(-1, 3 * count)
+    a, b, c = (rows.index_select(0, corner).view(-1, count, 3) for corner in faces.unbind(1))
+    face_normals = torch.linalg.cross(c - b, a - b).view(-1, 3 * count)
+    normals = torch.zeros_like(rows)
+    for corner in faces.unbind(1):
+        normals.index_add_(0, corner, face_normals)
+    normals = torch.nn.functional.normalize(normals.view(-1, count, 3), eps=1e-6, dim=2)
+    return normals.transpose(0, 1)
 
 
 def to_bytes(images: torch.Tensor) -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from pytorch3d.renderer import BlendParams, HardPhongShader, MeshRasterizer, MeshRenderer, TexturesVertex
+from pytorch3d.structures import Meshes
 from pytorch3d.utils import ico_sphere
 
 from fastreid_clip3d.body.model import load_body_model
@@ -23,6 +24,7 @@ from fastreid_clip3d.body.rendering import (
     points_outwards,
     stand_on_ground,
     to_bytes,
+    vertex_normals,
     views_of,
 )
 from fastreid_clip3d.errors import ClearError
@@ -129,6 +131,12 @@ def test_azimuth_zero_sees_the_front_and_light_comes_from_the_viewer(bodies):
     centres = torch.nn.functional.normalize(cameras_from_views(views).get_camera_center() * torch.tensor([1.0, 0.0, 1.0]))
     assert (towards * centres).sum(1).min() > 0.2
     torch.testing.assert_close(towards.norm(dim=1), torch.ones(20))
+
+
+def test_vertex_normals_equal_pytorch3ds(bodies):
+    vertices, faces = bodies
+    theirs = Meshes(vertices, faces[None].expand(3, -1, -1)).verts_normals_padded()
+    torch.testing.assert_close(vertex_normals(vertices, faces), theirs, rtol=0, atol=1e-5)
 
 
 def test_covered_pixels_of_empty_and_full_pictures():
