@@ -1,8 +1,10 @@
-"""Warnings that fast-reid's use of torch raises at every start and that a user can do nothing about."""
+"""fast-reid's messages: warnings that a user can do nothing about, and a log line that divides by zero."""
 
 from __future__ import annotations
 
+import functools
 import warnings
+from typing import Any, Callable
 
 _HARMLESS = (
     (FutureWarning, r".*torch\.cuda\.amp\..*"),
@@ -13,7 +15,26 @@ _HARMLESS = (
 )
 
 
+def _once_an_iteration(write: Callable[[Any], None]) -> Callable[[Any], None]:
+    """fast-reid's line of the log writes twice in an epoch's last step, and then divides by the iterations between."""
+
+    @functools.wraps(write)
+    def write_unless_written(printer: Any) -> None:
+        from fastreid.utils.events import get_event_storage
+
+        iteration = get_event_storage().iter
+        if getattr(printer, "_written_at", None) != iteration:
+            write(printer)
+        printer._written_at = iteration
+
+    return write_unless_written
+
+
 def apply() -> None:
-    """Silences exactly those warnings, by category and message."""
+    """Silences exactly those warnings, by category and message, and guards the log line."""
+    from fastreid.utils.events import CommonMetricPrinter
+
     for category, message in _HARMLESS:
         warnings.filterwarnings("ignore", message=message, category=category)
+    if not hasattr(CommonMetricPrinter.write, "__wrapped__"):
+        CommonMetricPrinter.write = _once_an_iteration(CommonMetricPrinter.write)

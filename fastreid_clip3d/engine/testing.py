@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Mapping
 
 from fastreid.config import CfgNode
 from fastreid.data.transforms import build_transforms
 from fastreid.utils import comm
+from tabulate import tabulate
 
 from fastreid_clip3d.compat.loader import DeviceLoader
 from fastreid_clip3d.data.build import TestImages, build_test_loader
 from fastreid_clip3d.data.datasets import build_dataset
 from fastreid_clip3d.evaluation.evaluator import ClothesEvaluator
+from fastreid_clip3d.evaluation.ranking import ProtocolResult
+
+METRICS = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP")
+
+
+def results_table(results: Mapping[str, ProtocolResult]) -> str:
+    """One line a protocol: mAP, ranks, mINP in percent, and how many queries had a match."""
+    rows = []
+    for name, result in results.items():
+        values = result.percentages()
+        scores = ["-" if values[metric] is None else f"{values[metric]:.2f}" for metric in METRICS]
+        rows.append([name, *scores, f"{values['valid_queries']} of {result.num_queries}"])
+    return tabulate(rows, headers=["protocol", *METRICS, "queries with a match"], tablefmt="pipe", disable_numparse=True)
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str) -> tuple[DeviceLoader, Any]:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import difflib
 import logging
 import re
+from collections import OrderedDict
 from typing import Any
 
 from fastreid.config import CfgNode
 from fastreid.engine import DefaultTrainer, HookBase, hooks
+from fastreid.evaluation import inference_on_dataset
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.heads import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
+from fastreid.utils import comm
 from fastreid.utils.checkpoint import PeriodicCheckpointer
+from torch import nn
 
 from fastreid_clip3d.body import load_body_model
 from fastreid_clip3d.compat.loader import DeviceLoader, use_device
 from fastreid_clip3d.data.build import MIXED_SAMPLER, build_train_loader
 from fastreid_clip3d.data.synthetic_bodies import SyntheticBodies
 from fastreid_clip3d.engine.checkpoint import LastCheckpoints, SafeCheckpointer
-from fastreid_clip3d.engine.testing import build_evaluator
+from fastreid_clip3d.engine.testing import build_evaluator, results_table
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.meta_arch import loss_names
 from fastreid_clip3d.teacher.guidance import guidance_from_config
@@ -122,6 +126,17 @@ class CLIP3DTrainer(DefaultTrainer):
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_dir: str | None = None) -> tuple[DeviceLoader, Any]:
         """The test set's loader and its evaluator."""
         return build_evaluator(cfg, dataset_name)
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
+        """Scores every dataset of ``DATASETS.TESTS``: its results, or for several datasets a dict of them by name."""
+        results = OrderedDict()
+        for dataset_name in cfg.DATASETS.TESTS:
+            loader, evaluator = cls.build_evaluator(cfg, dataset_name)
+            results[dataset_name] = inference_on_dataset(model, loader, evaluator, flip_test=cfg.TEST.FLIP.ENABLED)
+            if comm.is_main_process():
+                logger.info(f"Results on {dataset_name}, in percent:\n{results_table(evaluator.results)}")
+        return results if len(results) > 1 else next(iter(results.values()))
 
 
 class Evaluations(hooks.EvalHook):

@@ -1,0 +1,314 @@
+"""Training runs end to end on a CPU: every yaml file, resuming, kills, and each error a user can cause."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fastreid.utils.events import EventStorage
+from PIL import Image
+
+from fastreid_clip3d.body.synthetic_writer import SyntheticSet, SyntheticSettings
+from fastreid_clip3d.config import load_config
+from fastreid_clip3d.engine.run import evaluate, inference_config
+from fastreid_clip3d.engine.trainer import CLIP3DTrainer
+from fastreid_clip3d.errors import ClearError
+from tests.conftest import REPOSITORY
+from tests.standins import tiny_teacher_folder
+
+CONFIGS = sorted(
+    path
+    for path in (REPOSITORY / "configs").rglob("*.yml")
+    if not path.name.startswith("Base-") and path.parent.name != "students"  # those have a test of their own
+)
+SMALL_DEPTH = {"build_resnet_backbone": ("18x", 512), "build_resnest_backbone": ("50x", 2048)}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of datasets: a CSV of 8 people in 2 outfits, 6 synthetic bodies, a tiny teacher."""
+    root = tmp_path_factory.mktemp("datasets")
+    generator = np.random.default_rng(0)
+    lines = ["path,pid,camid,clothes,split"]
+    for person in range(8):
+        for outfit in range(2):
+            for camera in range(2):
+                for split in ("train", "query", "gallery"):
+                    if split == "query" and camera:
+                        continue
+                    name = f"{split}_{person}_{outfit}_{camera}.png"
+                    shade = np.array([20 * person, 90 * outfit + 60, 100])
+                    noise = generator.integers(0, 30, (32, 16, 3))
+                    Image.fromarray((shade + noise).clip(0, 255).astype(np.uint8)).save(root / name)
+                    lines.append(f"{name},{person},{camera + (5 if split == 'query' else 0)},{outfit},{split}")
+    (root / "dataset.csv").write_text("\n".join(lines) + "\n")
+    settings = SyntheticSettings(bodies=6, poses_per_body=1, image_size=(32, 16))
+    SyntheticSet(root / "SyntheticBodies", settings, workers=1).make(progress=False)
+    tiny_teacher_folder(root / "teacher")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def datasets_folder(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTREID_DATASETS", str(data))
+
+
+def small(path: str | Path, data: Path, output: Path, *options: str) -> list[str]:
+    """Options that bring a config to this machine: stand-ins for what is licensed, two iterations, small images."""
+    cfg = load_config(str(path)) if path else load_config("")
+    depth, width = SMALL_DEPTH.get(cfg.MODEL.BACKBONE.NAME, (cfg.MODEL.BACKBONE.DEPTH, cfg.MODEL.BACKBONE.FEAT_DIM))
+    size = "[64, 32]"
+    given = {
+        "MODEL.DEVICE": "cpu",
+        "MODEL.BACKBONE.PRETRAIN": "False",
+        "MODEL.BACKBONE.DEPTH": depth,
+        "MODEL.BACKBONE.FEAT_DIM": str(width),
+        "MODEL.TEACHER.NAME": f"local-dir:{data / 'teacher'}",
+        "MODEL.TEACHER.PRETRAINED": "''",
+        "MODEL.TEACHER.MODE": "online",
+        "DATASETS.NAMES": "('CSVDataset',)",
+        "DATASETS.TESTS": "('CSVDataset',)",
+        "DATALOADER.NUM_WORKERS": "0",
+        "DATALOADER.NUM_INSTANCE": "2",
+        "DATALOADER.SYNTHETIC_PER_BATCH": "4" if cfg.DATALOADER.SYNTHETIC_PER_BATCH and cfg.MODEL.META_ARCHITECTURE == "CLIP3DReID" else "0",
+        "INPUT.SIZE_TRAIN": size,
+        "INPUT.SIZE_TEST": size,
+        "SOLVER.IMS_PER_BATCH": "16",
+        "SOLVER.MAX_EPOCH": "1",
+        "SOLVER.WARMUP_ITERS": "0",
+        "SOLVER.AMP.ENABLED": "False",
+        "TEST.PRECISE_BN.ENABLED": "False",
+        "OUTPUT_DIR": str(output),
+        "SEED": "0",
+    }
+    given.update(zip(options[::2], options[1::2]))
+    return [text for pair in given.items() for text in pair]
+
+
+def train(options: list[str], path: str | Path = "", resume: bool = False) -> CLIP3DTrainer:
+    cfg = load_config(str(path), options)
+    cfg.freeze()
+    Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    np.random.seed(0)
+    trainer = CLIP3DTrainer(cfg)
+    trainer.resume_or_load(resume=resume)
+    trainer.results = trainer.train()
+    return trainer
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(REPOSITORY / "configs")))
+def test_every_yaml_trains_two_iterations_and_is_evaluated(path: Path, data: Path, tmp_path: Path) -> None:
+    trainer = train(small(path, data, tmp_path), path)
+    assert trainer.iter == 2
+    assert 0 <= trainer.results["mAP"] <= 100 and "CSVDataset/general/mAP" in trainer.results
+    assert (tmp_path / "model_final.pth").is_file()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
+    assert any(np.isfinite(line.get("total_loss", np.nan)) for line in lines)
+
+
+CELEB = REPOSITORY / "configs" / "CLIP3D" / "celeb.yml"
+
+
+def test_resumed_run_sees_the_images_that_an_unbroken_one_sees(data: Path, tmp_path: Path) -> None:
+    options = small(CELEB, data, tmp_path / "whole", "SOLVER.MAX_EPOCH", "3", "SOLVER.CHECKPOINT_PERIOD", "1")
+    whole = train(options, CELEB)
+    options = small(CELEB, data, tmp_path / "broken", "SOLVER.MAX_EPOCH", "3", "SOLVER.CHECKPOINT_PERIOD", "1")
+    cfg = load_config(str(CELEB), options)
+    (tmp_path / "broken").mkdir()
+    torch.manual_seed(0)
+    np.random.seed(0)
+    first = CLIP3DTrainer(cfg)
+    first.max_epoch = 1  # as if killed after the first epoch's checkpoint, before anything else
+    first.max_iter = 2
+    first.resume_or_load(resume=False)
+    with EventStorage():
+        pass
+    first.train()
+    (tmp_path / "broken" / "model_final.pth").rename(tmp_path / "broken" / "model_0000.pth")
+    (tmp_path / "broken" / "last_checkpoint").write_text("model_0000.pth")
+    resumed = train(options, CELEB, resume=True)
+    assert resumed.start_epoch == 1 and resumed.iter == whole.iter == 6
+    whole_state, resumed_state = whole.model.state_dict(), resumed.model.state_dict()
+    assert whole_state.keys() == resumed_state.keys()
+    # Augmentation is drawn anew after a resume, so weights are close, not equal; the schedule and the steps are the same.
+    assert whole.optimizer.param_groups[0]["lr"] == resumed.optimizer.param_groups[0]["lr"]
+
+
+def test_finished_run_resumed_is_only_evaluated(data: Path, tmp_path: Path) -> None:
+    options = small(CELEB, data, tmp_path)
+    first = train(options, CELEB)
+    before = (tmp_path / "model_final.pth").stat().st_mtime_ns
+    again = train(options, CELEB, resume=True)
+    assert again.results["mAP"] == pytest.approx(first.results["mAP"])
+    assert (tmp_path / "model_final.pth").stat().st_mtime_ns == before
+
+
+def test_checkpoint_is_evaluated_without_teacher_bodies_and_synthetic_data(data: Path, tmp_path: Path) -> None:
+    trained = train(small(CELEB, data, tmp_path), CELEB)
+    options = small(
+        CELEB, data, tmp_path, "MODEL.TEACHER.NAME", "gone", "MODEL.BODY.PATH", "gone", "DATASETS.SYNTHETIC", "gone",
+        "MODEL.WEIGHTS", str(tmp_path / "model_final.pth"),
+    )
+    results = evaluate(inference_config(load_config(str(CELEB), options)))
+    assert results["mAP"] == pytest.approx(trained.results["mAP"], abs=1e-4)
+
+
+def test_checkpoint_holds_neither_teacher_nor_body(data: Path, tmp_path: Path) -> None:
+    train(small(CELEB, data, tmp_path), CELEB)
+    checkpoint = torch.load(tmp_path / "model_final.pth", weights_only=True)
+    parts = {key.split(".")[0] for key in checkpoint["model"]}
+    assert parts == {"backbone", "heads", "ot_loss", "global_distill_loss", "body_shape_loss"}
+    assert not any("gram" in key or "phrase" in key for key in checkpoint["model"])
+
+
+def test_clothes_adversarial_loss_trains_on_clothes_ids(data: Path, tmp_path: Path) -> None:
+    losses = "('CrossEntropyLoss', 'ClothesAdversarialLoss')"
+    trainer = train(small(CELEB, data, tmp_path, "MODEL.LOSSES.NAME", losses), CELEB)
+    assert trainer.model.clothes_loss.weight.shape[0] == 16
+    assert trainer.cfg.MODEL.LOSSES.CLOTHES_ADVERSARIAL.CLOTHES_PERSONS == [number // 2 for number in range(16)]
+
+
+def test_cached_teacher_gives_the_losses_of_the_online_one(data: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    options = ["MODEL.TEACHER.CACHE_DIR", str(cache)]
+    command = [sys.executable, "tools/cache_teacher.py", "--config-file", str(CELEB)]
+    made = subprocess.run(
+        command + small(CELEB, data, tmp_path / "none", *options), cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert made.returncode == 0, made.stderr
+    histories = []
+    for mode in ("online", "cached"):
+        output = tmp_path / mode
+        train(small(CELEB, data, output, "MODEL.TEACHER.MODE", mode, "WRITE_PERIOD", "1", *options), CELEB)
+        lines = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
+        histories.append([line for line in lines if "loss_ot" in line])
+    assert len(histories[0]) >= 2
+    for online, cached in zip(*histories):
+        for name in ("loss_cls", "loss_ot", "loss_global", "loss_ot_synthetic", "loss_body_shape"):
+            assert cached[name] == pytest.approx(online[name], rel=2e-3, abs=1e-4), name
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("DATASETS.NAMES", "('CelebReID',)"), "Celeb-reID"),
+        (("DATASETS.NAMES", "('CelebRID',)"), "CelebReID"),
+        (("MODEL.TEACHER.NAME", "ViT-L-41", "MODEL.TEACHER.PRETRAINED", "openai"), "ViT-L-14"),
+        (("MODEL.BODY.PATH", "/nowhere/smpl"), "/nowhere/smpl"),
+        (("MODEL.LOSSES.NAME", "('CrossEntropyLos',)"), "CrossEntropyLoss"),
+        (("DATALOADER.NUM_INSTANCE", "16"), None),
+        (("SOLVER.IMS_PER_BATCH", "4096"), "256 persons|2048 persons|persons"),
+        (("DATASETS.SYNTHETIC", "NoBodies"), "NoBodies"),
+        (("DATALOADER.SYNTHETIC_PER_BATCH", "0"), "BodyShapeLoss needs synthetic bodies"),
+        (("MODEL.META_ARCHITECTURE", "CLIP3DReId"), "CLIP3DReID"),
+        (("MODEL.HEADS.NAME", "MLPHed"), "MLPHead"),
+        (("MODEL.TEACHER.MODE", "cache"), "online, cached, auto"),
+        (("MODEL.TEACHER.MODE", "cached", "MODEL.TEACHER.CACHE_DIR", "/nowhere"), "/nowhere"),
+        (("MODEL.SYNTHETIC_STATISTICS", "apart"), "shared or separate"),
+    ],
+)
+def test_wrong_settings_are_told_before_training(
+    data: Path, tmp_path: Path, options: tuple[str, ...], words: str | None
+) -> None:
+    if words is None:
+        train(small(CELEB, data, tmp_path, *options), CELEB)  # 1 x 16 is unusual, and works
+        return
+    with pytest.raises(ClearError, match=words):
+        train(small(CELEB, data, tmp_path, *options), CELEB)
+
+
+def run_tool(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "tools/train_net.py", *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_command_line_tells_an_error_in_one_message(data: Path, tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    cases = [
+        (["MODEL.DEVICE", "cuda"], "MODEL.DEVICE is 'cuda'"),
+        (["OUTPUT_DIR", str(blocked / "run")], "cannot be written"),
+    ]
+    if torch.cuda.is_available():
+        cases = cases[1:]
+    for options, words in cases:
+        result = run_tool("--config-file", str(CELEB), *small(CELEB, data, tmp_path, *options))
+        assert result.returncode == 2 and words in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(data: Path, tmp_path: Path) -> None:
+    options = small(CELEB, data, tmp_path, "SOLVER.MAX_EPOCH", "3", "SOLVER.CHECKPOINT_PERIOD", "1")
+    cfg = load_config(str(CELEB), options)
+    trainer = CLIP3DTrainer(cfg)
+
+    class Poison:
+        def lookup(self) -> None: ...
+
+    original = trainer.model.ot_loss.forward
+
+    def poisoned(*arguments: torch.Tensor) -> torch.Tensor:
+        loss = original(*arguments)
+        return loss * float("nan") if trainer.iter == 3 else loss
+
+    trainer.model.ot_loss.forward = poisoned
+    trainer.resume_or_load(resume=False)
+    with pytest.raises(ClearError, match="Iteration 3: .*loss_ot.* is nan"):
+        trainer.train()
+    assert (tmp_path / "last_checkpoint").read_text() == "model_0000.pth"
+    saved = torch.load(tmp_path / "model_0000.pth", weights_only=True)["model"]
+    assert all(torch.isfinite(value).all() for value in saved.values())
+    assert not (tmp_path / "model_final.pth").exists()
+
+
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
+def test_a_kill_leaves_a_checkpoint_that_resumes(data: Path, tmp_path: Path, sign: signal.Signals) -> None:
+    options = small(CELEB, data, tmp_path, "SOLVER.MAX_EPOCH", "400", "SOLVER.CHECKPOINT_PERIOD", "1")
+    process = subprocess.Popen(
+        [sys.executable, "tools/train_net.py", "--config-file", str(CELEB), *options],
+        cwd=REPOSITORY,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 240
+    while not (tmp_path / "model_0002.pth").is_file():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    process.send_signal(sign)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    if sign is signal.SIGINT:
+        assert "interrupted" in errors.splitlines()[-1]
+    last = (tmp_path / "last_checkpoint").read_text()
+    epoch = torch.load(tmp_path / last, weights_only=True)["epoch"]
+    again = load_config(str(CELEB), options + ["SOLVER.MAX_EPOCH", str(epoch + 2)])
+    trainer = CLIP3DTrainer(again)
+    trainer.resume_or_load(resume=True)
+    assert trainer.start_epoch == epoch + 1
+    trainer.train()
+    assert (tmp_path / "model_final.pth").is_file()
+
+
+def test_a_damaged_checkpoint_is_named(data: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "model_0001.pth"
+    damaged.write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(ClearError, match="model_0001.pth cannot be loaded"):
+        train(small(CELEB, data, tmp_path / "run", "MODEL.WEIGHTS", str(damaged)), CELEB)
+    with pytest.raises(ClearError, match="gone.pth.*no such file"):
+        train(small(CELEB, data, tmp_path / "run", "MODEL.WEIGHTS", str(tmp_path / "gone.pth")), CELEB)
