@@ -140,9 +140,9 @@ def read_meta(folder: Path) -> dict[str, Any] | None:
 
 
 def read_arrays(path: Path, num_images: int) -> dict[str, np.ndarray]:
-    remedy = f"remove it and run {TOOL} again, the pictures are kept"
+    remedy = f"run {TOOL} again, it makes the index anew"
     if not path.is_file():
-        raise ClearError(f"{path} is missing: run {TOOL} again, the pictures are kept")
+        raise ClearError(f"{path} is missing: run {TOOL} again, it makes the index anew")
     try:
         with np.load(path, allow_pickle=False) as file:
             missing = sorted(set(_ARRAYS) - set(file.files))

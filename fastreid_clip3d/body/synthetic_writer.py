@@ -8,6 +8,7 @@ Legend: N pictures, M = 16 descriptors, K shape coefficients. The layout on disk
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import io
 import json
@@ -16,6 +17,7 @@ import shutil
 import threading
 import zipfile
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Iterator
@@ -127,29 +129,30 @@ class SyntheticSet:
 
     def make(self, progress: bool = True) -> SyntheticIndex:
         """Makes what is missing and returns the finished set."""
-        groups = self._groups()
+        self._check_same_set(read_meta(self.folder))
         try:
             (self.folder / "images").mkdir(parents=True, exist_ok=True)
             (self.folder / "parts").mkdir(exist_ok=True)
         except OSError as error:
             raise ClearError(f"cannot write to {self.folder}: {error.strerror}; give another --output") from error
-        meta = read_meta(self.folder)
-        self._check_same_set(meta)
-        if meta is None:
-            self._write_meta(complete=False)
-        there = sizes_there(self.folder)
-        if meta is not None and meta["complete"] and self._is_whole(there):
+        with _only_one(self.folder / "parts" / "lock", self.folder):
+            meta = read_meta(self.folder)
+            there = sizes_there(self.folder)
+            if meta is None or not meta["complete"] or not self._is_whole(there):
+                self._make_missing(meta, there, progress)
             shutil.rmtree(self.folder / "parts", ignore_errors=True)
-            return read_index(self.folder)
+        return read_index(self.folder)
+
+    def _make_missing(self, meta: dict[str, Any] | None, there: dict[str, int], progress: bool) -> None:
+        groups = self._groups()
         self._remove_leftovers()
+        self._restore_parts(groups)
         waiting = [group for group in groups if not self._is_done(group, there)]
         self._check_free_space(sum(len(group) for group in waiting) * self.settings.poses_per_body)
-        if waiting and meta is not None and meta["complete"]:
+        if meta is None or meta["complete"]:
             self._write_meta(complete=False)
         self._render_all(waiting, progress)
         self._write_index(groups)
-        shutil.rmtree(self.folder / "parts", ignore_errors=True)
-        return read_index(self.folder)
 
     # -- what the set is
 
@@ -329,6 +332,18 @@ class SyntheticSet:
             return False
         return all(there.get(str(name)) == int(size) for name, size in zip(arrays["names"], arrays["sizes"]))
 
+    def _restore_parts(self, groups: list[range]) -> None:
+        """Takes the parts of a finished set out of its index, so that one lost picture does not cost all of them."""
+        try:
+            arrays = read_arrays(self.folder / "index.npz", self.settings.num_images)
+        except ClearError:
+            return
+        for group in groups:
+            if not self._part(group).exists():
+                first, stop = (body * self.settings.poses_per_body for body in (group.start, group.stop))
+                part = {name: arrays[name][first:stop] for name in ("cameras", "lights", "sizes")}
+                self._write(self._part(group), npz_bytes(part))
+
     def _is_done(self, group: range, there: dict[str, int]) -> bool:
         part = _read_part(self._part(group))
         if part is None:
@@ -402,6 +417,23 @@ def write_whole(path: Path, data: bytes, folder: Path) -> None:
                 f"the disk is full at {folder}: free some space and run the same command again, what is finished is kept"
             ) from error
         raise ClearError(f"cannot write {path}: {error.strerror}") from error
+
+
+@contextmanager
+def _only_one(path: Path, folder: Path) -> Iterator[None]:
+    """Holds a lock that ends with the process, so that two runs do not write one set.
+
+    Raises:
+        ClearError: another process holds it.
+    """
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ClearError(f"another process is making the set at {folder}: wait for it or stop it") from error
+        except OSError:  # a file system without locks
+            pass
+        yield
 
 
 def _read_part(path: Path) -> dict[str, np.ndarray] | None:

@@ -161,6 +161,20 @@ def test_too_little_space_is_told_before_the_work(tmp_path, monkeypatch):
     assert not list((tmp_path / "set").glob("images/*.png"))
 
 
+def test_two_runs_do_not_write_one_set(copy, monkeypatch):
+    (copy / "images" / "00000_00.png").unlink()
+
+    def second_run(self, waiting, progress):
+        with pytest.raises(ClearError, match="another process"):
+            make(copy)
+
+    monkeypatch.setattr(SyntheticSet, "_render_all", second_run)
+    with pytest.raises(Exception):  # nothing was rendered, so the first run cannot finish
+        make(copy)
+    monkeypatch.undo()
+    make(copy)
+
+
 def test_another_configuration_is_refused_and_named(copy):
     before = files(copy)
     for change, words in (({"seed": 3}, "seed was 0, now 3"), ({"framing": "fixed"}, "framing was crop, now fixed")):
@@ -188,8 +202,12 @@ def test_damage_is_told_and_repaired_by_the_next_run(made, copy, damage):
     words = {"missing": r"1 of 24 pictures.*missing \(1\)", "short": r"cut short \(1\)", "index": "is missing"}
     with pytest.raises(ClearError, match=words.get(damage, "is damaged")):
         read_index(copy)
+    other = copy / "images" / "00011_00.png"
+    before = other.stat().st_mtime_ns
     make(copy)
     assert files(copy) == files(made)
+    if "index" not in damage:
+        assert other.stat().st_mtime_ns == before  # only the group of the lost picture is made again
 
 
 def test_an_index_of_other_arrays_is_told(copy):
