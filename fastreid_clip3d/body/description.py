@@ -110,7 +110,7 @@ def vertices_from_file(path: str | Path, body_model: BodyModel) -> Tensor:
         raise ClearError(
             f"{path}: {len(vertices)} vertices, but the body model has {wanted}. Joints and body parts come from the "
             "model, so the mesh must have its topology, vertex by vertex: give the matching --body-model (SMPL's for a "
-            "mesh of 6890 vertices), and a format that keeps shared vertices (.ply or .obj without texture; .stl does not)"
+            "mesh of 6890 vertices), and a format that keeps shared vertices (.ply, or .obj without texture; not .stl)"
         )
     if len(faces) and _edge_set(faces) != _edge_set(body_model.faces.numpy()):
         raise ClearError(

@@ -95,7 +95,9 @@ def _fit(m: Measurements) -> Tensor:
 
 
 def _large_breasted(m: Measurements) -> Tensor:
-    return _logs(m.bust_girth) - _logs(m.underbust_girth) + 8 * m.bust_protrusion / m.stature
+    # Girths below and above, since a bust of a few per cent of its girth must show beside the build of the chest.
+    around = _logs(m.bust_girth) - _logs(m.underbust_girth, m.upper_chest_girth)
+    return around + 4 * m.bust_protrusion / m.stature
 
 
 def _long_armed(m: Measurements) -> Tensor:
@@ -123,7 +125,7 @@ DESCRIPTORS: tuple[Descriptor, ...] = (
     Descriptor("Pear-Shaped", _pear_shaped, "hips against chest and waist"),
     Descriptor("Athletic", _athletic, "shoulders, chest and arms against waist and rib cage"),
     Descriptor("Fit", _fit, "stature and forearms against waist, rib cage and belly"),
-    Descriptor("Large-Breasted", _large_breasted, "bust against underbust, and how far it stands out"),
+    Descriptor("Large-Breasted", _large_breasted, "bust against the girths below and above it, and how far it stands out"),
     Descriptor("Long-Armed", _long_armed, "shoulder to wrist by stature"),
     Descriptor("Long-Necked", _long_necked, "neck joint to head joint by stature"),
     Descriptor("High-Waisted", _high_waisted, "waist height by stature"),

@@ -187,6 +187,7 @@ class Measurements:
     bust_protrusion: Tensor = _measure("m", "how far the bust stands out of the line from rib cage to collarbone")
     chest_girth: Tensor = _measure("m", "greatest girth of the chest without arms")
     bust_girth: Tensor = _measure("m", "greatest girth at the bust's height, below the armpits")
+    upper_chest_girth: Tensor = _measure("m", "girth under the armpits, above the bust, without arms")
     underbust_girth: Tensor = _measure("m", "girth of the rib cage below the bust")
     waist_girth: Tensor = _measure("m", "least girth of the trunk")
     belly_girth: Tensor = _measure("m", "greatest girth between hips and waist")
@@ -352,6 +353,7 @@ def _measure_chunk(vertices: Tensor, joints: Tensor, faces: Tensor, parts: dict[
         "bust_protrusion": (front - line)[:, zone(_BUST_FRONT)].amax(dim=1),
         "chest_girth": trunk[:, zone(_CHEST)].amax(dim=1),
         "bust_girth": trunk[:, zone(_BUST)].amax(dim=1),
+        "upper_chest_girth": trunk[:, above],
         "underbust_girth": trunk[:, zone(_UNDERBUST)].amin(dim=1),
         "waist_girth": trunk[:, zone(_WAIST)].amin(dim=1),
         "belly_girth": trunk[:, zone(_BELLY)].amax(dim=1),
