@@ -271,6 +271,9 @@ def test_joint_regressor_finds_a_known_mixture(blobs):
     assert found.min() >= 0
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-12)
     assert np.abs(np.einsum("jv,nvi->nji", found, vertices) - sample.joints).max() < 2e-3
+    jitter = 0.05 * np.random.default_rng(1).normal(size=sample.joints.shape)
+    found = build.joint_regressor(build.Sample(vertices, sample.joints + jitter), candidates=vertices.shape[1])
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-12, err_msg="also where no mixture fits exactly")
 
 
 def test_pack_and_unpack(shipped):
