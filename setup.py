@@ -35,7 +35,7 @@ setup(
         "matplotlib>=3.10,<4",
         "pandas>=2.3,<4",
         "faiss-cpu>=1.13,<2",
-        "iopath>=0.1.10,<0.2",
+        "iopath>=0.1.9,<0.2",
         "tabulate>=0.9,<1",
         "termcolor>=3,<4",
         "tqdm>=4.67,<5",

@@ -114,6 +114,9 @@ def _add_data(cfg: CN) -> None:
     """The synthetic half of a batch, and dataset files of the user's own."""
     # Folder of rendered bodies (tools/render_bodies.py), below the folder of the datasets or absolute.
     cfg.DATASETS.SYNTHETIC = "SyntheticBodies"
+    # Datasets of your own: (name, file) pairs, e.g. (("MyData", "my_data.csv"),); then use the name in NAMES and TESTS. The
+    # columns are path, pid, camid, clothes, split; clothes may be absent.
+    cfg.DATASETS.CSV = ()
     # Synthetic images of a batch over all processes, S. Used by SAMPLER_TRAIN "MixedIdentitySampler"; 0: none.
     cfg.DATALOADER.SYNTHETIC_PER_BATCH = 64
     # Synthetic images are decoded once and kept in memory while they fit into this many MiB; 0: read every time.

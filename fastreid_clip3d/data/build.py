@@ -17,7 +17,7 @@ from fastreid.utils import comm
 
 from fastreid_clip3d.compat.loader import DeviceLoader, use_device
 from fastreid_clip3d.compat.pixels import read_image
-from fastreid_clip3d.data.datasets import build_dataset
+from fastreid_clip3d.data.datasets import build_dataset, register_csv_dataset
 from fastreid_clip3d.data.samplers import MixedIdentitySampler
 from fastreid_clip3d.data.synthetic_bodies import SyntheticBodies, synthetic_folder
 from fastreid_clip3d.data.training_set import MixedImages, RealImages, TeacherAnswers, Transform, clothes_of, collate
@@ -28,11 +28,18 @@ logger = logging.getLogger(__name__)
 MIXED_SAMPLER = "MixedIdentitySampler"
 
 
+def dataset_of(cfg: CfgNode, name: str, **kwargs: Any) -> Any:
+    """The dataset of this name, among the registered ones and the files of ``DATASETS.CSV``."""
+    for csv_name, path in cfg.DATASETS.CSV:
+        register_csv_dataset(csv_name, path)
+    return build_dataset(name, **kwargs)
+
+
 def training_records(cfg: CfgNode) -> list[tuple]:
     """All training images of ``DATASETS.NAMES``, in order."""
     records: list[tuple] = []
     for name in cfg.DATASETS.NAMES:
-        dataset = build_dataset(name, combineall=cfg.DATASETS.COMBINEALL)
+        dataset = dataset_of(cfg, name, combineall=cfg.DATASETS.COMBINEALL)
         if comm.is_main_process():
             dataset.show_train()
         records.extend(dataset.train)

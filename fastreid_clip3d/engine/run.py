@@ -9,6 +9,7 @@ from fastreid.config import CfgNode
 from fastreid.engine import default_setup
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
+from fastreid.utils.logger import setup_logger
 
 from fastreid_clip3d.config import load_config
 from fastreid_clip3d.engine.checkpoint import SafeCheckpointer
@@ -26,6 +27,7 @@ def run(arguments: argparse.Namespace) -> Any:
     cfg.freeze()
     check_machine(cfg)
     default_setup(cfg, arguments)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="fastreid_clip3d")
     if cfg.SEED >= 0:
         seed_all_rng(cfg.SEED + comm.get_rank())
     return evaluate(cfg) if arguments.eval_only else train(cfg, arguments.resume)

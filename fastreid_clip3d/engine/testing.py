@@ -10,8 +10,7 @@ from fastreid.utils import comm
 from tabulate import tabulate
 
 from fastreid_clip3d.compat.loader import DeviceLoader
-from fastreid_clip3d.data.build import TestImages, build_test_loader
-from fastreid_clip3d.data.datasets import build_dataset
+from fastreid_clip3d.data.build import TestImages, build_test_loader, dataset_of
 from fastreid_clip3d.evaluation.evaluator import ClothesEvaluator
 from fastreid_clip3d.evaluation.ranking import ProtocolResult
 
@@ -30,7 +29,7 @@ def results_table(results: Mapping[str, ProtocolResult]) -> str:
 
 def build_evaluator(cfg: CfgNode, dataset_name: str) -> tuple[DeviceLoader, Any]:
     """Query and gallery of a dataset as batches, and the evaluator that knows the dataset's protocols."""
-    dataset = build_dataset(dataset_name)
+    dataset = dataset_of(cfg, dataset_name)
     if comm.is_main_process():
         dataset.show_test()
     test_set = TestImages(dataset.query + dataset.gallery, build_transforms(cfg, is_train=False))

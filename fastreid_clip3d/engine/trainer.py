@@ -28,7 +28,7 @@ from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.meta_arch import loss_names
 from fastreid_clip3d.teacher.guidance import guidance_from_config
 
-logger = logging.getLogger("fastreid." + __name__)
+logger = logging.getLogger(__name__)
 
 
 class CLIP3DTrainer(DefaultTrainer):

@@ -24,11 +24,12 @@ REPORT_NAME = "report.json"
 class TeacherRecipe:
     """Everything the shipped teacher depends on."""
 
-    people: int = 4000
+    people: int = 2048
     grey: int = 3200
-    held_out: int = 400
-    steps: int = 1500
+    held_out: int = 384
+    steps: int = 900
     batch: int = 64
+    views: int = 3
     learning_rate: float = 1e-3
     seed: int = 0
 
@@ -52,7 +53,12 @@ def make_teacher(
     """Renders people, trains, measures on other people and saves; every stage goes on where it was interrupted."""
     output = Path(output)
     settings = TrainingSettings(
-        steps=recipe.steps, batch=recipe.batch, learning_rate=recipe.learning_rate, seed=recipe.seed
+        steps=recipe.steps,
+        batch=recipe.batch,
+        views=recipe.views,
+        learning_rate=recipe.learning_rate,
+        warmup=min(100, recipe.steps // 5),
+        seed=recipe.seed,
     )
     weights = visual_weights or imagenet_weights()
     people = PeopleSettings(clothed=recipe.people, grey=recipe.grey, seed=recipe.seed)

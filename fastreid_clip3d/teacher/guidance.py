@@ -22,7 +22,7 @@ from .labels import choose_phrases, phrase_scores
 
 MODES = ("online", "cached", "auto")
 
-logger = logging.getLogger("fastreid." + __name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import math
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 import open_clip
@@ -73,7 +73,8 @@ class TrainingSettings:
     weight_decay: float = 0.05
     warmup: int = 100
     text_steps: int = 200
-    caption_weight: float = 0.15
+    caption_weight: float = 0.05
+    dropout: float = 0.2
     average_decay: float = 0.995
     seed: int = 0
     frozen_stages: int = 3
@@ -96,6 +97,7 @@ class TrainingSettings:
                 "timm_model_pretrained": False,
                 "timm_pool": "",
                 "timm_proj": "linear",
+                "timm_drop": self.dropout,
                 "image_size": list(self.image_size),
             },
             "text_cfg": {
@@ -129,19 +131,18 @@ class Report:
         return float(np.mean(self.accuracy[kind])), float(np.mean(self.majority[kind]))
 
     def table(self) -> str:
-        """A table in plain text, one line a pair."""
+        """A table in plain text, one line a pair: accuracy, accuracy where the truth is clear, share of the commoner."""
         kinds = list(self.accuracy)
-        lines = ["pair".ljust(36) + "".join(f"{kind:>12}{'certain':>9}{'majority':>10}" for kind in kinds)]
+        lines = [" " * 36 + "".join(f"  {kind:<24}" for kind in kinds)]
+        lines.append("pair".ljust(36) + "".join(f"  {'right':>6}{'certain':>9}{'common':>8} " for _ in kinds))
         for m, pair in enumerate(PHRASE_PAIRS):
-            values = "".join(
-                f"{self.accuracy[k][m]:>12.3f}{self.certain[k][m]:>9.3f}{self.majority[k][m]:>10.3f}" for k in kinds
-            )
-            lines.append(f"{pair.phrase_1} / {pair.phrase_2}".ljust(36) + values)
-        means = "".join(
-            f"{np.mean(self.accuracy[k]):>12.3f}{np.mean(self.certain[k]):>9.3f}{np.mean(self.majority[k]):>10.3f}"
-            for k in kinds
+            lines.append(f"{pair.phrase_1} / {pair.phrase_2}".ljust(36) + self._row(kinds, lambda values: values[m]))
+        return "\n".join([*lines, "mean".ljust(36) + self._row(kinds, np.mean)])
+
+    def _row(self, kinds: list[str], pick: Callable[[list[float]], float]) -> str:
+        return "".join(
+            f"  {pick(self.accuracy[k]):>6.3f}{pick(self.certain[k]):>9.3f}{pick(self.majority[k]):>8.3f} " for k in kinds
         )
-        return "\n".join([*lines, "mean".ljust(36) + means])
 
 
 def create_clip(settings: TrainingSettings, visual_weights: str | Path = "") -> CLIP:

@@ -178,3 +178,11 @@ def test_unknown_sampler_names_the_nearest(tmp_path: Path, monkeypatch: pytest.M
     cfg.DATASETS.NAMES, cfg.DATALOADER.SAMPLER_TRAIN = ("CSVDataset",), "MixedIdentitySampl"
     with pytest.raises(ClearError, match="Did you mean MixedIdentitySampler"):
         build_train_loader(cfg)
+
+
+def test_csv_files_named_in_the_config_are_datasets(tmp_path: Path) -> None:
+    csv_of(tmp_path)
+    cfg = small_config()
+    cfg.DATASETS.NAMES, cfg.DATASETS.CSV = ("MyPeople",), (("MyPeople", str(tmp_path / "dataset.csv")),)
+    cfg.DATALOADER.SAMPLER_TRAIN, cfg.DATALOADER.NUM_WORKERS, cfg.SOLVER.IMS_PER_BATCH = "TrainingSampler", 0, 4
+    assert build_train_loader(cfg).dataset.num_classes == 6

@@ -62,7 +62,7 @@ def _last(figure: Figure, body: np.ndarray, joints: np.ndarray, side: int) -> Pi
     height = np.minimum(top + 0.009 - floor, marks.ankle - marks.floor + 0.01) * rise
     turn = np.linspace(0, 2 * np.pi, AROUND, endpoint=False)
     side_shape = np.sign(np.cos(turn)) * np.abs(np.cos(turn)) ** 0.7
-    up_shape = np.where(np.sin(turn) > 0, np.abs(np.sin(turn)) ** 0.9, -np.abs(np.sin(turn)) ** 0.25)
+    up_shape = np.where(np.sin(turn) > 0, np.abs(np.sin(turn)) ** 0.9, -(np.abs(np.sin(turn)) ** 0.25))
     level = 0.42
     across_place = middle[:, None] + (half * width)[:, None] * side_shape[None]
     up_place = floor + height[:, None] * np.where(up_shape > 0, level + (1 - level) * up_shape, level * (1 + up_shape))
@@ -122,20 +122,30 @@ def make_hat(figure: Figure, body: np.ndarray, hat: Hat) -> list[Piece]:
         x = half_width * np.sin(angle) * np.where(hat.kind == "cap", np.minimum(scale, 1.05), scale)
         z = middle[2] + half_depth * np.cos(angle) * scale
         order = np.argsort(rim[:, 2])
-        y = np.interp(np.clip(z, rim[:, 2].min(), rim[:, 2].max()), rim[order, 2], rim[order, 1]) + 0.004 - 0.10 * np.maximum(scale - 1, 0) ** 1.5
-        pieces.append(rigid_piece(HAT, np.stack([x, y, z], -1).reshape(-1, 3), grid_faces(len(around), 4, False), {15: 1.0}))
+        y = (
+            np.interp(np.clip(z, rim[:, 2].min(), rim[:, 2].max()), rim[order, 2], rim[order, 1])
+            + 0.004
+            - 0.10 * np.maximum(scale - 1, 0) ** 1.5
+        )
+        pieces.append(
+            rigid_piece(HAT, np.stack([x, y, z], -1).reshape(-1, 3), grid_faces(len(around), 4, False), {15: 1.0})
+        )
     return pieces
 
 
 def _box(centre: np.ndarray, half: tuple[float, float, float], roundness: float = 4.0) -> tuple[np.ndarray, np.ndarray]:
     """A box with rounded edges as a grid over a sphere."""
-    down, around = np.meshgrid(np.linspace(0.01, np.pi - 0.01, 13), np.linspace(0, 2 * np.pi, 24, endpoint=False), indexing="ij")
+    down, around = np.meshgrid(
+        np.linspace(0.01, np.pi - 0.01, 13), np.linspace(0, 2 * np.pi, 24, endpoint=False), indexing="ij"
+    )
     unit = np.stack([np.sin(down) * np.sin(around), np.cos(down), np.sin(down) * np.cos(around)], -1).reshape(-1, 3)
     norm = (np.abs(unit) ** roundness).sum(1, keepdims=True) ** (1 / roundness)
     return centre + unit / norm * np.asarray(half), grid_faces(13, 24, True)
 
 
-def make_bag(figure: Figure, body: np.ndarray, joints: np.ndarray, bag: Bag, outermost: float) -> tuple[list[Piece], list[Hanging]]:
+def make_bag(
+    figure: Figure, body: np.ndarray, joints: np.ndarray, bag: Bag, outermost: float
+) -> tuple[list[Piece], list[Hanging]]:
     """A backpack, a bag at the hip on a strap, or one in the hand; `outermost`: offset of the outer garment."""
     marks = figure.marks
     if bag.kind == "hand":
@@ -151,6 +161,8 @@ def make_bag(figure: Figure, body: np.ndarray, joints: np.ndarray, bag: Bag, out
     if bag.kind == "backpack":
         centre = np.array([0.0, float(joints[9, 1]) - 0.03, back - 0.075])
         return [rigid_piece(BAG, *_box(centre, (0.145, 0.215, 0.085)), {9: 0.5, 6: 0.5})], []
-    hip = body[(np.abs(body[:, 1] - marks.hip - 0.02) < 0.03) & (body[:, WEIGHTS.start + 20:WEIGHTS.start + 24].sum(1) < 0.1)][:, REST]
+    hip = body[
+        (np.abs(body[:, 1] - marks.hip - 0.02) < 0.03) & (body[:, WEIGHTS.start + 20 : WEIGHTS.start + 24].sum(1) < 0.1)
+    ][:, REST]
     centre = np.array([float(hip[:, 0].max()) + 0.045 + outermost, float(joints[1, 1]) + 0.0, float(hip[:, 2].mean())])
     return [rigid_piece(BAG, *_box(centre, (0.055, 0.105, 0.14)), {0: 1.0})], []

@@ -13,31 +13,76 @@ from fastreid_clip3d.body.synthcc.noise import cell_values, fractal_noise, value
 from fastreid_clip3d.body.synthcc.seeds import pick
 
 WALL_COLOURS: tuple[tuple[float, float, float], ...] = (
-    (0.84, 0.82, 0.77), (0.74, 0.73, 0.70), (0.62, 0.62, 0.61), (0.76, 0.69, 0.58), (0.66, 0.58, 0.50), (0.58, 0.62, 0.64),
-    (0.66, 0.70, 0.66), (0.71, 0.63, 0.57), (0.50, 0.50, 0.52), (0.87, 0.86, 0.84), (0.56, 0.60, 0.54), (0.62, 0.66, 0.72),
+    (0.84, 0.82, 0.77),
+    (0.74, 0.73, 0.70),
+    (0.62, 0.62, 0.61),
+    (0.76, 0.69, 0.58),
+    (0.66, 0.58, 0.50),
+    (0.58, 0.62, 0.64),
+    (0.66, 0.70, 0.66),
+    (0.71, 0.63, 0.57),
+    (0.50, 0.50, 0.52),
+    (0.87, 0.86, 0.84),
+    (0.56, 0.60, 0.54),
+    (0.62, 0.66, 0.72),
 )
 BRICK_COLOURS: tuple[tuple[float, float, float], ...] = (
-    (0.52, 0.33, 0.26), (0.58, 0.43, 0.35), (0.47, 0.42, 0.38), (0.66, 0.58, 0.48), (0.42, 0.33, 0.30), (0.68, 0.64, 0.58),
+    (0.52, 0.33, 0.26),
+    (0.58, 0.43, 0.35),
+    (0.47, 0.42, 0.38),
+    (0.66, 0.58, 0.48),
+    (0.42, 0.33, 0.30),
+    (0.68, 0.64, 0.58),
 )
 FLOOR_COLOURS: tuple[tuple[float, float, float], ...] = (
-    (0.48, 0.47, 0.45), (0.56, 0.54, 0.50), (0.38, 0.38, 0.39), (0.62, 0.58, 0.51), (0.52, 0.44, 0.36), (0.66, 0.65, 0.62),
-    (0.44, 0.40, 0.36), (0.50, 0.52, 0.54),
+    (0.48, 0.47, 0.45),
+    (0.56, 0.54, 0.50),
+    (0.38, 0.38, 0.39),
+    (0.62, 0.58, 0.51),
+    (0.52, 0.44, 0.36),
+    (0.66, 0.65, 0.62),
+    (0.44, 0.40, 0.36),
+    (0.50, 0.52, 0.54),
 )
 FOLIAGE_COLOURS: tuple[tuple[float, float, float], ...] = (
-    (0.24, 0.33, 0.16), (0.30, 0.36, 0.18), (0.20, 0.29, 0.18), (0.38, 0.40, 0.22), (0.34, 0.28, 0.16),
+    (0.24, 0.33, 0.16),
+    (0.30, 0.36, 0.18),
+    (0.20, 0.29, 0.18),
+    (0.38, 0.40, 0.22),
+    (0.34, 0.28, 0.16),
 )
 OBJECT_COLOURS: tuple[tuple[float, float, float], ...] = (
-    (0.20, 0.22, 0.25), (0.45, 0.44, 0.42), (0.60, 0.57, 0.52), (0.27, 0.33, 0.42), (0.45, 0.26, 0.22), (0.33, 0.38, 0.32),
-    (0.70, 0.66, 0.58), (0.36, 0.28, 0.22), (0.62, 0.60, 0.36), (0.75, 0.75, 0.75),
+    (0.20, 0.22, 0.25),
+    (0.45, 0.44, 0.42),
+    (0.60, 0.57, 0.52),
+    (0.27, 0.33, 0.42),
+    (0.45, 0.26, 0.22),
+    (0.33, 0.38, 0.32),
+    (0.70, 0.66, 0.58),
+    (0.36, 0.28, 0.22),
+    (0.62, 0.60, 0.36),
+    (0.75, 0.75, 0.75),
 )
 
 INDOOR: dict[str, float] = {"corridor": 3, "panels": 2, "shelves": 1.5, "windows": 1.5, "lockers": 1, "corner": 2}
-OUTDOOR: dict[str, float] = {"brick": 2, "shopfront": 2, "park": 2.5, "hedge": 1.5, "concrete": 1.5, "plaza": 2.5, "fence": 1}
+OUTDOOR: dict[str, float] = {
+    "brick": 2,
+    "shopfront": 2,
+    "park": 2.5,
+    "hedge": 1.5,
+    "concrete": 1.5,
+    "plaza": 2.5,
+    "fence": 1,
+}
 
 
-def _jittered(rng: np.random.Generator, palette: tuple[tuple[float, float, float], ...], spread: float = 0.012) -> np.ndarray:
+def _jittered(
+    rng: np.random.Generator, palette: tuple[tuple[float, float, float], ...], spread: float = 0.012
+) -> np.ndarray:
     colour = np.asarray(palette[int(rng.integers(len(palette)))], dtype=np.float32)
-    return np.clip(colour * np.float32(np.exp(rng.normal(0, 0.12))) + rng.normal(0, spread, 3), 0.04, 0.95).astype(np.float32)
+    return np.clip(colour * np.float32(np.exp(rng.normal(0, 0.12))) + rng.normal(0, spread, 3), 0.04, 0.95).astype(
+        np.float32
+    )
 
 
 def _line(position: np.ndarray, period: float, width: float) -> np.ndarray:
@@ -99,13 +144,23 @@ def _foliage(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, size: float
     return np.clip(base * light[..., None] * np.array([1.05, 1.0, 0.9], dtype=np.float32), 0.02, 1)
 
 
-def _windows(image: np.ndarray, rng: np.random.Generator, u: np.ndarray, y: np.ndarray, period: float, low: float, high: float,
-             share: float) -> np.ndarray:
+def _windows(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    u: np.ndarray,
+    y: np.ndarray,
+    period: float,
+    low: float,
+    high: float,
+    share: float,
+) -> np.ndarray:
     """Window panes with frames, a soft reflection and a sill."""
     seed = _seed(rng)
     local = (u / period) - np.floor(u / period)
     pane = _between(local * period, period * (1 - share) / 2, period * (1 + share) / 2) * _between(y, low, high)
-    frame = _between(local * period, period * (1 - share) / 2 - 0.06, period * (1 + share) / 2 + 0.06) * _between(y, low - 0.06, high + 0.06)
+    frame = _between(local * period, period * (1 - share) / 2 - 0.06, period * (1 + share) / 2 + 0.06) * _between(
+        y, low - 0.06, high + 0.06
+    )
     trim = np.float32(rng.uniform(0.25, 0.85))
     sky = np.clip((y - low) / (high - low), 0, 1)
     tint = np.array([0.30, 0.36, 0.42], dtype=np.float32) * np.float32(rng.uniform(0.5, 1.5))
@@ -115,8 +170,15 @@ def _windows(image: np.ndarray, rng: np.random.Generator, u: np.ndarray, y: np.n
     return _mix(image, trim * np.ones(3, dtype=np.float32), pane * _line(local * period - period / 2, period, 0.02))
 
 
-def _boxes(image: np.ndarray, rng: np.random.Generator, u: np.ndarray, y: np.ndarray, count: int, low: tuple[float, float],
-           size: tuple[float, float]) -> np.ndarray:
+def _boxes(
+    image: np.ndarray,
+    rng: np.random.Generator,
+    u: np.ndarray,
+    y: np.ndarray,
+    count: int,
+    low: tuple[float, float],
+    size: tuple[float, float],
+) -> np.ndarray:
     """Rectangles on the wall: posters, signs, doors, cupboards."""
     for _ in range(count):
         left, width = rng.uniform(-2.2, 2.0), rng.uniform(*size)
@@ -125,7 +187,9 @@ def _boxes(image: np.ndarray, rng: np.random.Generator, u: np.ndarray, y: np.nda
         colour = _jittered(rng, OBJECT_COLOURS, 0.02)
         image = _mix(image, colour * (0.95 + 0.1 * (y[..., None] - bottom)), area)
         if rng.random() < 0.5:
-            inner = _between(u, left + 0.15 * width, left + 0.85 * width) * _between(y, bottom + 0.55 * height, bottom + 0.9 * height)
+            inner = _between(u, left + 0.15 * width, left + 0.85 * width) * _between(
+                y, bottom + 0.55 * height, bottom + 0.9 * height
+            )
             image = _mix(image, np.clip(colour + rng.choice([-0.15, 0.2]), 0, 1).astype(np.float32), inner * 0.8)
     return image
 
@@ -142,15 +206,24 @@ def _wall(rng: np.random.Generator, kind: str, u: np.ndarray, y: np.ndarray) -> 
         if rng.random() < 0.7:
             left, width = rng.uniform(-2.0, 1.6), rng.uniform(0.8, 1.1)
             door = _between(u, left, left + width) * _between(y, -1, 2.05)
-            image = _mix(image, np.float32(0.75) * base, _between(u, left - 0.08, left + width + 0.08) * _between(y, -1, 2.13))
+            image = _mix(
+                image, np.float32(0.75) * base, _between(u, left - 0.08, left + width + 0.08) * _between(y, -1, 2.13)
+            )
             image = _mix(image, _jittered(rng, OBJECT_COLOURS), door)
-            image = _mix(image, np.float32(0.85) * np.ones(3, dtype=np.float32), _between(u, left + 0.06, left + 0.12) * _between(y, 0.98, 1.04))
+            image = _mix(
+                image,
+                np.float32(0.85) * np.ones(3, dtype=np.float32),
+                _between(u, left + 0.06, left + 0.12) * _between(y, 0.98, 1.04),
+            )
         image = _boxes(image, rng, u, y, int(rng.integers(0, 3)), (1.0, 1.5), (0.3, 0.7))
         image = _mix(image, base * 0.55, _between(y, -1, 0.09))
     elif kind == "panels":
         period = rng.uniform(0.5, 1.2)
         image = image * (0.93 + 0.12 * cell_values(u / period, y / 2.4, seed + 1))[..., None]
-        image = image * (1 - 0.35 * np.maximum(_line(u, period, 0.012), _line(y - 0.2, rng.uniform(0.8, 2.4), 0.012)))[..., None]
+        image = (
+            image
+            * (1 - 0.35 * np.maximum(_line(u, period, 0.012), _line(y - 0.2, rng.uniform(0.8, 2.4), 0.012)))[..., None]
+        )
         image = _mix(image, base * 0.5, _between(y, -1, 0.1))
     elif kind == "lockers":
         period, colour = rng.uniform(0.3, 0.45), _jittered(rng, OBJECT_COLOURS)
@@ -170,8 +243,16 @@ def _wall(rng: np.random.Generator, kind: str, u: np.ndarray, y: np.ndarray) -> 
         image = _mix(image, colour, _line(y, height, 0.022))
         image = _mix(image, base, _between(y, 2.0, 9))
     elif kind == "windows":
-        image = _windows(image, rng, u + rng.uniform(0, 2), y, rng.uniform(1.2, 2.2), rng.uniform(0.7, 1.0), rng.uniform(2.0, 2.6),
-                         rng.uniform(0.55, 0.85))
+        image = _windows(
+            image,
+            rng,
+            u + rng.uniform(0, 2),
+            y,
+            rng.uniform(1.2, 2.2),
+            rng.uniform(0.7, 1.0),
+            rng.uniform(2.0, 2.6),
+            rng.uniform(0.55, 0.85),
+        )
         image = _mix(image, base * 0.6, _between(y, -1, 0.09))
     elif kind == "brick":
         brick, width, height = _jittered(rng, BRICK_COLOURS), 0.24, 0.085
@@ -181,7 +262,9 @@ def _wall(rng: np.random.Generator, kind: str, u: np.ndarray, y: np.ndarray) -> 
         mortar = np.maximum(_line(y, height, 0.007), _line(shifted, width, 0.007))
         image = _mix(image, np.float32(rng.uniform(0.45, 0.7)) * np.ones(3, dtype=np.float32), 0.7 * mortar)
         if rng.random() < 0.5:
-            image = _windows(image, rng, u + rng.uniform(0, 2), y, rng.uniform(1.6, 2.6), rng.uniform(0.9, 1.2), 2.4, 0.5)
+            image = _windows(
+                image, rng, u + rng.uniform(0, 2), y, rng.uniform(1.6, 2.6), rng.uniform(0.9, 1.2), 2.4, 0.5
+            )
         elif rng.random() < 0.6:
             image = _boxes(image, rng, u, y, 1, (0.0, 1.2), (0.5, 1.0))
     elif kind == "shopfront":
@@ -194,9 +277,15 @@ def _wall(rng: np.random.Generator, kind: str, u: np.ndarray, y: np.ndarray) -> 
         image = image * (1 - 0.3 * np.maximum(_line(u, period, 0.014), _line(y, 1.2, 0.012)))[..., None]
         image = _boxes(image, rng, u, y, int(rng.integers(0, 3)), (0.8, 1.6), (0.3, 0.8))
     elif kind == "fence":
-        image = _mix(_foliage(rng, u, y, 0.9), np.array([0.70, 0.76, 0.82], dtype=np.float32), _between(y, rng.uniform(1.8, 2.8), 99, 0.3))
+        image = _mix(
+            _foliage(rng, u, y, 0.9),
+            np.array([0.70, 0.76, 0.82], dtype=np.float32),
+            _between(y, rng.uniform(1.8, 2.8), 99, 0.3),
+        )
         colour = _jittered(rng, OBJECT_COLOURS)
-        bars = np.maximum(_line(u, rng.uniform(0.1, 0.2), 0.014), np.maximum(_line(y - 0.2, 9, 0.03), _line(y - 1.4, 9, 0.03)))
+        bars = np.maximum(
+            _line(u, rng.uniform(0.1, 0.2), 0.014), np.maximum(_line(y - 0.2, 9, 0.03), _line(y - 1.4, 9, 0.03))
+        )
         image = _mix(image, colour, bars * _between(y, -1, 1.5))
     elif kind == "hedge":
         top = rng.uniform(1.2, 3.0) + 0.25 * (value_noise(u * 2, u * 0, seed) - 0.5)
@@ -221,18 +310,32 @@ def _far_scene(rng: np.random.Generator, kind: str, azimuth: np.ndarray, height:
         block = np.floor(azimuth / width)
         top = 3 + 9 * cell_values(block, block * 0, seed)
         colour = 0.35 + 0.35 * np.stack([cell_values(block, block * 0, seed + 1)] * 3, -1)
-        colour = colour * (np.array([1.0, 0.97, 0.92], dtype=np.float32) + 0.1 * (cell_values(block, block * 0, seed + 2)[..., None] - 0.5))
+        colour = colour * (
+            np.array([1.0, 0.97, 0.92], dtype=np.float32)
+            + 0.1 * (cell_values(block, block * 0, seed + 2)[..., None] - 0.5)
+        )
         rows = _between((height / 1.6) % 1.0, 0.25, 0.8, 0.1) * _between((azimuth / 1.2) % 1.0, 0.25, 0.75, 0.1)
-        colour = colour * (1 - 0.4 * rows[..., None] * (0.5 + 0.5 * cell_values(azimuth / 1.2, height / 1.6, seed + 4)[..., None]))
+        colour = colour * (
+            1 - 0.4 * rows[..., None] * (0.5 + 0.5 * cell_values(azimuth / 1.2, height / 1.6, seed + 4)[..., None])
+        )
         image = _mix(image, colour.astype(np.float32), np.clip((top - height) / 0.2, 0, 1).astype(np.float32))
-    crown = (rng.uniform(2, 6) if kind == "park" else rng.uniform(0, 2.5)) + 3.5 * (fractal_noise(azimuth * 0.25, azimuth * 0, seed + 8, 3) - 0.5)
+    crown = (rng.uniform(2, 6) if kind == "park" else rng.uniform(0, 2.5)) + 3.5 * (
+        fractal_noise(azimuth * 0.25, azimuth * 0, seed + 8, 3) - 0.5
+    )
     trees = _foliage(rng, azimuth, height, 1.6) * 0.85 + 0.10
     image = _mix(image, trees, np.clip((crown - height) / 0.25, 0, 1).astype(np.float32))
     if kind == "park":
         for _ in range(int(rng.integers(1, 4))):
             centre, radius = rng.uniform(-4, 4), rng.uniform(0.15, 0.4)
-            trunk = _between(azimuth + 0.1 * np.sin(height), centre - radius, centre + radius, 0.08) * _between(height, -9, crown + 2)
-            image = _mix(image, np.array([0.26, 0.21, 0.17], dtype=np.float32) * (0.8 + 0.4 * value_noise(azimuth * 6, height, seed))[..., None], trunk)
+            trunk = _between(azimuth + 0.1 * np.sin(height), centre - radius, centre + radius, 0.08) * _between(
+                height, -9, crown + 2
+            )
+            image = _mix(
+                image,
+                np.array([0.26, 0.21, 0.17], dtype=np.float32)
+                * (0.8 + 0.4 * value_noise(azimuth * 6, height, seed))[..., None],
+                trunk,
+            )
     return image
 
 
@@ -251,8 +354,9 @@ def _shadow(x: np.ndarray, z: np.ndarray, feet: np.ndarray, light: np.ndarray, s
     return factor * (1 - strength * np.exp(-((distance / (0.17 + 0.08 * share)) ** 2)) * (1 - 0.5 * share))
 
 
-def paint_background(rng: np.random.Generator, view: View, height: int, width: int, outdoor: bool, feet: np.ndarray,
-                     light: np.ndarray) -> np.ndarray:
+def paint_background(
+    rng: np.random.Generator, view: View, height: int, width: int, outdoor: bool, feet: np.ndarray, light: np.ndarray
+) -> np.ndarray:
     """The empty scene of one image.
 
     Args:
@@ -276,6 +380,7 @@ def paint_background(rng: np.random.Generator, view: View, height: int, width: i
         azimuth, up = rays[..., 0] / -rays[..., 2] * 25.0, centre[1] + 25.0 * rays[..., 1] / -rays[..., 2]
         backdrop = _far_scene(rng, kind, azimuth, up)
     else:
+
         def hit(angle: float, distance: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             normal = np.array([np.sin(angle), 0, np.cos(angle)], dtype=np.float32)
             facing = np.minimum(rays @ normal, -1e-3)
@@ -293,8 +398,12 @@ def paint_background(rng: np.random.Generator, view: View, height: int, width: i
             to_wall = np.minimum(to_wall, other)
         corner = np.clip(y / 0.35, 0, 1)[..., None]
         backdrop = backdrop * (0.80 + 0.20 * corner) if kind != "hedge" else backdrop
-    floor_kind = pick(rng, {"paving": 3, "asphalt": 3, "grass": 4 if kind == "park" else 0.7, "tiles": 0.7} if outdoor
-                      else {"tiles": 4, "wood": 2, "plain": 2})
+    floor_kind = pick(
+        rng,
+        {"paving": 3, "asphalt": 3, "grass": 4 if kind == "park" else 0.7, "tiles": 0.7}
+        if outdoor
+        else {"tiles": 4, "wood": 2, "plain": 2},
+    )
     reach = np.minimum(to_floor, to_wall)
     point = centre + rays * reach[..., None]
     turned_x = point[..., 0] * np.cos(floor_turn) - point[..., 2] * np.sin(floor_turn)
@@ -307,7 +416,7 @@ def paint_background(rng: np.random.Generator, view: View, height: int, width: i
     is_floor = np.clip((to_wall - to_floor) / 0.05 + 0.5, 0, 1)[..., None]
     image = backdrop * (1 - is_floor) + floor * is_floor
     # One broad light gradient over the whole scene, as lamps and the sky give.
-    grid_y, grid_x = np.mgrid[0:1:height * 1j, 0:1:width * 1j].astype(np.float32)
+    grid_y, grid_x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j].astype(np.float32)
     slope = rng.normal(0, 0.12, 2)
     image = image * (1 + slope[0] * (grid_x - 0.5) + slope[1] * (grid_y - 0.5))[..., None]
     return np.clip(image, 0, 1).astype(np.float32)
@@ -319,7 +428,7 @@ def paint_occluder(rng: np.random.Generator, height: int, width: int) -> tuple[n
     Returns:
         sRGB colours [height, width, 3] and coverage [height, width], both float32 in 0..1.
     """
-    y, x = np.mgrid[0:1:height * 1j, 0:1:width * 1j].astype(np.float32)
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j].astype(np.float32)
     kind = pick(rng, {"pole": 2, "box": 2, "plant": 2, "rail": 1})
     colour = _jittered(rng, OBJECT_COLOURS)
     shade = np.ones_like(x)

@@ -1,7 +1,8 @@
 """The cameras of SynthCC: where they hang, what they see, and what they do to a picture.
 
 World of one image: metres, y up, the person stands on y = 0 above the origin; the camera is at azimuth 0, that is at
-(0, height, +distance), and looks towards -z. View coordinates follow PyTorch3D: +x left, +y up, +z away from the camera.
+(0, height, +distance), and looks towards -z. View coordinates follow PyTorch3D: +x left, +y up, +z away from the
+camera.
 NDC as in PyTorch3D too: the shorter side of the picture spans [-1, 1], +x left, +y up.
 """
 
@@ -39,20 +40,117 @@ class CameraProfile:
 
 CAMERAS: tuple[CameraProfile, ...] = (
     CameraProfile("entrance", 8, 5.0, 180, 25, 50, 0.75, 0.50, (1.00, 1.00, 1.00), noise=0.008),
-    CameraProfile("corridor", 16, 4.2, 40, -10, 65, 0.55, 0.55, (1.08, 1.00, 0.86), gain=0.92, noise=0.014, outdoor=0.1,
-                  vignette=0.25),
-    CameraProfile("street", 12, 9.0, 180, -70, 38, 1.05, 0.36, (1.05, 1.01, 0.94), contrast=1.12, noise=0.008, outdoor=0.9,
-                  occluder=0.15),
-    CameraProfile("yard", 22, 7.0, 180, 120, 45, 0.70, 0.48, (0.92, 0.99, 1.08), blur=0.5, noise=0.010, outdoor=0.8,
-                  partial_crop=0.15),
-    CameraProfile("old", 14, 6.0, 180, 60, 55, 0.65, 0.50, (0.98, 1.04, 0.92), gain=0.95, contrast=0.88, saturation=0.72,
-                  low_resolution=1.6, noise=0.013, occluder=0.12),
-    CameraProfile("dusk", 6, 6.5, 60, -140, 30, 0.45, 0.42, (0.94, 0.96, 1.10), gain=0.72, blur=0.35, noise=0.017,
-                  saturation=0.85, outdoor=0.7, partial_crop=0.1),
-    CameraProfile("kiosk", 4, 3.4, 90, 45, 40, 0.85, 0.45, (1.03, 1.00, 0.97), contrast=1.05, saturation=1.1, noise=0.006,
-                  outdoor=0.3, partial_crop=0.2),
-    CameraProfile("hall", 28, 6.0, 180, 0, 75, 0.60, 0.55, (1.02, 1.00, 0.95), low_resolution=1.3, noise=0.012, vignette=0.15,
-                  outdoor=0.15, occluder=0.1),
+    CameraProfile(
+        "corridor",
+        16,
+        4.2,
+        40,
+        -10,
+        65,
+        0.55,
+        0.55,
+        (1.08, 1.00, 0.86),
+        gain=0.92,
+        noise=0.014,
+        outdoor=0.1,
+        vignette=0.25,
+    ),
+    CameraProfile(
+        "street",
+        12,
+        9.0,
+        180,
+        -70,
+        38,
+        1.05,
+        0.36,
+        (1.05, 1.01, 0.94),
+        contrast=1.12,
+        noise=0.008,
+        outdoor=0.9,
+        occluder=0.15,
+    ),
+    CameraProfile(
+        "yard",
+        22,
+        7.0,
+        180,
+        120,
+        45,
+        0.70,
+        0.48,
+        (0.92, 0.99, 1.08),
+        blur=0.5,
+        noise=0.010,
+        outdoor=0.8,
+        partial_crop=0.15,
+    ),
+    CameraProfile(
+        "old",
+        14,
+        6.0,
+        180,
+        60,
+        55,
+        0.65,
+        0.50,
+        (0.98, 1.04, 0.92),
+        gain=0.95,
+        contrast=0.88,
+        saturation=0.72,
+        low_resolution=1.6,
+        noise=0.013,
+        occluder=0.12,
+    ),
+    CameraProfile(
+        "dusk",
+        6,
+        6.5,
+        60,
+        -140,
+        30,
+        0.45,
+        0.42,
+        (0.94, 0.96, 1.10),
+        gain=0.72,
+        blur=0.35,
+        noise=0.017,
+        saturation=0.85,
+        outdoor=0.7,
+        partial_crop=0.1,
+    ),
+    CameraProfile(
+        "kiosk",
+        4,
+        3.4,
+        90,
+        45,
+        40,
+        0.85,
+        0.45,
+        (1.03, 1.00, 0.97),
+        contrast=1.05,
+        saturation=1.1,
+        noise=0.006,
+        outdoor=0.3,
+        partial_crop=0.2,
+    ),
+    CameraProfile(
+        "hall",
+        28,
+        6.0,
+        180,
+        0,
+        75,
+        0.60,
+        0.55,
+        (1.02, 1.00, 0.95),
+        low_resolution=1.3,
+        noise=0.012,
+        vignette=0.15,
+        outdoor=0.15,
+        occluder=0.1,
+    ),
 )
 """The eight cameras; a person's images are spread over them by the generator."""
 
@@ -108,7 +206,8 @@ def sample_shot(rng: np.random.Generator, camera: int, num_poses: int) -> Shot:
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """A shot's geometry: `rotation` [3, 3] world to view, `centre` [3] of the camera, and NDC = focal * (x, y) / z + principal."""
+    """A shot's geometry: `rotation` [3, 3] world to view, `centre` [3] of the camera, and NDC = focal * (x, y) / z +
+    principal."""
 
     rotation: np.ndarray
     centre: np.ndarray
@@ -136,7 +235,8 @@ def aim(shot: Shot, vertices: np.ndarray | None, framing: str, aspect: float = 2
 
     Args:
         vertices: world points [V, 3] of the person; used by ``crop`` only.
-        framing: ``fixed`` maps the feet's floor and a height of :data:`FIXED_HEIGHT` to fixed rows, so that the height of a
+        framing: ``fixed`` maps the feet's floor and a height of :data:`FIXED_HEIGHT` to fixed rows, so that the
+            height of a
             person shows in the picture; ``crop`` fits the box of the person, as a detector does.
         aspect: height / width of the picture.
     """

@@ -12,11 +12,27 @@ import numpy as np
 from fastreid_clip3d.body.synthcc.accessories import Hanging, make_bag, make_hat, make_shoes
 from fastreid_clip3d.body.synthcc.figure import CANONICAL, REST, WEIGHTS, Figure
 from fastreid_clip3d.body.synthcc.garments import (
-    BAG, HAIR, HAT, LEGWEAR, NUM_PARTS, OUTER, SHOE, SKIN, SKIRT, TOP, legs_field, make_hood, make_legs, make_skin, make_top, top_field, without_hidden,
+    BAG,
+    HAIR,
+    HAT,
+    LEGWEAR,
+    NUM_PARTS,
+    OUTER,
+    SHOE,
+    SKIN,
+    SKIRT,
+    TOP,
+    legs_field,
+    make_hood,
+    make_legs,
+    make_skin,
+    make_top,
+    top_field,
+    without_hidden,
 )
 from fastreid_clip3d.body.synthcc.hair import make_hair
 from fastreid_clip3d.body.synthcc.mesh_tools import vertex_normals
-from fastreid_clip3d.body.synthcc.outfit import Cloth, Outfit
+from fastreid_clip3d.body.synthcc.outfit import Cloth, Outfit, Top
 from fastreid_clip3d.body.synthcc.person import Appearance
 from fastreid_clip3d.body.synthcc.skirts import Tube
 
@@ -66,7 +82,9 @@ def dress(figure: Figure, betas: np.ndarray, look: Appearance, outfit: Outfit) -
 
     def hide_below(garment: Top) -> None:
         for place, piece in enumerate(pieces):
-            pieces[place] = without_hidden(piece, np.min(top_field(garment, marks, piece.attributes[:, CANONICAL]), axis=0))
+            pieces[place] = without_hidden(
+                piece, np.min(top_field(garment, marks, piece.attributes[:, CANONICAL]), axis=0)
+            )
 
     legs, skirt, top, outer = outfit.legs, outfit.skirt, outfit.top, outfit.outer
     leg_offset = legs.offset if legs is not None else 0.0
@@ -78,7 +96,11 @@ def dress(figure: Figure, betas: np.ndarray, look: Appearance, outfit: Outfit) -
     worn = dataclasses.replace(top, offset=max(top.offset, leg_offset + 0.004 if legs is not None else 0.0, 0.0))
     if skirt is not None:  # the top is tucked in
         worn = dataclasses.replace(worn, offset=min(worn.offset, 0.010), drape=min(worn.drape, 0.1))
-        tubes.append(Tube(SKIRT, skirt.waist, skirt.length, skirt.flare, worn.offset + 0.007, 0.0, skirt.cloth.phase, tucked=False))
+        tubes.append(
+            Tube(
+                SKIRT, skirt.waist, skirt.length, skirt.flare, worn.offset + 0.007, 0.0, skirt.cloth.phase, tucked=False
+            )
+        )
         materials[SKIRT] = skirt.cloth
     hide_below(worn)
     pieces.append(make_top(figure, body, joints, worn, TOP))
@@ -90,7 +112,12 @@ def dress(figure: Figure, betas: np.ndarray, look: Appearance, outfit: Outfit) -
         pieces.append(make_hood(figure, body, top, TOP))
     outermost = worn.offset
     if outer is not None:
-        over = dataclasses.replace(outer, offset=max(outer.offset, worn.offset + 0.009), drape=max(outer.drape, top.drape), sleeve_drape=max(outer.sleeve_drape, top.sleeve_drape + 0.1))
+        over = dataclasses.replace(
+            outer,
+            offset=max(outer.offset, worn.offset + 0.009),
+            drape=max(outer.drape, top.drape),
+            sleeve_drape=max(outer.sleeve_drape, top.sleeve_drape + 0.1),
+        )
         outermost = over.offset
         hide_below(over)
         pieces.append(make_top(figure, body, joints, over, OUTER))
@@ -101,10 +128,22 @@ def dress(figure: Figure, betas: np.ndarray, look: Appearance, outfit: Outfit) -
         window = 0.5 if outer.opening else 0.0
         tubes = [dataclasses.replace(tube, hidden_above=covered_from, window=window) for tube in tubes]
         if outer.length:
-            tubes.append(Tube(OUTER, outer.hem + 0.05, outer.length, outer.flare, over.offset + 0.008, outer.opening, outer.cloth.phase))
+            tubes.append(
+                Tube(
+                    OUTER,
+                    outer.hem + 0.05,
+                    outer.length,
+                    outer.flare,
+                    over.offset + 0.008,
+                    outer.opening,
+                    outer.cloth.phase,
+                )
+            )
         if outer.hood:
             pieces.append(make_hood(figure, body, outer, OUTER))
-    pieces += make_shoes(figure, body, joints, outfit.shoes, legs.offset if legs is not None and legs.width < 0.55 else 0.0)
+    pieces += make_shoes(
+        figure, body, joints, outfit.shoes, legs.offset if legs is not None and legs.width < 0.55 else 0.0
+    )
     materials[SHOE] = outfit.shoes.cloth
     cover([marks.ankle + outfit.shoes.height + outfit.shoes.sock - points[:, 1]], points[:, 1] < marks.knee)
     hood = (outer if outer is not None else top).hood

@@ -1,6 +1,7 @@
 """The naked body as material for clothes: landmarks of the average body, and one person's T-pose in the same topology.
 
-Rules of garments ("the sleeve ends here") read canonical coordinates, the position of a point on the average body, so that
+Rules of garments ("the sleeve ends here") read canonical coordinates, the position of a point on the average body,
+so that
 one rule fits every shape; what is then pushed outwards is the person's own T-pose.
 
 Legend: V vertices, F faces. Columns of an attribute matrix [V, 36]: canonical 0:3, rest 3:6, normal 6:9, weights 9:33,
@@ -65,7 +66,9 @@ class Figure:
         arm = self.weights[:, 16:24].sum(1)
         leg = self.weights[:, [1, 2, 4, 5, 7, 8, 10, 11]].sum(1)
         marks = self.marks
-        self.upper_faces = self._faces_of((height > marks.crotch - 0.12) & (self.weights[:, 22:24].sum(1) < 0.5) & (height < marks.chin + 0.02))
+        self.upper_faces = self._faces_of(
+            (height > marks.crotch - 0.12) & (self.weights[:, 22:24].sum(1) < 0.5) & (height < marks.chin + 0.02)
+        )
         self.lower_faces = self._faces_of((height < marks.hip + 0.25) & (arm < 0.05))
         self.foot_faces = self._faces_of((height < marks.knee) & (leg > 0.5))
         self.head_faces = self._faces_of((self.weights[:, [12, 15]].sum(1) > 0.5) & (height > marks.neck))
@@ -118,7 +121,9 @@ def load_figure(gender: int) -> Figure:
 
 def _landmarks(template: np.ndarray, joints: np.ndarray, weights: np.ndarray) -> Landmarks:
     head = template[weights[:, 15] > 0.9]
-    inner = template[(np.abs(template[:, 0]) < 0.015) & (template[:, 1] > joints[4, 1]) & (template[:, 1] < joints[1, 1] + 0.1)]
+    inner = template[
+        (np.abs(template[:, 0]) < 0.015) & (template[:, 1] > joints[4, 1]) & (template[:, 1] < joints[1, 1] + 0.1)
+    ]
     face = head[np.abs(head[:, 0]) > 0.03]
     return Landmarks(
         floor=float(template[:, 1].min()),

@@ -12,7 +12,18 @@ import dataclasses
 
 import numpy as np
 
-from fastreid_clip3d.body.synthcc.figure import ARMS, CANONICAL, LEGS, NORMAL, NUM_COLUMNS, REST, SMOOTH, WEIGHTS, Figure, Landmarks
+from fastreid_clip3d.body.synthcc.figure import (
+    ARMS,
+    CANONICAL,
+    LEGS,
+    NORMAL,
+    NUM_COLUMNS,
+    REST,
+    SMOOTH,
+    WEIGHTS,
+    Figure,
+    Landmarks,
+)
 from fastreid_clip3d.body.synthcc.mesh_tools import compact, cut, grid_faces
 from fastreid_clip3d.body.synthcc.outfit import Legs, Top
 
@@ -50,7 +61,11 @@ def neck_field(top: Top, marks: Landmarks, points: np.ndarray) -> np.ndarray:
         notch = marks.neck - 0.075
         width = np.where(front > 0.5, np.clip(0.034 * (y - notch) / 0.09, 0.0, 0.09), width)
         limit = np.where(front > 0.5, np.where(np.abs(x) < width, notch - 0.01, limit), limit)
-        return np.where(front > 0.5, np.maximum(limit - y, np.minimum(np.abs(x) - width, marks.neck + 0.05 - 0.5 * forward - y)), limit - y)
+        return np.where(
+            front > 0.5,
+            np.maximum(limit - y, np.minimum(np.abs(x) - width, marks.neck + 0.05 - 0.5 * forward - y)),
+            limit - y,
+        )
     elif top.neck == "scoop":
         limit = limit - 0.085 * front * np.sqrt(np.clip(1 - (x / 0.11) ** 2, 0, 1)) - 0.012
         width = np.full_like(x, 0.115)
@@ -64,7 +79,8 @@ def neck_field(top: Top, marks: Landmarks, points: np.ndarray) -> np.ndarray:
 
 
 def top_field(top: Top, marks: Landmarks, points: np.ndarray) -> list[np.ndarray]:
-    """Fields, each positive where the garment is: hem, sleeves, neckline and, if open, the front; `points` canonical [V, 3]."""
+    """Fields, each positive where the garment is: hem, sleeves, neckline and, if open, the front; `points` canonical
+    [V, 3]."""
     x, y, z = points.T
     if top.sleeve < 0:
         ends = marks.shoulder_x - 0.005 + top.sleeve * 0.3 + 0.18 * np.clip(y - marks.shoulder, -0.1, 0.1) - np.abs(x)
@@ -96,7 +112,8 @@ def _cut_all(attributes: np.ndarray, faces: np.ndarray, rule) -> tuple[np.ndarra
 
 
 def make_top(figure: Figure, body: np.ndarray, joints: np.ndarray, top: Top, part: int, under: float = 0.0) -> Piece:
-    """The piece of a top or coat above its hem; `under`: offset of what is worn below, for the parts that follow the body."""
+    """The piece of a top or coat above its hem; `under`: offset of what is worn below, for the parts that follow the
+    body."""
     marks = figure.marks
     attributes, faces, edge = _cut_all(body, figure.upper_faces, lambda points: top_field(top, marks, points))
     points, rest, normal = attributes[:, CANONICAL], attributes[:, REST], attributes[:, NORMAL]
@@ -104,7 +121,9 @@ def make_top(figure: Figure, body: np.ndarray, joints: np.ndarray, top: Top, par
     offset = np.full(len(rest), top.offset, dtype=np.float32)
     above = _smooth((points[:, 1] - marks.neck + 0.01) / 0.04)
     offset = offset + 0.004 * above * (top.neck in ("collar", "turtle"))
-    offset = np.maximum(offset * (1 - 0.45 * _smooth(1 - edge / 0.05) * (top.sleeve >= 0.9) * (arm > 0.5) * (not top.opening)), 0.003)
+    offset = np.maximum(
+        offset * (1 - 0.45 * _smooth(1 - edge / 0.05) * (top.sleeve >= 0.9) * (arm > 0.5) * (not top.opening)), 0.003
+    )
     rest = spanned(attributes, edge, 1.0 if top.offset > 0.007 else 0.5) + normal * offset[:, None]
     rest = _hang_torso(rest, points, arm, attributes, marks, top.drape, top.offset)
     rest = _hang_sleeves(rest, arm, joints, top.sleeve_drape, top.offset)
@@ -122,8 +141,15 @@ def spanned(attributes: np.ndarray, edge: np.ndarray, amount: float) -> np.ndarr
     return rest + (smooth + 0.7 * outside * normal - rest) * amount
 
 
-def _hang_torso(rest: np.ndarray, points: np.ndarray, arm: np.ndarray, attributes: np.ndarray, marks: Landmarks, drape: float,
-                offset: float) -> np.ndarray:
+def _hang_torso(
+    rest: np.ndarray,
+    points: np.ndarray,
+    arm: np.ndarray,
+    attributes: np.ndarray,
+    marks: Landmarks,
+    drape: float,
+    offset: float,
+) -> np.ndarray:
     """Cloth falls from the widest part of the chest instead of following waist and belly."""
     band = (arm < 0.3) & (np.abs(points[:, 1] - marks.chest) < 0.05)
     if drape <= 0 or band.sum() < 8:
@@ -178,7 +204,9 @@ def make_legs(figure: Figure, body: np.ndarray, joints: np.ndarray, legs: Legs) 
             away = rest[chosen][:, [0, 2]] - axis
             radius = np.maximum(np.linalg.norm(away, axis=1), 1e-4)
             place = (heights[2] - y) / (heights[2] - heights[0])
-            thigh = np.median(radius[(place > 0.32) & (place < 0.42)]) if ((place > 0.32) & (place < 0.42)).any() else 0.085
+            thigh = (
+                np.median(radius[(place > 0.32) & (place < 0.42)]) if ((place > 0.32) & (place < 0.42)).any() else 0.085
+            )
             width = 1 + (legs.width - 1) * np.clip(place, 0, 1) if legs.width > 1 else legs.width
             wanted = thigh * (1.0 - 0.30 * np.clip(place, 0, 1)) * width
             scale = 1 + np.maximum(wanted / radius - 1, 0) * _smooth((place - 0.16) / 0.2)
@@ -212,7 +240,14 @@ def make_hood(figure: Figure, body: np.ndarray, top: Top, part: int) -> Piece:
     angle, turn = np.meshgrid(around, tube, indexing="ij")
     thick = 0.030 + 0.022 * np.cos(angle / 2.2 * np.pi / 2) ** 0.5
     reach = 0.078 + 0.02 * np.cos(angle / 2) + thick * np.cos(turn)
-    rest = centre + np.stack([np.sin(angle) * reach * 1.12, thick * np.sin(turn) * 0.95 - 0.035 * (1 - np.cos(angle)) * 0.5, -np.cos(angle) * reach], -1)
+    rest = centre + np.stack(
+        [
+            np.sin(angle) * reach * 1.12,
+            thick * np.sin(turn) * 0.95 - 0.035 * (1 - np.cos(angle)) * 0.5,
+            -np.cos(angle) * reach,
+        ],
+        -1,
+    )
     return rigid_piece(part, rest.reshape(-1, 3), grid_faces(22, 10, True), {9: 0.7, 12: 0.3})
 
 

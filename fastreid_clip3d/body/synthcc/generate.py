@@ -8,7 +8,8 @@ On disk::
       meta.json   settings, seed, version, counts, thresholds of the descriptors
       .shards/    what is done; a run that was stopped goes on from there
 
-One shard is always rendered by one process with one thread in the same order, so the number of workers cannot change a byte.
+One shard is always rendered by one process with one thread in the same order, so the number of workers cannot change
+a byte.
 """
 
 from __future__ import annotations
@@ -34,7 +35,14 @@ from fastreid_clip3d.body.poses import load_pose_pool
 from fastreid_clip3d.body.synthcc.camera import CAMERAS, sample_shot
 from fastreid_clip3d.body.synthcc.dressing import dress
 from fastreid_clip3d.body.synthcc.figure import load_figure
-from fastreid_clip3d.body.synthcc.plan import ImagePlan, SetConfig, plan_person, sample_clothes, sample_person, version_of
+from fastreid_clip3d.body.synthcc.plan import (
+    ImagePlan,
+    SetConfig,
+    plan_person,
+    sample_clothes,
+    sample_person,
+    version_of,
+)
 from fastreid_clip3d.body.synthcc.render import Pictures, render
 from fastreid_clip3d.body.synthcc.seeds import stream
 from fastreid_clip3d.errors import ClearError
@@ -63,10 +71,12 @@ def shards_of(config: SetConfig) -> list[Shard]:
     return shards
 
 
-def render_plans(plans: list[ImagePlan], config: SetConfig, poses: np.ndarray) -> Iterator[tuple[list[ImagePlan], Pictures]]:
+def render_plans(
+    plans: list[ImagePlan], config: SetConfig, poses: np.ndarray
+) -> Iterator[tuple[list[ImagePlan], Pictures]]:
     """Renders planned images, :data:`IMAGES_AT_ONCE` at a time; images of one outfit share its dressed body."""
     for start in range(0, len(plans), IMAGES_AT_ONCE):
-        group = plans[start:start + IMAGES_AT_ONCE]
+        group = plans[start : start + IMAGES_AT_ONCE]
         dressed: dict[int, object] = {}
         people, streams = [], []
         for plan in group:
@@ -75,7 +85,10 @@ def render_plans(plans: list[ImagePlan], config: SetConfig, poses: np.ndarray) -
                 dressed[plan.clothes_id] = dress(load_figure(plan.person.gender), plan.person.betas, look, outfit)
             people.append(dressed[plan.clothes_id])
             streams.append(stream(config.seed, *plan.scene_keys, "scene"))
-        yield group, render(people, [plan.shot for plan in group], poses, streams, config.height, config.width, config.framing)
+        yield (
+            group,
+            render(people, [plan.shot for plan in group], poses, streams, config.height, config.width, config.framing),
+        )
 
 
 def _plans(shard: Shard, config: SetConfig, num_poses: int) -> list[ImagePlan]:
@@ -121,8 +134,10 @@ def write_atomically(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ClearError(f"The disk is full: {path} could not be written. Free some space and run the same command again; "
-                             "it goes on where it stopped.") from error
+            raise ClearError(
+                f"The disk is full: {path} could not be written. Free some space and run the same command again; "
+                "it goes on where it stopped."
+            ) from error
         raise ClearError(f"{path} could not be written: {error.strerror or error}.") from error
 
 
@@ -131,12 +146,16 @@ def shard_is_done(folder: Path, shard: Shard, version: str) -> bool:
     record = folder / ".shards" / f"{shard.name}.json"
     try:
         content = json.loads(record.read_text())
-        return content["version"] == version and all((folder / file).stat().st_size == size for file, size in content["sizes"].items())
+        return content["version"] == version and all(
+            (folder / file).stat().st_size == size for file, size in content["sizes"].items()
+        )
     except (OSError, ValueError, KeyError):
         return False
 
 
-def generate_set(root: str | Path, config: SetConfig, workers: int = 2, progress: Callable[[int, int], None] | None = None) -> Path:
+def generate_set(
+    root: str | Path, config: SetConfig, workers: int = 2, progress: Callable[[int, int], None] | None = None
+) -> Path:
     """Makes the set ``<root>/<config.folder>``, or completes it; returns the folder.
 
     Args:
@@ -149,8 +168,10 @@ def generate_set(root: str | Path, config: SetConfig, workers: int = 2, progress
     folder, version = Path(root) / config.folder, version_of(config)
     meta = _read_meta(folder)
     if meta is not None and meta.get("version") != version:
-        raise ClearError(f"{folder} holds another version of this set ({meta.get('version')}; this program makes {version}). "
-                         "Choose another folder with --root, or remove that one.")
+        raise ClearError(
+            f"{folder} holds another version of this set ({meta.get('version')}; this program makes {version}). "
+            "Choose another folder with --root, or remove that one."
+        )
     for split in ("train", "query", "gallery", "val_query", "val_gallery", ".shards"):
         (folder / split).mkdir(parents=True, exist_ok=True)
     for stray in folder.glob("*/.*.part"):
@@ -182,14 +203,18 @@ def _run(folder: Path, config: SetConfig, shards: list[Shard], version: str, wor
     context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
     for sex in (0, 1):
         load_figure(sex)  # once, for all forks
-    pool = concurrent.futures.ProcessPoolExecutor(min(workers, len(shards)), mp_context=context, initializer=torch.set_num_threads, initargs=(1,))
+    pool = concurrent.futures.ProcessPoolExecutor(
+        min(workers, len(shards)), mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
+    )
     try:
         futures = [pool.submit(make_shard, str(folder), config, shard, version) for shard in shards]
         for future in concurrent.futures.as_completed(futures):
             yield future.result()
     except concurrent.futures.process.BrokenProcessPool as error:
-        raise ClearError("A rendering process ended unexpectedly (out of memory?). Run the same command again, with fewer "
-                         "--workers; it goes on where it stopped.") from error
+        raise ClearError(
+            "A rendering process ended unexpectedly (out of memory?). Run the same command again, with fewer "
+            "--workers; it goes on where it stopped."
+        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -201,7 +226,9 @@ def _read_meta(folder: Path) -> dict | None:
     try:
         return json.loads(path.read_text())
     except ValueError as error:
-        raise ClearError(f"{path} is not valid JSON ({error}). Remove the folder, or choose another with --root.") from error
+        raise ClearError(
+            f"{path} is not valid JSON ({error}). Remove the folder, or choose another with --root."
+        ) from error
 
 
 def _write_meta(folder: Path, meta: dict) -> None:
@@ -216,7 +243,7 @@ def label_people(betas: np.ndarray, gender: np.ndarray, at_once: int = 64) -> tu
         model = load_figure(sex).model
         rows = np.flatnonzero(gender == sex)
         for start in range(0, len(rows), at_once):
-            some = rows[start:start + at_once]
+            some = rows[start : start + at_once]
             found = describe(model.shape(torch.from_numpy(betas[some])), model)
             scores[some] = found.numpy()
             choices[some] = label(found, population_thresholds(model)).numpy()
@@ -232,7 +259,9 @@ def _write_index(folder: Path, config: SetConfig, version: str) -> None:
     gender = np.array([people[number].gender for number in numbers], dtype=np.int8)
     with one_thread():
         scores, choices = label_people(betas, gender)
-        thresholds = {name: population_thresholds(load_figure(sex).model).tolist() for sex, name in enumerate(("female", "male"))}
+        thresholds = {
+            name: population_thresholds(load_figure(sex).model).tolist() for sex, name in enumerate(("female", "male"))
+        }
     row = {number: place for place, number in enumerate(numbers)}
     place = np.array([row[plan.person.number] for plan in plans])
     arrays = {
@@ -244,16 +273,26 @@ def _write_index(folder: Path, config: SetConfig, version: str) -> None:
         "outfit": np.array([plan.outfit for plan in plans], dtype=np.int64),
         "pose": np.array([plan.shot.pose for plan in plans], dtype=np.int64),
         "heading": np.array([plan.shot.heading for plan in plans], dtype=np.float32),
-        "gender": gender[place], "betas": betas[place], "scores": scores[place], "phrase_choices": choices[place],
+        "gender": gender[place],
+        "betas": betas[place],
+        "scores": scores[place],
+        "phrase_choices": choices[place],
     }
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_atomically(folder / "index.npz", buffer.getvalue())
     splits, counts = np.unique(arrays["split"], return_counts=True)
-    _write_meta(folder, {
-        "version": version, "complete": True, **dataclasses.asdict(config), "cameras": [camera.name for camera in CAMERAS],
-        "counts": dict(zip(splits.tolist(), counts.tolist())), "thresholds": thresholds,
-    })
+    _write_meta(
+        folder,
+        {
+            "version": version,
+            "complete": True,
+            **dataclasses.asdict(config),
+            "cameras": [camera.name for camera in CAMERAS],
+            "counts": dict(zip(splits.tolist(), counts.tolist())),
+            "thresholds": thresholds,
+        },
+    )
 
 
 def sample_people(
@@ -272,14 +311,16 @@ def sample_people(
 
     Args:
         images_per_person: images of each person, one after the other.
-        seed: the same seed, sizes and arguments give the same people. Populations other than "train", "test" and "val" share no
+        seed: the same seed, sizes and arguments give the same people. Populations other than "train", "test" and
+            "val" share no
             person with any set on disk, whatever the seed.
         size: (height, width) in pixels.
         outfits_per_person: None = a new outfit for every image.
         first: number of the first person, to split the work.
 
     Yields:
-        Batches of up to `batch_size` images: images uint8 [B, 3, H, W] RGB, mask bool [B, H, W] and parts uint8 [B, H, W] (see
+        Batches of up to `batch_size` images: images uint8 [B, 3, H, W] RGB, mask bool [B, H, W] and parts uint8 [B,
+        H, W] (see
         :mod:`~fastreid_clip3d.body.synthcc.render`), betas float32 [B, 10], gender int64 [B] (0 female, 1 male), scores
         float32 [B, 16], phrase_choices int64 [B, 16], pid, clothes_id and camid int64 [B].
     """
@@ -288,7 +329,7 @@ def sample_people(
     jobs = [(number, image) for number in range(first, first + num_people) for image in range(images_per_person)]
     dressed: dict[tuple[int, int], object] = {}
     for start in range(0, len(jobs), batch_size):
-        group = jobs[start:start + batch_size]
+        group = jobs[start : start + batch_size]
         numbers = sorted({number for number, _ in group})
         people = {number: sample_person(seed, population, number) for number in numbers}
         dressed = {key: value for key, value in dressed.items() if key[0] in people}
@@ -309,9 +350,13 @@ def sample_people(
         gender = np.array([people[number].gender for number in numbers])
         scores, choices = label_people(betas, gender)
         yield {
-            "images": pictures.images, "mask": pictures.mask, "parts": pictures.parts,
-            "betas": torch.from_numpy(betas)[place], "gender": torch.from_numpy(gender).long()[place],
-            "scores": torch.from_numpy(scores)[place], "phrase_choices": torch.from_numpy(choices)[place],
+            "images": pictures.images,
+            "mask": pictures.mask,
+            "parts": pictures.parts,
+            "betas": torch.from_numpy(betas)[place],
+            "gender": torch.from_numpy(gender).long()[place],
+            "scores": torch.from_numpy(scores)[place],
+            "phrase_choices": torch.from_numpy(choices)[place],
             "pid": torch.tensor([number for number, _ in group]),
             "clothes_id": torch.tensor([number * outfits + image % outfits for number, image in group]),
             "camid": torch.tensor([shot.camera for shot in shots]),

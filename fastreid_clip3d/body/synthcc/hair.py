@@ -9,7 +9,16 @@ from fastreid_clip3d.body.synthcc.garments import HAIR, Piece, _smooth, rigid_pi
 from fastreid_clip3d.body.synthcc.mesh_tools import compact, cut, grid_faces
 from fastreid_clip3d.body.synthcc.person import Appearance
 
-THICKNESS: dict[str, float] = {"buzz": 0.004, "short": 0.014, "fringe": 0.017, "bob": 0.022, "long": 0.020, "ponytail": 0.011, "bun": 0.011, "afro": 0.055}
+THICKNESS: dict[str, float] = {
+    "buzz": 0.004,
+    "short": 0.014,
+    "fringe": 0.017,
+    "bob": 0.022,
+    "long": 0.020,
+    "ponytail": 0.011,
+    "bun": 0.011,
+    "afro": 0.055,
+}
 
 
 def scalp_field(points: np.ndarray, marks: Landmarks, style: str, hairline: float) -> np.ndarray:
@@ -18,15 +27,24 @@ def scalp_field(points: np.ndarray, marks: Landmarks, style: str, hairline: floa
     height = marks.crown - marks.chin
     depth = marks.head_front - marks.head_back
     forward = (z - marks.head_back) / depth  # 0 at the back of the head, 1 at the face
-    nape, ear, brow = marks.chin + 0.22 * height, marks.chin + 0.46 * height, marks.chin + (0.76 - 0.06 * (style == "fringe")) * height
-    limit = np.interp(forward, [0.0, 0.35, 0.52, 0.72, 0.86, 1.0], [nape, nape + 0.02, ear, ear + 0.02, brow - 0.01, brow])
+    nape, ear, brow = (
+        marks.chin + 0.22 * height,
+        marks.chin + 0.46 * height,
+        marks.chin + (0.76 - 0.06 * (style == "fringe")) * height,
+    )
+    limit = np.interp(
+        forward, [0.0, 0.35, 0.52, 0.72, 0.86, 1.0], [nape, nape + 0.02, ear, ear + 0.02, brow - 0.01, brow]
+    )
     temples = 0.02 * _smooth((np.abs(x) - 0.045) / 0.02) * _smooth((forward - 0.7) / 0.15)
     uneven = 0.003 * np.sin(130 * x + 40 * z) + 0.003 * np.sin(210 * z - 90 * x)
     return y - limit - hairline + temples * 0.3 + uneven
 
 
-def make_hair(figure: Figure, body: np.ndarray, look: Appearance, hat: bool, hood: bool, outermost: float) -> list[Piece]:
-    """The pieces of a hair style; under a hat it lies flat, over a hood it ends at the neck, and it hangs outside the clothes."""
+def make_hair(
+    figure: Figure, body: np.ndarray, look: Appearance, hat: bool, hood: bool, outermost: float
+) -> list[Piece]:
+    """The pieces of a hair style; under a hat it lies flat, over a hood it ends at the neck, and it hangs outside
+    the clothes."""
     if look.style == "bald":
         return []
     marks = figure.marks
@@ -55,12 +73,16 @@ def make_hair(figure: Figure, body: np.ndarray, look: Appearance, hat: bool, hoo
 
 def _ball(centre: np.ndarray, radii: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
     """An ellipsoid as a grid."""
-    down, around = np.meshgrid(np.linspace(0.02, np.pi - 0.02, 9), np.linspace(0, 2 * np.pi, 14, endpoint=False), indexing="ij")
+    down, around = np.meshgrid(
+        np.linspace(0.02, np.pi - 0.02, 9), np.linspace(0, 2 * np.pi, 14, endpoint=False), indexing="ij"
+    )
     points = np.stack([np.sin(down) * np.sin(around), np.cos(down), np.sin(down) * np.cos(around)], -1).reshape(-1, 3)
     return centre + points * np.asarray(radii), grid_faces(9, 14, True)
 
 
-def _curtain(figure: Figure, body: np.ndarray, box: tuple[np.ndarray, np.ndarray], style: str, thickness: float, outermost: float) -> Piece:
+def _curtain(
+    figure: Figure, body: np.ndarray, box: tuple[np.ndarray, np.ndarray], style: str, thickness: float, outermost: float
+) -> Piece:
     """Hair that hangs from the back and the sides of the head, in front of neither face nor shoulders."""
     marks = figure.marks
     low, high = box
@@ -80,8 +102,12 @@ def _curtain(figure: Figure, body: np.ndarray, box: tuple[np.ndarray, np.ndarray
     z = middle_z - (half_depth + out) * np.cos(angle) * (1 - 0.35 * below_chin)
     y = height + 0 * angle
     rest = np.stack([x, y, z], -1).reshape(-1, 3)
-    torso = body[(body[:, 1] < marks.neck + 0.06) & (body[:, 1] > marks.chest - 0.15) & (np.abs(body[:, 0]) < 0.25)][:, REST]
-    near = (np.abs(torso[None, :, 0] - rest[:, None, 0]) < 0.022) & (np.abs(torso[None, :, 1] - rest[:, None, 1]) < 0.022)
+    torso = body[(body[:, 1] < marks.neck + 0.06) & (body[:, 1] > marks.chest - 0.15) & (np.abs(body[:, 0]) < 0.25)][
+        :, REST
+    ]
+    near = (np.abs(torso[None, :, 0] - rest[:, None, 0]) < 0.022) & (
+        np.abs(torso[None, :, 1] - rest[:, None, 1]) < 0.022
+    )
     behind = np.where(near, torso[None, :, 2], np.inf).min(1) - 0.018 - outermost
     rest[:, 2] = np.minimum(rest[:, 2], np.where(np.isfinite(behind), behind, rest[:, 2]))
     piece = rigid_piece(HAIR, rest, grid_faces(rows, columns, False), {})
@@ -97,12 +123,24 @@ def _tail(box: tuple[np.ndarray, np.ndarray], body: np.ndarray) -> Piece:
     """A ponytail: a tapered tube from the back of the head down to the shoulders."""
     low, high = box
     start = np.array([0.0, high[1] - 0.075, low[2] - 0.004])
-    path = start + np.array([[0, 0.004, 0.0], [0, 0.010, -0.030], [0, -0.010, -0.052], [0, -0.07, -0.062], [0, -0.14, -0.060], [0, -0.20, -0.050], [0, -0.25, -0.040]])
+    path = start + np.array(
+        [
+            [0, 0.004, 0.0],
+            [0, 0.010, -0.030],
+            [0, -0.010, -0.052],
+            [0, -0.07, -0.062],
+            [0, -0.14, -0.060],
+            [0, -0.20, -0.050],
+            [0, -0.25, -0.040],
+        ]
+    )
     radius = np.array([0.016, 0.018, 0.026, 0.032, 0.028, 0.020, 0.004])
     turn = np.linspace(0, 2 * np.pi, 10, endpoint=False)
     direction = np.gradient(path, axis=0)
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     side = np.array([1.0, 0.0, 0.0])
     other = np.cross(direction, side)
-    points = path[:, None] + radius[:, None, None] * (np.cos(turn)[None, :, None] * side * 1.15 + np.sin(turn)[None, :, None] * other[:, None])
+    points = path[:, None] + radius[:, None, None] * (
+        np.cos(turn)[None, :, None] * side * 1.15 + np.sin(turn)[None, :, None] * other[:, None]
+    )
     return rigid_piece(HAIR, points.reshape(-1, 3), grid_faces(7, 10, True), {15: 1.0})

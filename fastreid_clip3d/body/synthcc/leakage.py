@@ -1,6 +1,8 @@
-"""Does a picture tell who it is by something else than the body? Matchers that see only one thing, scored as a benchmark is.
+"""Does a picture tell who it is by something else than the body? Matchers that see only one thing, scored as a
+benchmark is.
 
-Every image of every person is asked against all others (no train split is needed: the matchers learn nothing, except for the
+Every image of every person is asked against all others (no train split is needed: the matchers learn nothing, except
+for the
 classifier, which learns other outfits of the same people). Chance is what random similarities reach.
 
 Legend: N images, D numbers of a feature.
@@ -44,10 +46,18 @@ class Samples:
     clothes_id: np.ndarray
 
 
-def collect(people: int, seed: int, variant: str, size: tuple[int, int] = (64, 32), progress: Callable[[int], None] | None = None) -> Samples:
+def collect(
+    people: int,
+    seed: int,
+    variant: str,
+    size: tuple[int, int] = (64, 32),
+    progress: Callable[[int], None] | None = None,
+) -> Samples:
     """Renders `people` with 4 outfits of 4 images each into memory."""
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("images", "parts", "pid", "camid", "clothes_id")}
-    for batch in sample_people(people, OUTFITS * IMAGES_PER_OUTFIT, seed, size, variant, population="leakage", outfits_per_person=OUTFITS):
+    for batch in sample_people(
+        people, OUTFITS * IMAGES_PER_OUTFIT, seed, size, variant, population="leakage", outfits_per_person=OUTFITS
+    ):
         for name, values in parts.items():
             values.append(batch[name].numpy())
         if progress:
@@ -56,7 +66,8 @@ def collect(people: int, seed: int, variant: str, size: tuple[int, int] = (64, 3
 
 
 def colour_histograms(images: np.ndarray, masks: np.ndarray, stripes: int = 6, bins: int = 4) -> np.ndarray:
-    """Colour histograms [N, stripes * bins ** 3] of the masked pixels in horizontal stripes of the mask's box, each of sum 1.
+    """Colour histograms [N, stripes * bins ** 3] of the masked pixels in horizontal stripes of the mask's box, each
+    of sum 1.
 
     The square root is taken, so that a dot product is the Bhattacharyya coefficient.
     """
@@ -74,7 +85,8 @@ def colour_histograms(images: np.ndarray, masks: np.ndarray, stripes: int = 6, b
 
 
 def mean_colours(samples: Samples) -> np.ndarray:
-    """Mean skin and hair colour [N, 6] as an ideal eye would report them, grey where none is seen; scaled to unit variance."""
+    """Mean skin and hair colour [N, 6] as an ideal eye would report them, grey where none is seen; scaled to unit
+    variance."""
     features = np.zeros((len(samples.images), 6), dtype=np.float32)
     for place, part in enumerate((SKIN, HAIR)):
         mask = samples.parts == part
@@ -84,12 +96,13 @@ def mean_colours(samples: Samples) -> np.ndarray:
         colour = np.zeros_like(total)
         colour[seen] = total[seen] / count[seen, None]
         colour[~seen] = colour[seen].mean(0) if seen.any() else 0
-        features[:, 3 * place:3 * place + 3] = colour
+        features[:, 3 * place : 3 * place + 3] = colour
     return (features - features.mean(0)) / np.maximum(features.std(0), 1e-6)
 
 
 def background_features(samples: Samples) -> np.ndarray:
-    """What of a picture is not the person: coarse means of the scene [N, D], the person's pixels filled with the scene's mean."""
+    """What of a picture is not the person: coarse means of the scene [N, D], the person's pixels filled with the
+    scene's mean."""
     images = samples.images.astype(np.float32) / 255
     outside = samples.parts == 255
     # The person's own edge is mixed with the person's colour: one pixel more is taken away.
@@ -105,8 +118,11 @@ def background_features(samples: Samples) -> np.ndarray:
 
 
 def mean_average_precision(similarity: np.ndarray, samples: Samples, rule: str) -> tuple[float, float]:
-    """mAP and Rank-1 in percent of all images against all others by a protocol's rule; a query without a match is left out."""
-    removed = removed_mask(rule, samples.pid, samples.camid, samples.pid, samples.camid, samples.clothes_id, samples.clothes_id)
+    """mAP and Rank-1 in percent of all images against all others by a protocol's rule; a query without a match is
+    left out."""
+    removed = removed_mask(
+        rule, samples.pid, samples.camid, samples.pid, samples.camid, samples.clothes_id, samples.clothes_id
+    )
     np.fill_diagonal(removed, True)
     precisions, firsts = [], []
     for row in range(len(similarity)):
@@ -128,7 +144,8 @@ def chance(samples: Samples, rule: str, seed: int = 0, draws: int = 3) -> float:
 
 
 def classify_across_outfits(features: np.ndarray, samples: Samples) -> float:
-    """Accuracy in percent of a linear classifier of people: trained on all outfits but one, tested on that one; mean over outfits.
+    """Accuracy in percent of a linear classifier of people: trained on all outfits but one, tested on that one; mean
+    over outfits.
 
     Ridge regression on one-hot targets, which is as good as a logistic one here and has one solution.
     """
@@ -164,17 +181,38 @@ def check_samples(samples: Samples, variant: str) -> list[Check]:
     background = background_features(samples)
     look = mean_colours(samples)
     tests = people * OUTFITS * IMAGES_PER_OUTFIT
-    # Three standard deviations of a guesser's accuracy; images of one outfit are not independent, so in units of outfits.
+    # Three standard deviations of a guesser's accuracy; images of one outfit are not independent, so in units of
+    # outfits.
     bound = guess + 300 * np.sqrt(guess / 100 * (1 - guess / 100) / (tests / IMAGES_PER_OUTFIT))
     checks = []
 
     def classified(what: str, features: np.ndarray, asked: bool) -> None:
         value = classify_across_outfits(features, samples)
-        checks.append(Check(f"{what}, classifier", variant, "CC", value, guess, f"<= {bound:.1f}" if asked else "", value <= bound or not asked))
+        checks.append(
+            Check(
+                f"{what}, classifier",
+                variant,
+                "CC",
+                value,
+                guess,
+                f"<= {bound:.1f}" if asked else "",
+                value <= bound or not asked,
+            )
+        )
 
     def matched(what: str, similarity: np.ndarray, rule: str, most: float | None) -> None:
         value = mean_average_precision(similarity, samples, rule)[0]
-        checks.append(Check(f"{what}, matcher", variant, rule, value, chances[rule], f"<= {most:.1f}" if most else "", most is None or value <= most))
+        checks.append(
+            Check(
+                f"{what}, matcher",
+                variant,
+                rule,
+                value,
+                chances[rule],
+                f"<= {most:.1f}" if most else "",
+                most is None or value <= most,
+            )
+        )
 
     classified("background", background, True)
     matched("background", _cosine(background), "CC", 1.3 * chances["CC"])
@@ -183,11 +221,31 @@ def check_samples(samples: Samples, variant: str) -> list[Check]:
     matched("skin and hair colour", _distance(look), "CC", 1.3 * chances["CC"] if hidden else None)
     if hidden:
         most = 2.0 * chances["CC"]
-        checks.append(Check("own pixels' colours, matcher", variant, "CC", colour["CC"], chances["CC"], f"<= {most:.1f}", colour["CC"] <= most))
+        checks.append(
+            Check(
+                "own pixels' colours, matcher",
+                variant,
+                "CC",
+                colour["CC"],
+                chances["CC"],
+                f"<= {most:.1f}",
+                colour["CC"] <= most,
+            )
+        )
     else:
         checks.append(Check("own pixels' colours, matcher", variant, "CC", colour["CC"], chances["CC"], "", True))
     least = 3 * colour["CC"]
-    checks.append(Check("own pixels' colours, matcher", variant, "SC", colour["SC"], chances["SC"], f">= {least:.1f}", colour["SC"] >= least))
+    checks.append(
+        Check(
+            "own pixels' colours, matcher",
+            variant,
+            "SC",
+            colour["SC"],
+            chances["SC"],
+            f">= {least:.1f}",
+            colour["SC"] >= least,
+        )
+    )
     return checks
 
 
@@ -207,6 +265,7 @@ def report(checks: list[Check]) -> str:
     """The checks as a Markdown table."""
     lines = ["| what is seen | variant | protocol | value % | chance % | asked | |", "|---|---|---|---|---|---|---|"]
     for check in checks:
-        lines.append(f"| {check.what} | {check.variant} | {check.protocol} | {check.value:.1f} | {check.chance:.1f} | {check.limit or '-'} | "
-                     f"{'ok' if check.passed else 'LEAK'} |")
+        verdict = "ok" if check.passed else "LEAK"
+        numbers = f"{check.value:.1f} | {check.chance:.1f} | {check.limit or '-'} | {verdict}"
+        lines.append(f"| {check.what} | {check.variant} | {check.protocol} | {numbers} |")
     return "\n".join(lines)

@@ -11,7 +11,8 @@ import numpy as np
 def cut(attributes: np.ndarray, faces: np.ndarray, field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Keeps the part of a mesh where a field is >= 0, cutting the faces on the line exactly.
 
-    The field is taken as linear within each face, so an edge crosses the line at one point and a hem is a clean polyline.
+    The field is taken as linear within each face, so an edge crosses the line at one point and a hem is a clean
+    polyline.
 
     Args:
         attributes: [V, D], interpolated to the new vertices.
@@ -32,7 +33,9 @@ def cut(attributes: np.ndarray, faces: np.ndarray, field: np.ndarray) -> tuple[n
         # Turn each face so that the vertex which stands alone on its side comes first; the orientation stays.
         alone = np.where(single, pattern.argmax(1), (~pattern).argmax(1))
         turned = np.take_along_axis(crossing, (alone[:, None] + np.arange(3)) % 3, 1)
-        ends = np.stack([np.minimum(turned[:, :1], turned[:, 1:]), np.maximum(turned[:, :1], turned[:, 1:])], -1)  # [n, 2, 2]
+        ends = np.stack(
+            [np.minimum(turned[:, :1], turned[:, 1:]), np.maximum(turned[:, :1], turned[:, 1:])], -1
+        )  # [n, 2, 2]
         keys, index = np.unique(ends[..., 0].astype(np.int64) * len(field) + ends[..., 1], return_inverse=True)
         index = index.reshape(-1, 2) + len(attributes)
         low, high = keys // len(field), keys % len(field)
@@ -57,7 +60,9 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Unit normals [V, 3], the area-weighted mean of the faces around each vertex."""
     corners = vertices[faces]
     cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.stack([np.bincount(faces.reshape(-1), np.repeat(cross[:, axis], 3), len(vertices)) for axis in range(3)], 1)
+    normals = np.stack(
+        [np.bincount(faces.reshape(-1), np.repeat(cross[:, axis], 3), len(vertices)) for axis in range(3)], 1
+    )
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 

@@ -25,7 +25,9 @@ def waves(points: torch.Tensor, period: torch.Tensor, phase: torch.Tensor) -> to
     return torch.sin(angles).sum(1) * 0.42
 
 
-def paint(points: torch.Tensor, pattern: torch.Tensor, colours: torch.Tensor, scale: torch.Tensor, phase: torch.Tensor) -> torch.Tensor:
+def paint(
+    points: torch.Tensor, pattern: torch.Tensor, colours: torch.Tensor, scale: torch.Tensor, phase: torch.Tensor
+) -> torch.Tensor:
     """Colours [N, 3] (sRGB) of cloth.
 
     Args:
@@ -112,7 +114,7 @@ def _block(points, colours, scale, phase):
 def _denim(points, colours, scale, phase):
     fade = waves(points, torch.full_like(scale, 0.22), phase)
     weave = waves(points, torch.full_like(scale, 0.018), phase)
-    thigh = torch.exp(-((points[:, 1] + 0.32) / 0.16) ** 2) * (points[:, 2] > 0).float()
+    thigh = torch.exp(-(((points[:, 1] + 0.32) / 0.16) ** 2)) * (points[:, 2] > 0).float()
     cloth = _blend(colours, 1, (0.22 * fade + 0.10 * weave + 0.35 * thigh * phase + 0.12).clamp(0, 1))
     seam = soft_step(0.006 - (points[:, 2] + 0.01).abs(), 0.004) * (points[:, 1] < 0).float()
     return cloth * (1 - 0.25 * seam[:, None])
@@ -125,17 +127,30 @@ def _flowers(points, colours, scale, phase):
 
 
 def _heather(points, colours, scale, phase):
-    grain = waves(points, torch.full_like(scale, 0.014), phase) + waves(points, torch.full_like(scale, 0.033), phase + 0.3)
+    grain = waves(points, torch.full_like(scale, 0.014), phase) + waves(
+        points, torch.full_like(scale, 0.033), phase + 0.3
+    )
     return (colours[:, 0] * (1 + 0.10 * grain[:, None])).clamp(0, 1)
 
 
 def _camouflage(points, colours, scale, phase):
-    field, other = waves(points, torch.full_like(scale, 0.16), phase), waves(points, torch.full_like(scale, 0.12), phase + 0.37)
+    field, other = (
+        waves(points, torch.full_like(scale, 0.16), phase),
+        waves(points, torch.full_like(scale, 0.12), phase + 0.37),
+    )
     cloth = _blend(colours, 1, soft_step(field - 0.2, 0.08))
     return _blend(colours, 2, soft_step(other - 0.35, 0.08), cloth)
 
 
 _PAINTERS = {
-    "stripes": _stripes, "pinstripes": _pinstripes, "check": _check, "dots": _dots, "print": _print, "block": _block,
-    "denim": _denim, "flowers": _flowers, "heather": _heather, "camouflage": _camouflage,
+    "stripes": _stripes,
+    "pinstripes": _pinstripes,
+    "check": _check,
+    "dots": _dots,
+    "print": _print,
+    "block": _block,
+    "denim": _denim,
+    "flowers": _flowers,
+    "heather": _heather,
+    "camouflage": _camouflage,
 }

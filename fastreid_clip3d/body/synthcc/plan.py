@@ -1,6 +1,7 @@
 """What is to be rendered: people, their outfits and shots, and how a set divides them into splits.
 
-Everything is drawn from streams keyed by seed, population, person, outfit and image number, so any part can be drawn alone.
+Everything is drawn from streams keyed by seed, population, person, outfit and image number, so any part can be drawn
+alone.
 """
 
 from __future__ import annotations
@@ -50,18 +51,27 @@ class SetConfig:
                 f"not {self.outfits} and {self.images_per_outfit}."
             )
         if self.height < 32 or self.width < 16:
-            raise ClearError(f"Images must be at least 32 x 16 pixels (height x width), not {self.height} x {self.width}.")
+            raise ClearError(
+                f"Images must be at least 32 x 16 pixels (height x width), not {self.height} x {self.width}."
+            )
 
     @property
     def folder(self) -> str:
         """Name of the set's folder below the datasets' root."""
-        return self.name + ("-shape-only" if self.variant == "shape-only" else "") + ("-crop" if self.framing == "crop" else "")
+        return (
+            self.name
+            + ("-shape-only" if self.variant == "shape-only" else "")
+            + ("-crop" if self.framing == "crop" else "")
+        )
 
     @property
     def populations(self) -> tuple[tuple[str, int, int], ...]:
         """(population, first person number, number of people); numbers are unique within a set."""
-        return (("train", 0, self.train_people), ("test", self.train_people, self.test_people),
-                ("val", self.train_people + self.test_people, self.val_people))
+        return (
+            ("train", 0, self.train_people),
+            ("test", self.train_people, self.test_people),
+            ("val", self.train_people + self.test_people, self.val_people),
+        )
 
 
 FULL = SetConfig("SynthCC", train_people=1000, test_people=300, val_people=100, height=256, width=128)
@@ -90,7 +100,9 @@ def sample_person(seed: int, population: str, number: int) -> Person:
 def sample_clothes(seed: int, person: Person, outfit: int, variant: str) -> tuple[Appearance, Outfit]:
     """Skin, hair and clothes of a person in outfit number `outfit`."""
     key = outfit if variant == "shape-only" else 0
-    look = sample_appearance(stream(seed, person.population, person.number, "appearance", variant, key), person.gender, variant)
+    look = sample_appearance(
+        stream(seed, person.population, person.number, "appearance", variant, key), person.gender, variant
+    )
     return look, sample_outfit(stream(seed, person.population, person.number, "outfit", outfit), person.gender)
 
 
@@ -122,11 +134,17 @@ def plan_person(config: SetConfig, population: str, number: int, num_poses: int)
             split = "train" if population == "train" else "query" if image == 0 else "gallery"
             split = f"val_{split}" if population == "val" else split
             keys = (population, number, "shot", outfit, image)
-            plans.append(ImagePlan(
-                file=f"{split}/{number:04d}_o{outfit + 1}_c{int(camera) + 1}_{image:02d}.jpg",
-                split=split, person=person, outfit=outfit, clothes_id=number * config.outfits + outfit,
-                shot=sample_shot(stream(config.seed, *keys), int(camera), num_poses), scene_keys=keys,
-            ))
+            plans.append(
+                ImagePlan(
+                    file=f"{split}/{number:04d}_o{outfit + 1}_c{int(camera) + 1}_{image:02d}.jpg",
+                    split=split,
+                    person=person,
+                    outfit=outfit,
+                    clothes_id=number * config.outfits + outfit,
+                    shot=sample_shot(stream(config.seed, *keys), int(camera), num_poses),
+                    scene_keys=keys,
+                )
+            )
     return plans
 
 
@@ -135,7 +153,9 @@ def source_hash() -> str:
     here = Path(__file__).parent
     digest = hashlib.sha256()
     sources = sorted(path for path in here.glob("*.py") if path.name not in ("sheet.py", "leakage.py", "__init__.py"))
-    sources += [here.parent / name for name in ("rasterizer.py", "poses.py", "descriptors.py", "measurements.py", "model.py")]
+    sources += [
+        here.parent / name for name in ("rasterizer.py", "poses.py", "descriptors.py", "measurements.py", "model.py")
+    ]
     for path in sources:
         digest.update(path.name.encode() + path.read_bytes().replace(b"\r\n", b"\n"))
     digest.update((here.parent / "assets" / "body_models.npz").read_bytes())

@@ -17,7 +17,8 @@ from fastreid_clip3d.body.synthcc.skirts import hang
 
 @dataclasses.dataclass
 class Posed:
-    """World geometry of one image: vertices, unit normals and canonical coordinates [V, 3], edge [V], faces [F, 3], part [F],
+    """World geometry of one image: vertices, unit normals and canonical coordinates [V, 3], edge [V], faces [F, 3],
+    part [F],
     and where the feet touch the floor [2, 2] (x, z)."""
 
     vertices: np.ndarray
@@ -40,8 +41,11 @@ def rotations(axis_angle: np.ndarray) -> np.ndarray:
     return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
 
 
-def joint_transforms(pose: np.ndarray, joints: np.ndarray, parents: list[int], heading: float) -> tuple[np.ndarray, np.ndarray]:
-    """Transforms [J, 3, 4] from the T-pose to the world and posed joints [J, 3]; `heading` in radians about the vertical."""
+def joint_transforms(
+    pose: np.ndarray, joints: np.ndarray, parents: list[int], heading: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Transforms [J, 3, 4] from the T-pose to the world and posed joints [J, 3]; `heading` in radians about the
+    vertical."""
     local = rotations(pose.reshape(-1, 3))
     turn = np.array([[np.cos(heading), 0, np.sin(heading)], [0, 1, 0], [-np.sin(heading), 0, np.cos(heading)]])
     world, place = [turn @ local[0]], [turn @ joints[0]]
@@ -73,13 +77,37 @@ def pose_person(person: Dressed, pose: np.ndarray, heading: float) -> Posed:
             # The next tube goes around this one too: a coat around a dress.
             hung = hang(tube, below, hips, joints[0], transforms[0, :, :3], leg_length, person.figure.marks)
             below = np.concatenate([below, hung.vertices])
-            parts.append((hung.vertices, vertex_normals(hung.vertices, hung.faces), hung.canonical, hung.edge, hung.faces, np.full(len(hung.faces), tube.part)))
+            parts.append(
+                (
+                    hung.vertices,
+                    vertex_normals(hung.vertices, hung.faces),
+                    hung.canonical,
+                    hung.edge,
+                    hung.faces,
+                    np.full(len(hung.faces), tube.part),
+                )
+            )
     for thing in person.hanging:
         turn = transforms[0, :, :3]
-        points = thing.points @ np.array([[turn[0, 0], 0, turn[2, 0]], [0, 1, 0], [turn[0, 2], 0, turn[2, 2]]]) + joints[thing.joint]
-        parts.append((points, vertex_normals(points, thing.faces), thing.points, np.full(len(points), 0.1), thing.faces, np.full(len(thing.faces), BAG)))
+        points = (
+            thing.points @ np.array([[turn[0, 0], 0, turn[2, 0]], [0, 1, 0], [turn[0, 2], 0, turn[2, 2]]])
+            + joints[thing.joint]
+        )
+        parts.append(
+            (
+                points,
+                vertex_normals(points, thing.faces),
+                thing.points,
+                np.full(len(points), 0.1),
+                thing.faces,
+                np.full(len(thing.faces), BAG),
+            )
+        )
     starts = np.cumsum([0, *(len(part[0]) for part in parts)])
     feet = np.stack([joints[[7, 10]].mean(0), joints[[8, 11]].mean(0)])[:, [0, 2]]
-    return Posed(*(np.concatenate([part[index] for part in parts]).astype(np.float32) for index in range(4)),
-                 faces=np.concatenate([part[4] + start for part, start in zip(parts, starts)]),
-                 face_part=np.concatenate([part[5] for part in parts]), feet=feet)
+    return Posed(
+        *(np.concatenate([part[index] for part in parts]).astype(np.float32) for index in range(4)),
+        faces=np.concatenate([part[4] + start for part, start in zip(parts, starts)]),
+        face_part=np.concatenate([part[5] for part in parts]),
+        feet=feet,
+    )

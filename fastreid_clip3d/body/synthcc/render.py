@@ -31,8 +31,16 @@ class Pictures:
     parts: torch.Tensor
 
 
-def render(people: list[Dressed], shots: list[Shot], poses: np.ndarray, streams: list[np.random.Generator], height: int, width: int, framing: str,
-           supersampling: int = 2) -> Pictures:
+def render(
+    people: list[Dressed],
+    shots: list[Shot],
+    poses: np.ndarray,
+    streams: list[np.random.Generator],
+    height: int,
+    width: int,
+    framing: str,
+    supersampling: int = 2,
+) -> Pictures:
     """Renders one image of each person with the shot beside it.
 
     Args:
@@ -50,7 +58,11 @@ def render(people: list[Dressed], shots: list[Shot], poses: np.ndarray, streams:
         face_vertices.append(seen[body.faces])
     counts = torch.tensor([len(faces) for faces in face_vertices])
     pix_to_face, depth, bary, _ = rasterize_face_vertices(
-        torch.from_numpy(np.concatenate(face_vertices)), torch.cumsum(counts, 0) - counts, counts, (big_height, big_width), perspective_correct=True
+        torch.from_numpy(np.concatenate(face_vertices)),
+        torch.cumsum(counts, 0) - counts,
+        counts,
+        (big_height, big_width),
+        perspective_correct=True,
     )
     pix_to_face, depth, bary = pix_to_face[..., 0], depth[..., 0], bary[..., 0, :]
     covered = (pix_to_face >= 0).reshape(-1).nonzero().squeeze(1)
@@ -60,17 +72,25 @@ def render(people: list[Dressed], shots: list[Shot], poses: np.ndarray, streams:
 
     starts = np.cumsum([0, *(len(body.vertices) for body in posed)])
     faces = torch.from_numpy(np.concatenate([body.faces + start for body, start in zip(posed, starts)]))
-    features = torch.from_numpy(np.concatenate([np.concatenate([body.canonical, body.normals, body.vertices, body.edge[:, None]], 1) for body in posed]))
+    features = torch.from_numpy(
+        np.concatenate(
+            [np.concatenate([body.canonical, body.normals, body.vertices, body.edge[:, None]], 1) for body in posed]
+        )
+    )
     parts = torch.from_numpy(np.concatenate([body.face_part for body in posed]))
     corners = faces.index_select(0, face)  # index_select gathers rows several times faster than indexing does
-    mixed = sum(features.index_select(0, corners[:, corner].contiguous()) * bary[:, corner:corner + 1] for corner in range(3))
+    mixed = sum(
+        features.index_select(0, corners[:, corner].contiguous()) * bary[:, corner : corner + 1] for corner in range(3)
+    )
     part = parts.index_select(0, face)
     centres = torch.from_numpy(np.stack([view.centre for view in views]).astype(np.float32))
     toward = F.normalize(centres.index_select(0, image) - mixed[:, 6:9], dim=1)
     normals = F.normalize(mixed[:, 3:6], dim=1)
     facing = (normals * toward).sum(1, keepdim=True)
     normals = torch.where(facing < -0.05, -normals, normals)
-    occlusion = _occlusion(depth, supersampling).reshape(-1).index_select(0, covered) * torch.where(facing[:, 0] < -0.25, 0.6, 1.0)
+    occlusion = _occlusion(depth, supersampling).reshape(-1).index_select(0, covered) * torch.where(
+        facing[:, 0] < -0.25, 0.6, 1.0
+    )
     colours = shade(mixed[:, :3], normals, mixed[:, 9], toward, occlusion, part, image, tables(people, shots))
 
     canvas = torch.zeros(len(people) * big_height * big_width, 4)
@@ -80,7 +100,9 @@ def render(people: list[Dressed], shots: list[Shot], poses: np.ndarray, streams:
     canvas = F.avg_pool2d(canvas, supersampling)
     part_map = torch.full((len(people) * big_height * big_width,), NOTHING, dtype=torch.uint8)
     part_map[covered] = part.to(torch.uint8)
-    part_map = part_map.view(-1, big_height, big_width)[:, supersampling // 2::supersampling, supersampling // 2::supersampling]
+    part_map = part_map.view(-1, big_height, big_width)[
+        :, supersampling // 2 :: supersampling, supersampling // 2 :: supersampling
+    ]
     return _finish(canvas, part_map.clone(), posed, views, shots, streams, height, width)
 
 
@@ -90,7 +112,7 @@ def _occlusion(depth: torch.Tensor, supersampling: int) -> torch.Tensor:
     Evaluated at the final resolution, where it is smooth anyway.
     """
     step = supersampling
-    coarse = depth[:, None, step // 2::step, step // 2::step]
+    coarse = depth[:, None, step // 2 :: step, step // 2 :: step]
     present = (coarse > 0).float()
     far = coarse.amax() + 0.3
     filled = torch.where(coarse > 0, coarse, far)
@@ -107,15 +129,19 @@ def _box_mean(image: torch.Tensor, radius: int) -> torch.Tensor:
     """Mean over a square of half-width `radius`, of [B, 1, H, W]."""
     padded = F.pad(image, (radius, radius, radius, radius), mode="replicate")
     size = 2 * radius + 1
-    rows = sum(padded[:, :, shift:shift + image.shape[2]] for shift in range(size))
-    return sum(rows[:, :, :, shift:shift + image.shape[3]] for shift in range(size)) / size**2
+    rows = sum(padded[:, :, shift : shift + image.shape[2]] for shift in range(size))
+    return sum(rows[:, :, :, shift : shift + image.shape[3]] for shift in range(size)) / size**2
 
 
-def _finish(canvas: torch.Tensor, parts: torch.Tensor, posed, views, shots: list[Shot], streams, height: int, width: int) -> Pictures:
+def _finish(
+    canvas: torch.Tensor, parts: torch.Tensor, posed, views, shots: list[Shot], streams, height: int, width: int
+) -> Pictures:
     """Puts the person before a scene, something before the person, and all through the camera."""
     scenes, noises, covers = [], [], []
     for body, view, shot, rng in zip(posed, views, shots, streams):
-        scenes.append(paint_background(rng, view, height, width, shot.outdoor, body.feet, key_light_direction(shot)) ** 2.2)
+        scenes.append(
+            paint_background(rng, view, height, width, shot.outdoor, body.feet, key_light_direction(shot)) ** 2.2
+        )
         covers.append(paint_occluder(rng, height, width) if shot.occluded else None)
         grain = rng.standard_normal((3, height, width), dtype=np.float32)
         noises.append(grain)
@@ -131,7 +157,9 @@ def _finish(canvas: torch.Tensor, parts: torch.Tensor, posed, views, shots: list
     visible &= parts != NOTHING
     parts[~visible] = NOTHING
     profiles = [CAMERAS[shot.camera] for shot in shots]
-    gains = torch.tensor([[channel * shot.gain for channel in profile.white_balance] for profile, shot in zip(profiles, shots)])
+    gains = torch.tensor(
+        [[channel * shot.gain for channel in profile.white_balance] for profile, shot in zip(profiles, shots)]
+    )
     picture = picture * gains[:, :, None, None]
     grid_y, grid_x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
     vignette = torch.tensor([profile.vignette for profile in profiles])[:, None, None]
@@ -146,13 +174,15 @@ def _finish(canvas: torch.Tensor, parts: torch.Tensor, posed, views, shots: list
     picture = grey + (picture - grey) * saturation
     factor = height / 128
     for row, profile in enumerate(profiles):
-        one = picture[row:row + 1]
+        one = picture[row : row + 1]
         if profile.blur > 0:
             one = _blur(one, profile.blur * factor)
         if profile.low_resolution > 1:
             small = max(8, round(height / profile.low_resolution)), max(4, round(width / profile.low_resolution))
-            one = F.interpolate(F.interpolate(one, small, mode="area"), (height, width), mode="bilinear", align_corners=False)
-        picture[row:row + 1] = one
+            one = F.interpolate(
+                F.interpolate(one, small, mode="area"), (height, width), mode="bilinear", align_corners=False
+            )
+        picture[row : row + 1] = one
     noise = torch.from_numpy(np.stack(noises))
     noise = noise * 0.6 + noise.mean(1, keepdim=True) * 0.7
     picture = picture + noise * torch.tensor([profile.noise for profile in profiles])[:, None, None, None]

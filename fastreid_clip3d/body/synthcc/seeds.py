@@ -10,7 +10,8 @@ import numpy as np
 def stream(seed: int, *keys: int | str) -> np.random.Generator:
     """A generator that depends on `seed` and the path of keys only (words enter through their CRC-32).
 
-    ``stream(0, "train", 12, "outfit", 3)`` is the same on every machine, for any number of workers and in any order of calls.
+    ``stream(0, "train", 12, "outfit", 3)`` is the same on every machine, for any number of workers and in any order
+    of calls.
     """
     # The number of words is one more word: SeedSequence cannot tell [1] from [1, 0].
     words = [zlib.crc32(key.encode()) if isinstance(key, str) else int(key) for key in keys]
@@ -20,4 +21,6 @@ def stream(seed: int, *keys: int | str) -> np.random.Generator:
 def pick(rng: np.random.Generator, weights: dict[str, float]) -> str:
     """One key of `weights`, with probability proportional to its value."""
     values = np.cumsum(np.fromiter(weights.values(), dtype=np.float64))
-    return list(weights)[int(np.searchsorted(values, rng.random() * values[-1], side="right").clip(0, len(weights) - 1))]
+    return list(weights)[
+        int(np.searchsorted(values, rng.random() * values[-1], side="right").clip(0, len(weights) - 1))
+    ]

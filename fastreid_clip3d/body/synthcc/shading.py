@@ -25,7 +25,7 @@ class Materials:
     pattern: torch.Tensor  # int64 [B * P]
     numbers: torch.Tensor  # [B * P, 6] scale, phase, shine, folds, closure, trim
     marks: torch.Tensor  # [B, 10] heights and places of the face and the shoes, see _marks
-    look: torch.Tensor  # [B, 9] brows' and beard's colour, beard, sock, sling, backpack, belt ...
+    look: torch.Tensor  # [B, 7] colour of brows and beard, strength of the beard, sock in metres, sling, backpack
     strap: torch.Tensor  # [B, 3] colour
     key: torch.Tensor  # [B, 3] direction to the key light
     light: torch.Tensor  # [B, 2] strength of key and ambient light
@@ -37,7 +37,11 @@ def tables(people: list[Dressed], shots: list[Shot]) -> Materials:
     colours = np.zeros((count, NUM_PARTS, 3, 3), dtype=np.float32)
     pattern = np.zeros((count, NUM_PARTS), dtype=np.int64)
     numbers = np.zeros((count, NUM_PARTS, 6), dtype=np.float32)
-    marks, look, strap = np.zeros((count, 10), np.float32), np.zeros((count, 9), np.float32), np.zeros((count, 3), np.float32)
+    marks, look, strap = (
+        np.zeros((count, 10), np.float32),
+        np.zeros((count, 7), np.float32),
+        np.zeros((count, 3), np.float32),
+    )
     key, light = np.zeros((count, 3), np.float32), np.zeros((count, 2), np.float32)
     for row, (person, shot) in enumerate(zip(people, shots)):
         for part, cloth in enumerate(person.materials):
@@ -46,21 +50,53 @@ def tables(people: list[Dressed], shots: list[Shot]) -> Materials:
                 pattern[row, part] = PATTERNS.index(cloth.pattern)
                 numbers[row, part] = cloth.scale, cloth.phase, cloth.shine, cloth.folds, cloth.closure, cloth.trim
         place, outfit = person.figure.marks, person.outfit
-        marks[row] = (place.chin, place.crown, place.head_back, place.head_front, place.floor, place.ankle, place.neck, place.hip, place.neck_depth, place.head_side)
+        marks[row] = (
+            place.chin,
+            place.crown,
+            place.head_back,
+            place.head_front,
+            place.floor,
+            place.ankle,
+            place.neck,
+            place.hip,
+            place.neck_depth,
+            place.head_side,
+        )
         bag = outfit.bag.kind if outfit.bag is not None else ""
-        look[row] = (*(person.look.hair * 0.85), person.look.beard * (person.look.style != "bald" or 1), outfit.shoes.sock, bag == "sling", bag == "backpack",
-                     person.look.style == "bald", 0.0)
+        look[row] = (
+            *(person.look.hair * 0.85),
+            person.look.beard,
+            outfit.shoes.sock,
+            bag == "sling",
+            bag == "backpack",
+        )
         if bag:
             strap[row] = outfit.bag.cloth.colours[0] * 0.8
         profile = CAMERAS[shot.camera]
         key[row], light[row] = key_light_direction(shot), (profile.key_light, profile.ambient)
     as_tensor = torch.from_numpy
-    return Materials(as_tensor(colours.reshape(-1, 3, 3)), as_tensor(pattern.reshape(-1)), as_tensor(numbers.reshape(-1, 6)), as_tensor(marks),
-                     as_tensor(look), as_tensor(strap), as_tensor(key), as_tensor(light))
+    return Materials(
+        as_tensor(colours.reshape(-1, 3, 3)),
+        as_tensor(pattern.reshape(-1)),
+        as_tensor(numbers.reshape(-1, 6)),
+        as_tensor(marks),
+        as_tensor(look),
+        as_tensor(strap),
+        as_tensor(key),
+        as_tensor(light),
+    )
 
 
-def shade(points: torch.Tensor, normals: torch.Tensor, edge: torch.Tensor, toward: torch.Tensor, occlusion: torch.Tensor, part: torch.Tensor,
-          image: torch.Tensor, materials: Materials) -> torch.Tensor:
+def shade(
+    points: torch.Tensor,
+    normals: torch.Tensor,
+    edge: torch.Tensor,
+    toward: torch.Tensor,
+    occlusion: torch.Tensor,
+    part: torch.Tensor,
+    image: torch.Tensor,
+    materials: Materials,
+) -> torch.Tensor:
     """Linear RGB [N, 3] of covered pixels.
 
     Args:
@@ -82,11 +118,19 @@ def shade(points: torch.Tensor, normals: torch.Tensor, edge: torch.Tensor, towar
     skin = (part == SKIN).nonzero().squeeze(1)
     albedo[skin] = _skin(points[skin], albedo[skin], image[skin], colours[skin], materials)
     hair = (part == HAIR).nonzero().squeeze(1)
-    strands = waves(points[hair] * torch.tensor([1.0, 0.25, 1.0]), torch.full_like(scale[hair], 0.02), image[hair] * 0.13)
+    strands = waves(
+        points[hair] * torch.tensor([1.0, 0.25, 1.0]), torch.full_like(scale[hair], 0.02), image[hair] * 0.13
+    )
     albedo[hair] = albedo[hair] * (1 + 0.16 * strands[:, None])
     # Folds tilt the normal a little; they run with the cloth because they are waves of the canonical coordinates.
     stretched = points * torch.tensor([1.0, 0.4, 1.0])
-    tilt = torch.stack([waves(stretched, torch.full_like(scale, period), phase + shift) for period, shift in ((0.16, 0.1), (0.11, 0.5), (0.13, 0.8))], 1)
+    tilt = torch.stack(
+        [
+            waves(stretched, torch.full_like(scale, period), phase + shift)
+            for period, shift in ((0.16, 0.1), (0.11, 0.5), (0.13, 0.8))
+        ],
+        1,
+    )
     normals = torch.nn.functional.normalize(normals + tilt * folds[:, None], dim=1)
     key = materials.key.index_select(0, image)
     strength = materials.light.index_select(0, image)
@@ -142,7 +186,7 @@ def _skin(points, albedo, image, colours, materials):
     up = (points[:, 1] - chin) / (crown - chin)
     side = points[:, 0].abs()
     face = ((points[:, 2] - back) / (front - back) > 0.70).float() * (up > 0).float()
-    height = (crown - chin)
+    height = crown - chin
 
     def oval(x: float, y: float, half_x: float, half_y: float) -> torch.Tensor:
         distance = torch.sqrt(((side - x) / half_x) ** 2 + ((up - y) * height / half_y) ** 2)
@@ -163,7 +207,11 @@ def _skin(points, albedo, image, colours, materials):
     result = result + (look[:, :3] * 0.8 - result) * brow * 0.8
     nostril = oval(0.008, FACE["nose"], 0.006, 0.004)[:, None]
     result = result * (1 - 0.4 * nostril)
-    beard = soft_step(FACE["beard"] - up + 0.35 * (side / 0.07) ** 2 * 0.5, 0.05) * (up > -0.06).float() * ((points[:, 2] - back) / (front - back) > 0.42).float()
+    beard = (
+        soft_step(FACE["beard"] - up + 0.35 * (side / 0.07) ** 2 * 0.5, 0.05)
+        * (up > -0.06).float()
+        * ((points[:, 2] - back) / (front - back) > 0.42).float()
+    )
     beard = beard * look[:, 3]
     result = result + (look[:, :3] - result) * (beard * 0.85)[:, None]
     mouth = oval(0.0, FACE["mouth"], 0.025, 0.0085)[:, None]

@@ -1,6 +1,7 @@
 """Skirts, dresses and coat tails: tubes that hang around the posed legs and never cut through them.
 
-For every height of the tube and every direction the furthest point of hips and legs (their support function) is the least
+For every height of the tube and every direction the furthest point of hips and legs (their support function) is the
+least
 the cloth may reach; from there it hangs, flares and folds. This happens after posing, so a stride spreads the skirt.
 
 Legend: R rows from waist to hem, K directions around.
@@ -20,7 +21,8 @@ ROWS, DIRECTIONS = 14, 40
 
 @dataclasses.dataclass(frozen=True)
 class Tube:
-    """What hangs from the waist. `start`: metres above the hip joints; `length`: share of the way from the hips to the ankles."""
+    """What hangs from the waist. `start`: metres above the hip joints; `length`: share of the way from the hips to
+    the ankles."""
 
     part: int
     start: float
@@ -44,8 +46,15 @@ class PosedTube:
     faces: np.ndarray
 
 
-def hang(tube: Tube, below: np.ndarray, hips: np.ndarray, pelvis: np.ndarray, rotation: np.ndarray, leg_length: float,
-         marks: Landmarks) -> PosedTube:
+def hang(
+    tube: Tube,
+    below: np.ndarray,
+    hips: np.ndarray,
+    pelvis: np.ndarray,
+    rotation: np.ndarray,
+    leg_length: float,
+    marks: Landmarks,
+) -> PosedTube:
     """Hangs a tube around posed points.
 
     Args:
@@ -85,13 +94,18 @@ def hang(tube: Tube, below: np.ndarray, hips: np.ndarray, pelvis: np.ndarray, ro
     for _ in range(2):
         radius[1:-1] = np.maximum(radius[1:-1], (radius[:-2] + radius[2:]) / 2)
     share = np.linspace(0, 1, ROWS)[:, None]
-    folds = 1 + (0.015 + 0.25 * tube.flare) * share * np.sin(9 * angle[None] + 6.28 * tube.phase) * np.cos(2 * angle[None] + tube.phase)
+    folds = 1 + (0.015 + 0.25 * tube.flare) * share * np.sin(9 * angle[None] + 6.28 * tube.phase) * np.cos(
+        2 * angle[None] + tube.phase
+    )
     radius = radius * folds
     flat = radius[..., None] * directions.T[None]
     vertices = pelvis + flat[..., :1] * left + flat[..., 1:] * forward
     vertices[..., 1] = hips[1] + heights[:, None]
     around = 0.16 + (0.05 + tube.flare) * share  # nearly the cloth's own size, so that a pattern keeps its scale
-    canonical = np.stack([around * np.sin(angle), np.broadcast_to(marks.hip + heights[:, None], radius.shape), around * np.cos(angle)], -1)
+    canonical = np.stack(
+        [around * np.sin(angle), np.broadcast_to(marks.hip + heights[:, None], radius.shape), around * np.cos(angle)],
+        -1,
+    )
     edge = np.broadcast_to((heights - heights[-1])[:, None], radius.shape).copy()
     if tube.opening:
         edge[:, [0, -1]] = 0.0

@@ -1,4 +1,5 @@
-"""SynthCC: our own rendered people who change their clothes. Names are ``PPPP_oO_cC_NN.jpg``: person, outfit, camera, number."""
+"""SynthCC: our own rendered people who change their clothes. Names are ``PPPP_oO_cC_NN.jpg``: person, outfit,
+camera, number."""
 
 from __future__ import annotations
 
@@ -13,16 +14,35 @@ from fastreid_clip3d.evaluation.protocols import CC, GENERAL, SC
 
 NAME = re.compile(r"(?P<person>\d+)_o(?P<outfit>\d+)_c(?P<camera>\d+)_\d+")
 
-FULL_COUNTS = {"train": (1000, 16000), "query": (300, 1200), "gallery": (300, 3600), "test": (300, 4800), "all": (1300, 20800)}
-TINY_COUNTS = {"train": (400, 6400), "query": (150, 600), "gallery": (150, 1800), "test": (150, 2400), "all": (550, 8800)}
+FULL_COUNTS = {
+    "train": (1000, 16000),
+    "query": (300, 1200),
+    "gallery": (300, 3600),
+    "test": (300, 4800),
+    "all": (1300, 20800),
+}
+TINY_COUNTS = {
+    "train": (400, 6400),
+    "query": (150, 600),
+    "gallery": (150, 1800),
+    "test": (150, 2400),
+    "all": (550, 8800),
+}
 VAL_COUNTS = {"train": (400, 6400), "query": (50, 200), "gallery": (50, 600), "test": (50, 800), "all": (450, 7200)}
-FULL_VAL_COUNTS = {"train": (1000, 16000), "query": (100, 400), "gallery": (100, 1200), "test": (100, 1600), "all": (1100, 17600)}
+FULL_VAL_COUNTS = {
+    "train": (1000, 16000),
+    "query": (100, 400),
+    "gallery": (100, 1200),
+    "test": (100, 1600),
+    "all": (1100, 17600),
+}
 
 
 class _SynthCCSet(ClothesDataset):
     """A folder that ``tools/render_people.py`` makes.
 
-    Protocols: ``CC`` (same person in other clothes, other camera), ``SC`` (same clothes, other camera), ``general``. Every query
+    Protocols: ``CC`` (same person in other clothes, other camera), ``SC`` (same clothes, other camera), ``general``.
+        Every query
     has matches under each. Clothes ids belong to one person.
     """
 
@@ -123,3 +143,12 @@ class SynthCCCrop(_SynthCCSet):
     dataset_dir = "SynthCC-crop"
     official_counts = FULL_COUNTS
     arguments = "--set SynthCC --framing crop"
+
+
+@DATASET_REGISTRY.register()
+class SynthCCShapeOnlyCrop(_SynthCCSet):
+    """SynthCCShapeOnly in boxes as a detector cuts them."""
+
+    dataset_dir = "SynthCC-shape-only-crop"
+    official_counts = FULL_COUNTS
+    arguments = "--set SynthCC --variant shape-only --framing crop"
