@@ -27,7 +27,7 @@ examples:
   # one picture: people by row, outfits and cameras by column
   python tools/render_people.py --sheet people.jpg --people 8
 
-  # can background, skin and hair, or colours tell who it is? prints a table (about five minutes)
+  # can background, skin and hair, or colours tell who it is? prints a table (a few minutes)
   python tools/render_people.py --leakage
 
 exit code: 0 done, 1 a leakage check failed, 2 the set could not be made (the message says why)
@@ -38,17 +38,37 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--set", default="SynthCC-tiny", choices=("SynthCC", "SynthCC-tiny"), help="default: SynthCC-tiny")
-    parser.add_argument("--variant", default="natural", choices=("natural", "shape-only"),
-                        help="natural: skin and hair stay a person's own; shape-only: redrawn with every outfit (default: natural)")
-    parser.add_argument("--framing", default="fixed", choices=("fixed", "crop"),
-                        help="fixed: a person's height shows, as under a calibrated camera; crop: as a detector cuts (default: fixed)")
-    parser.add_argument("--root", default=os.getenv("FASTREID_DATASETS", "datasets"),
-                        help="the datasets' folder (default: FASTREID_DATASETS, or ./datasets)")
-    parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 8), help="processes; do not change the images (default: one a core)")
+    parser.add_argument(
+        "--set", default="SynthCC-tiny", choices=("SynthCC", "SynthCC-tiny"), help="default: SynthCC-tiny"
+    )
+    parser.add_argument(
+        "--variant",
+        default="natural",
+        choices=("natural", "shape-only"),
+        help="natural: skin and hair stay a person's own; shape-only: redrawn with every outfit (default: natural)",
+    )
+    parser.add_argument(
+        "--framing",
+        default="fixed",
+        choices=("fixed", "crop"),
+        help="fixed: a person's height shows, as under a calibrated camera; crop: as a detector cuts (default: fixed)",
+    )
+    parser.add_argument(
+        "--root",
+        default=os.getenv("FASTREID_DATASETS", "datasets"),
+        help="the datasets' folder (default: FASTREID_DATASETS, or ./datasets)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=min(os.cpu_count() or 1, 8),
+        help="processes; do not change the images (default: one a core)",
+    )
     parser.add_argument("--seed", type=int, default=1, help="another seed is another benchmark (default: 1)")
     parser.add_argument("--sheet", metavar="FILE", help="write a contact sheet instead of the set")
-    parser.add_argument("--people", type=int, help="rows of the sheet (default: 6), or people of the leakage checks (default: 120)")
+    parser.add_argument(
+        "--people", type=int, help="rows of the sheet (default: 6), or people of the leakage checks (default: 120)"
+    )
     parser.add_argument("--leakage", action="store_true", help="print the leakage checks instead of making the set")
     return parser.parse_args(arguments)
 
@@ -74,9 +94,12 @@ def main(arguments: list[str] | None = None) -> int:
 
     config = dataclasses.replace(SETS[parsed.set], variant=parsed.variant, framing=parsed.framing, seed=parsed.seed)
     with tqdm(unit="img", desc=config.folder, dynamic_ncols=True, smoothing=0.1) as bar:
+
         def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n) if bar.n else bar.reset(total) or setattr(bar, "initial", done) or bar.update(done)
+            if bar.total is None:  # what an earlier run made does not count as speed
+                bar.total, bar.initial, bar.n = total, done, done
+            bar.update(done - bar.n)
+            bar.refresh()
 
         folder = generate_set(parsed.root, config, parsed.workers, show)
     print(folder)

@@ -18,18 +18,28 @@ from fastreid_clip3d.body.synthcc.dressing import dress
 from fastreid_clip3d.body.synthcc.figure import CANONICAL, NORMAL, REST, load_figure
 from fastreid_clip3d.body.synthcc.garments import NUM_PARTS, SKIN, TOP, make_top, top_field
 from fastreid_clip3d.body.synthcc.mesh_tools import cut, grid_faces
-from fastreid_clip3d.body.synthcc.outfit import sample_outfit
+from fastreid_clip3d.body.synthcc.outfit import PATTERNS, sample_outfit
 from fastreid_clip3d.body.synthcc.patterns import paint
-from fastreid_clip3d.body.synthcc.outfit import PATTERNS
 from fastreid_clip3d.body.synthcc.person import HAIR_COLOURS, SKIN_TONES, sample_appearance
-from fastreid_clip3d.body.synthcc.plan import FULL, SETS, TINY, SetConfig, plan_person, sample_clothes, sample_person, version_of
+from fastreid_clip3d.body.synthcc.plan import (
+    FULL,
+    SETS,
+    TINY,
+    SetConfig,
+    plan_person,
+    sample_clothes,
+    sample_person,
+    version_of,
+)
 from fastreid_clip3d.body.synthcc.posing import pose_person, rotations
 from fastreid_clip3d.body.synthcc.seeds import pick, stream
 from fastreid_clip3d.body.synthcc.skirts import Tube, hang
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.protocols import removed_mask
 
-SMALL = SetConfig("Small", train_people=2, test_people=5, val_people=1, height=64, width=32, outfits=2, images_per_outfit=2)
+SMALL = SetConfig(
+    "Small", train_people=2, test_people=5, val_people=1, height=64, width=32, outfits=2, images_per_outfit=2
+)
 
 
 def square_grid(count: int = 9) -> tuple[np.ndarray, np.ndarray]:
@@ -42,13 +52,17 @@ def square_grid(count: int = 9) -> tuple[np.ndarray, np.ndarray]:
 
 def area(points: np.ndarray, faces: np.ndarray) -> float:
     corners = points[faces]
-    return float(np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum() / 2)
+    return float(
+        np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum() / 2
+    )
 
 
 # ---- meshes ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("line, expected", [((1.0, 0.0, -0.31), 0.69), ((1.0, 1.0, -1.0), 0.5), ((-1.0, 0.0, 2.0), 1.0)])
+@pytest.mark.parametrize(
+    "line, expected", [((1.0, 0.0, -0.31), 0.69), ((1.0, 1.0, -1.0), 0.5), ((-1.0, 0.0, 2.0), 1.0)]
+)
 def test_a_cut_leaves_exactly_the_positive_side(line, expected):
     points, faces = square_grid()
     field = points[:, 0] * line[0] + points[:, 1] * line[1] + line[2]
@@ -93,7 +107,11 @@ def test_pick_follows_the_weights():
 
 
 def test_populations_share_nobody():
-    people = [sample_person(1, population, number).betas for population in ("train", "test", "val", "teacher") for number in range(50)]
+    people = [
+        sample_person(1, population, number).betas
+        for population in ("train", "test", "val", "teacher")
+        for number in range(50)
+    ]
     distances = torch.cdist(torch.from_numpy(np.stack(people)), torch.from_numpy(np.stack(people)))
     assert (distances + 10 * torch.eye(200)).min() > 0.1
 
@@ -104,7 +122,9 @@ def test_natural_keeps_skin_and_hair_and_shape_only_redraws_them():
         natural = [sample_clothes(1, person, outfit, "natural")[0] for outfit in range(3)]
         redrawn = [sample_clothes(1, person, outfit, "shape-only")[0] for outfit in range(3)]
         assert all(np.array_equal(look.skin, natural[0].skin) and look.style == natural[0].style for look in natural)
-        assert not np.array_equal(redrawn[0].skin, redrawn[1].skin) and not np.array_equal(redrawn[1].hair, redrawn[2].hair)
+        assert not np.array_equal(redrawn[0].skin, redrawn[1].skin) and not np.array_equal(
+            redrawn[1].hair, redrawn[2].hair
+        )
 
 
 def test_shape_only_looks_do_not_depend_on_the_sex():
@@ -189,7 +209,10 @@ def test_a_skirt_goes_around_both_legs(stride):
     rng = np.random.default_rng(1)
     height = rng.uniform(-0.85, 0.15, 4000)
     angle, side = rng.uniform(0, 2 * np.pi, 4000), rng.choice([-1, 1], 4000)
-    legs = np.stack([side * 0.09 + 0.07 * np.cos(angle), height + 0.9, -side * stride * height.clip(max=0) + 0.07 * np.sin(angle)], 1)
+    legs = np.stack(
+        [side * 0.09 + 0.07 * np.cos(angle), height + 0.9, -side * stride * height.clip(max=0) + 0.07 * np.sin(angle)],
+        1,
+    )
     hips = np.array([0.0, 0.9, 0.0])
     tube = hang(Tube(8, 0.1, 0.6, 0.05, 0.01), legs, hips, hips, np.eye(3), 0.8, load_figure(0).marks)
     covered = legs[(legs[:, 1] < 0.9) & (legs[:, 1] > 0.9 - 0.46)]
@@ -221,7 +244,9 @@ def test_there_are_cameras_with_every_asked_effect():
 def test_fixed_framing_shows_height_alike_under_all_cameras():
     for camera in range(len(CAMERAS)):
         shot = dataclasses.replace(sample_shot(stream(1, camera), camera, 10), zoom=1.0, shift=(0.0, 0.0), partial=None)
-        ends = project(aim(shot, None, "fixed"), np.array([[0, -FIXED_FLOOR, 0], [0, FIXED_HEIGHT - FIXED_FLOOR, 0], [0, 1.0, 0]]))
+        ends = project(
+            aim(shot, None, "fixed"), np.array([[0, -FIXED_FLOOR, 0], [0, FIXED_HEIGHT - FIXED_FLOOR, 0], [0, 1.0, 0]])
+        )
         np.testing.assert_allclose(ends[:2, 1], [-2, 2], atol=1e-6)
         assert abs(ends[2, 0]) < 1e-6 and -0.3 < ends[2, 1] < 0.3
 
@@ -254,7 +279,9 @@ def test_rays_go_through_the_pixels_they_are_named_for():
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_patterns_stay_within_colours_and_are_not_constant(pattern):
-    points = torch.rand(3000, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([0.4, 0.9, 0.3]) - torch.tensor([0.2, 0.4, 0.1])
+    points = torch.rand(3000, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor(
+        [0.4, 0.9, 0.3]
+    ) - torch.tensor([0.2, 0.4, 0.1])
     colours = torch.tensor([[0.2, 0.3, 0.5], [0.8, 0.8, 0.1], [0.5, 0.1, 0.1]]).expand(3000, 3, 3)
     number = torch.full((3000,), PATTERNS.index(pattern))
     scale = torch.full((3000,), 1.0 if pattern in ("print", "block") else 0.07)
@@ -280,7 +307,11 @@ def test_every_query_has_matches_under_every_rule(population, prefix):
 
     def ids(split):
         rows = [plan for plan in plans if plan.split == split]
-        return (np.array([plan.person.number for plan in rows]), np.array([plan.shot.camera for plan in rows]), np.array([plan.clothes_id for plan in rows]))
+        return (
+            np.array([plan.person.number for plan in rows]),
+            np.array([plan.shot.camera for plan in rows]),
+            np.array([plan.clothes_id for plan in rows]),
+        )
 
     query, gallery = ids(f"{prefix}query"), ids(f"{prefix}gallery")
     assert set(query[0]) == set(gallery[0]) == set(range(first, first + count))
@@ -299,18 +330,28 @@ def test_one_outfit_is_seen_by_different_cameras():
 
 def test_versions_differ_by_seed_kind_and_size_only():
     assert version_of(TINY) == version_of(dataclasses.replace(TINY))
-    others = [dataclasses.replace(TINY, seed=2), dataclasses.replace(TINY, variant="shape-only"), dataclasses.replace(TINY, framing="crop"), FULL]
+    others = [
+        dataclasses.replace(TINY, seed=2),
+        dataclasses.replace(TINY, variant="shape-only"),
+        dataclasses.replace(TINY, framing="crop"),
+        FULL,
+    ]
     assert len({version_of(config) for config in (TINY, *others)}) == 5
 
 
-@pytest.mark.parametrize("change", [{"variant": "naked"}, {"framing": "tight"}, {"outfits": 1}, {"images_per_outfit": 9}, {"height": 8}])
+@pytest.mark.parametrize(
+    "change", [{"variant": "naked"}, {"framing": "tight"}, {"outfits": 1}, {"images_per_outfit": 9}, {"height": 8}]
+)
 def test_impossible_sets_are_refused(change):
     with pytest.raises(ClearError):
         dataclasses.replace(TINY, **change)
 
 
 def digest(folder):
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*/*.jpg"))}
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.glob("*/*.jpg"))
+    }
 
 
 @pytest.fixture(scope="module")
@@ -411,12 +452,20 @@ def natural():
 
 def test_only_the_body_tells_who_it_is_in_shape_only(shape_only):
     checks = leakage.check_samples(shape_only, "shape-only")
-    assert {check.what.split(",")[0] for check in checks} == {"background", "skin and hair colour", "own pixels' colours"}
+    assert {check.what.split(",")[0] for check in checks} == {
+        "background",
+        "skin and hair colour",
+        "own pixels' colours",
+    }
     assert all(check.passed for check in checks), leakage.report(checks)
 
 
 def test_colours_find_the_same_clothes_and_not_other_clothes(shape_only):
-    colour = {check.protocol: check for check in leakage.check_samples(shape_only, "shape-only") if check.what.startswith("own")}
+    colour = {
+        check.protocol: check
+        for check in leakage.check_samples(shape_only, "shape-only")
+        if check.what.startswith("own")
+    }
     assert colour["SC"].value > 4 * colour["CC"].value
     assert colour["CC"].value < 2 * colour["CC"].chance
 
@@ -440,6 +489,10 @@ def test_looks_cover_the_palette():
     assert light.min() < np.mean(SKIN_TONES[-2]) + 0.03 and light.max() > np.mean(SKIN_TONES[1]) - 0.03
     assert len({look.style for look in looks}) >= 8 and len(HAIR_COLOURS) >= 6
     kinds = [sample_outfit(stream(2, number), number % 2) for number in range(200)]
-    assert any(outfit.skirt for outfit in kinds) and any(outfit.outer for outfit in kinds) and any(outfit.top.length for outfit in kinds)
+    assert (
+        any(outfit.skirt for outfit in kinds)
+        and any(outfit.outer for outfit in kinds)
+        and any(outfit.top.length for outfit in kinds)
+    )
     assert {outfit.bag.kind for outfit in kinds if outfit.bag} == {"backpack", "sling", "hand"}
     assert {outfit.hat.kind for outfit in kinds if outfit.hat} == {"cap", "beanie", "brim"}

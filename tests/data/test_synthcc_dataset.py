@@ -1,4 +1,5 @@
-"""SynthCC's datasets: names read, ids shared by query and gallery, protocols, and the message that tells how to make a set."""
+"""SynthCC's datasets: names read, ids shared by query and gallery, protocols, and the message that tells how to make
+a set."""
 
 from __future__ import annotations
 
@@ -10,8 +11,16 @@ from fastreid_clip3d.data.datasets.synthcc import FULL_COUNTS, FULL_VAL_COUNTS, 
 from tools.render_people import parse_arguments
 
 NAMES = (
-    "SynthCC", "SynthCCCrop", "SynthCCShapeOnly", "SynthCCVal", "SynthCCTiny", "SynthCCTinyCrop", "SynthCCTinyShapeOnly",
-    "SynthCCTinyShapeOnlyCrop", "SynthCCTinyVal",
+    "SynthCC",
+    "SynthCCCrop",
+    "SynthCCShapeOnly",
+    "SynthCCVal",
+    "SynthCCShapeOnlyCrop",
+    "SynthCCTiny",
+    "SynthCCTinyCrop",
+    "SynthCCTinyShapeOnly",
+    "SynthCCTinyShapeOnlyCrop",
+    "SynthCCTinyVal",
 )
 FILES = {
     "train": ("0000_o1_c1_00.jpg", "0000_o2_c8_01.jpg", "0001_o1_c3_00.jpg"),
@@ -35,7 +44,9 @@ def root(tmp_path):
 def test_names_become_ids(root):
     dataset = build_dataset("SynthCCTiny", root=str(root))
     assert [(record.pid, record.camid, record.clothes_id) for record in dataset.train] == [
-        ("synthcc-tiny_0", "synthcc-tiny_0", 0), ("synthcc-tiny_0", "synthcc-tiny_7", 1), ("synthcc-tiny_1", "synthcc-tiny_2", 2)
+        ("synthcc-tiny_0", "synthcc-tiny_0", 0),
+        ("synthcc-tiny_0", "synthcc-tiny_7", 1),
+        ("synthcc-tiny_1", "synthcc-tiny_2", 2),
     ]
     assert [(record.pid, record.camid) for record in dataset.query] == [(400, 1), (401, 0)]
     query, gallery = dataset.query, dataset.gallery

@@ -24,7 +24,9 @@ class Materials:
     colours: torch.Tensor  # [B * P, 3, 3]
     pattern: torch.Tensor  # int64 [B * P]
     numbers: torch.Tensor  # [B * P, 6] scale, phase, shine, folds, closure, trim
-    marks: torch.Tensor  # [B, 10] heights and places of the face and the shoes, see _marks
+    # [B, 10] chin, crown, back and front of the head, floor, ankle, neck, hip, depth of the neck, half width of the
+    # head
+    marks: torch.Tensor
     look: torch.Tensor  # [B, 7] colour of brows and beard, strength of the beard, sock in metres, sling, backpack
     strap: torch.Tensor  # [B, 3] colour
     key: torch.Tensor  # [B, 3] direction to the key light
