@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +99,23 @@ def test_crop_holds_the_whole_body_and_fills_the_picture(bodies):
         filled = torch.maximum(extent[:, 0] / SIZE[1], extent[:, 1] / SIZE[0])
         wanted = torch.tensor([1 - one.margin for one in draws])
         torch.testing.assert_close(filled, wanted, rtol=0, atol=1e-3)
+
+
+def test_crop_shifts_the_body_within_its_margin(bodies):
+    vertices = bodies[0][:1]
+    centre = []
+    for shift in (-1.0, 0.0, 1.0):
+        one = dataclasses.replace(drawn("crop", 1)[0], margin=0.15, shift=(shift, shift))
+        seen = cameras_from_views(views_of(vertices, [one], SIZE, "crop")).transform_points_screen(
+            vertices, image_size=(SIZE,)
+        )[0]
+        centre.append((seen.amax(0) + seen.amin(0))[:2] / 2)
+    middle = torch.tensor([SIZE[1] / 2, SIZE[0] / 2])
+    torch.testing.assert_close(centre[1], middle, rtol=0, atol=0.05)
+    # NDC points left and up; half of the margin of 15 % lies on either side, and the height decides the scale.
+    for sign, moved in ((1, centre[0]), (-1, centre[2])):
+        assert sign * (moved - middle)[1] == pytest.approx(0.15 * SIZE[0] / 2, abs=0.05)
+        assert sign * (moved - middle)[0] == pytest.approx(0.15 * SIZE[1] / 2, abs=0.05)
 
 
 def test_crop_hides_stature_and_fixed_shows_it(bodies):
