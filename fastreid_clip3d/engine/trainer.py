@@ -25,6 +25,7 @@ from fastreid_clip3d.data.synthetic_bodies import SyntheticBodies
 from fastreid_clip3d.engine.checkpoint import LastCheckpoints, SafeCheckpointer
 from fastreid_clip3d.engine.testing import build_evaluator, results_table
 from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.modeling.backbones.build import whole_students
 from fastreid_clip3d.modeling.meta_arch import loss_names
 from fastreid_clip3d.teacher.guidance import guidance_from_config
 
@@ -121,6 +122,12 @@ class CLIP3DTrainer(DefaultTrainer):
                 f"Iteration {self.iter}: {named}. Training stops; the checkpoints in {self.cfg.OUTPUT_DIR} are from before. "
                 "Lower SOLVER.BASE_LR or the loss's SCALE, or set SOLVER.AMP.ENABLED False, and go on with --resume."
             ) from error
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        """fast-reid's, with pretrained weights that are either complete or an error."""
+        with whole_students():
+            return super().build_model(cfg)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_dir: str | None = None) -> tuple[DeviceLoader, Any]:

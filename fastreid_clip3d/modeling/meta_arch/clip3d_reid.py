@@ -16,6 +16,7 @@ from fastreid.modeling.meta_arch.baseline import Baseline
 from fastreid.utils.events import get_event_storage
 
 from fastreid_clip3d.body import load_body_model
+from fastreid_clip3d.modeling.backbones.build import StudentMaps, student_maps, whole_students
 from fastreid_clip3d.modeling.heads.mlp_head import global_feature_dim
 from fastreid_clip3d.modeling.losses import BodyShapeLoss, ClothesAdversarialLoss, GlobalDistillLoss, OTLoss
 from fastreid_clip3d.modeling.meta_arch import loss_names
@@ -70,7 +71,8 @@ class CLIP3DReID(Baseline):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         losses, names = cfg.MODEL.LOSSES, cfg.MODEL.LOSSES.NAME
         loss_names.check_loss_names(names)
-        student = super().from_config(cfg)  # first, so that its initial weights do not depend on the losses
+        with whole_students():
+            student = super().from_config(cfg)  # first, so that its initial weights do not depend on the losses
         local_dim, global_dim = cfg.MODEL.BACKBONE.FEAT_DIM, global_feature_dim(cfg)
         arguments: dict[str, Any] = {
             "scales": {
@@ -121,10 +123,10 @@ class CLIP3DReID(Baseline):
         targets = batched_inputs["targets"]
         if targets.sum() < 0:  # fast-reid's sign for batches that only refresh batch-norm statistics
             targets.zero_()
-        real_map, synthetic_map = self._feature_maps(batched_inputs)
-        outputs = self.heads(real_map, targets)
+        real, synthetic = self.student_maps(batched_inputs)
+        outputs = self.heads(real.head_input, targets)
         losses = self.losses(outputs, targets)
-        losses.update(self._distillation(batched_inputs, real_map, outputs["features"], synthetic_map))
+        losses.update(self.distillation(batched_inputs, real, outputs["features"], synthetic))
         if self.clothes_loss is not None:
             losses.update(self._clothes_losses(outputs["features"], batched_inputs["clothes_ids"]))
         return losses
@@ -138,52 +140,53 @@ class CLIP3DReID(Baseline):
             "loss_cal": losses["loss_cal"] * (self.scales["clothes"] if started else 0.0),
         }
 
-    def _feature_maps(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """F of the real and the synthetic half, [R, d', h, w] and [S, d', h, w]."""
+    def student_maps(self, batch: dict[str, Any]) -> tuple[StudentMaps, StudentMaps | None]:
+        """What the student makes of the real and of the synthetic half; None without one."""
         real = self.preprocess_image(batch)
         if not self._uses_synthetic_half or "synthetic_images" not in batch:
-            return self.backbone(real), None
+            return student_maps(self.backbone, real), None
         synthetic = self.preprocess_image(batch["synthetic_images"])
         if self.separate_statistics:
-            real_map = self.backbone(real)
+            real_maps = student_maps(self.backbone, real)
             with running_statistics_kept(self.backbone):
-                return real_map, self.backbone(synthetic)
-        both = self.backbone(torch.cat([real, synthetic]).contiguous(memory_format=self.memory_format))
-        return both[: len(real)], both[len(real) :]
+                return real_maps, student_maps(self.backbone, synthetic)
+        both = torch.cat([real, synthetic]).contiguous(memory_format=self.memory_format)
+        return student_maps(self.backbone, both).split(len(real))
 
     @property
     def _uses_synthetic_half(self) -> bool:
         transported = self.ot_loss is not None and self.scales["ot_synthetic"] > 0
         return transported or self.body_shape_loss is not None
 
-    def _distillation(
-        self, batch: dict[str, Any], real_map: Tensor, real_features: Tensor, synthetic_map: Tensor | None
+    def distillation(
+        self, batch: dict[str, Any], real: StudentMaps, real_features: Tensor, synthetic: StudentMaps | None
     ) -> dict[str, Tensor]:
+        """The method's own losses, weighted, by name; `real_features` is f_id of the real half, [R, d']."""
         losses = {}
         needs_labels = self.ot_loss is not None and self.scales["ot"] > 0
         if needs_labels or self.global_distill_loss is not None:
             teacher_features, phrase_choices = self.guidance.answers_for(batch)
         table = self.ot_loss.project(self.phrase_table) if self.ot_loss is not None else None
         if needs_labels:
-            losses["loss_ot"] = self.scales["ot"] * self.ot_loss(local_features(real_map), table, phrase_choices)
+            transport = self.ot_loss(local_features(real.feature_map), table, phrase_choices)
+            losses["loss_ot"] = self.scales["ot"] * transport
         if self.global_distill_loss is not None:
             losses["loss_global"] = self.scales["global"] * self.global_distill_loss(real_features, teacher_features)
-        if synthetic_map is None:
+        if synthetic is None:
             return losses
         if self.ot_loss is not None and self.scales["ot_synthetic"] > 0:
-            choices = batch["synthetic_phrase_choices"]
-            losses["loss_ot_synthetic"] = self.scales["ot_synthetic"] * self.ot_loss(
-                local_features(synthetic_map), table, choices
-            )
+            transport = self.ot_loss(local_features(synthetic.feature_map), table, batch["synthetic_phrase_choices"])
+            losses["loss_ot_synthetic"] = self.scales["ot_synthetic"] * transport
         if self.body_shape_loss is not None:
-            losses["loss_body_shape"] = self.scales["body_shape"] * self.body_shape_loss(
-                self.global_features(synthetic_map), batch["synthetic_betas"], batch["synthetic_gender"]
+            distance = self.body_shape_loss(
+                self.global_features(synthetic.head_input), batch["synthetic_betas"], batch["synthetic_gender"]
             )
+            losses["loss_body_shape"] = self.scales["body_shape"] * distance
         return losses
 
-    def global_features(self, feature_map: Tensor) -> Tensor:
-        """f_id [B, d'] of a feature map, as the head gives it to the losses (before or after the neck)."""
-        features = self.heads.pool_layer(feature_map)
+    def global_features(self, head_input: Tensor) -> Tensor:
+        """f_id [B, d'] of what the head pools, as it gives it to the losses (before or after the neck)."""
+        features = self.heads.pool_layer(head_input)
         if self.heads.neck_feat == "after":
             features = self.heads.bottleneck(features)
         return features[..., 0, 0]
