@@ -14,6 +14,7 @@ from fastreid_clip3d import get_cfg
 from fastreid_clip3d.config import load_config
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.backbones import StudentMaps, build_student, student_maps, whole_students
+from fastreid_clip3d.modeling.backbones.last_stride import remove_last_stride
 from tests.conftest import REPOSITORY
 from tests.standins import random_batch, tiny_teacher_folder
 
@@ -135,6 +136,27 @@ def test_maps(name, depth, feat_dim, head_size, patches) -> None:
     assert head_input.shape == (1, feat_dim, *head_size)
     assert feature_map.shape == (1, feat_dim, *patches)
     assert torch.isfinite(feature_map).all()
+
+
+def test_patches_of_networks_that_normalise_after_pooling_are_normalised() -> None:
+    _, _, feature_map = maps_of(student_config("build_timm_backbone", "eva02_tiny_patch14_224", 192, size=(56, 28)))
+    torch.testing.assert_close(feature_map.mean(1), torch.zeros(1, 4, 2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(feature_map.var(1, unbiased=False), torch.ones(1, 4, 2), atol=1e-2, rtol=0)
+
+
+def test_a_network_that_cannot_do_without_its_last_stride_stays_as_it_was() -> None:
+    class Fixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1)
+            self.position = nn.Parameter(torch.zeros(1, 4, 8, 4))
+
+        def forward(self, images):
+            return self.last(self.first(images)) + self.position
+
+    fixed = Fixed()
+    assert not remove_last_stride(fixed, (32, 16))
+    assert (fixed.first.stride, fixed.last.stride) == ((2, 2), (2, 2)) and fixed.training
 
 
 @pytest.mark.parametrize(
