@@ -87,7 +87,7 @@ def relaxed_pose() -> torch.Tensor:
     """Arms held a little away from the body, so that its outline shows, [1, 72]."""
     pose = torch.zeros(24, 3)
     for side, sign in (("left", -1), ("right", 1)):
-        pose[JOINTS[f"{side}_shoulder"], 2] = sign * np.deg2rad(58)
+        pose[JOINTS[f"{side}_shoulder"], 2] = sign * np.deg2rad(65)
         pose[JOINTS[f"{side}_elbow"], 1] = sign * np.deg2rad(12)
     return pose.view(1, 72)
 
