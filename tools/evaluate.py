@@ -41,7 +41,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--metric", choices=("cosine", "euclidean"), default="cosine", help="default: cosine")
     parser.add_argument("--per-query", metavar="FILE", help="write the results of single queries, .csv or .parquet")
     parser.add_argument("--top", type=int, default=10, help="closest items listed for each query (default: 10)")
-    parser.add_argument("--max-memory", type=float, default=1024, metavar="MIB", help="beyond the features (default: 1024)")
+    parser.add_argument(
+        "--max-memory", type=float, default=1024, metavar="MIB", help="beyond the features (default: 1024)"
+    )
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     return parser.parse_args(arguments)
 

@@ -47,8 +47,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     mAP, CMC and mINP, without starting Python.
 
     Returns:
-        ``rows``: a list of {name, seconds, peak_mib (resident memory of the process), added_mib (of these, above the features),
-        time_ratio and memory_ratio (theirs by ours), mAP, rank_1, mINP in percent}, and what was asked for.
+        ``rows``: a list of {name, seconds, peak_mib (resident memory of the process), added_mib (of these, above the
+        features), time_ratio and memory_ratio (theirs by ours), mAP, rank_1, mINP in percent}, and what was asked for.
     """
     from fastreid_clip3d.errors import ClearError
 

@@ -21,7 +21,8 @@ import torch
 from fastreid_clip3d.errors import ClearError
 
 METRICS = ("cosine", "euclidean")
-COPY_TOLERANCE = 3e-6  # of a row's norm; a ResNet-50's float32 features of one image differ by up to 8e-7 between batches
+# Of a row's norm. A ResNet-50's float32 features of one image differ by up to 8e-7 between batches.
+COPY_TOLERANCE = 3e-6
 TIE_TOLERANCE = 1e-12  # of the scale of a distance
 MATRIX_TIE_TOLERANCE = 5e-7  # of a distance that comes ready-made in float32: four of its last digits
 _MIB = 1 << 20
@@ -65,8 +66,8 @@ def find_copies(features: torch.Tensor, factors: torch.Tensor) -> tuple[np.ndarr
         features: [N, D], finite. `factors`: float64 [N], what each row is multiplied by before it is compared.
 
     Returns:
-        `copies` and `originals`, int64 [C]: row `copies[i]` equals row `originals[i]`. Of a set of copies the original is the
-        smallest row in the order of bytes, whatever the order of the rows.
+        `copies` and `originals`, int64 [C]: row `copies[i]` equals row `originals[i]`. Of a set of copies the original
+        is the smallest row in the order of bytes, whatever the order of the rows.
     """
     rows, dims = features.shape
     parent = np.arange(rows)
@@ -199,7 +200,9 @@ class FeatureDistances:
         if self.metric == "euclidean":
             distances += self._gallery_squares
         for start in range(0, len(self._copies), 4096):
-            copies, originals = (torch.from_numpy(side[start : start + 4096]) for side in (self._copies, self._originals))
+            copies, originals = (
+                torch.from_numpy(side[start : start + 4096]) for side in (self._copies, self._originals)
+            )
             distances[:, copies.to(self.device)] = distances[:, originals.to(self.device)]
         return distances
 

@@ -1,7 +1,7 @@
 """A fast-reid evaluator that scores every protocol of a dataset.
 
-It takes the place of fast-reid's ``ReidEvaluator`` and gives its headline keys (of the dataset's first protocol), and for each
-protocol ``<dataset>/<protocol>/...``, in one flat dict of floats.
+It takes the place of fast-reid's ``ReidEvaluator`` and gives its headline keys (of the dataset's first protocol), and
+for each protocol ``<dataset>/<protocol>/...``, in one flat dict of floats.
 """
 
 from __future__ import annotations
@@ -36,20 +36,22 @@ _ID_KEYS = {"pids": "targets", "camids": "camids", "clothes_ids": "clothes_ids"}
 class ClothesEvaluator(DatasetEvaluator):
     """Collects the features of a test set and scores them.
 
-    A test batch holds ``targets``, ``camids`` and, where known, ``clothes_ids`` (int64 [B]; -1 = not known) and ``img_paths``
-    (texts). Query items come first, then the gallery, each rank its contiguous share; with ``item_ids`` (int64 [B], place in
-    query + gallery) any order and repeated items are fine too. A tracklet comes as its frames: ``tracklet_ids`` (int64 [B],
-    place in query + gallery), ``frame_ids`` (place in the tracklet) and ``tracklet_lengths`` (its number of frames).
+    A test batch holds ``targets``, ``camids`` and, where known, ``clothes_ids`` (int64 [B]; -1 = not known) and
+    ``img_paths`` (texts). Query items come first, then the gallery, each rank its contiguous share; with ``item_ids``
+    (int64 [B], place in query + gallery) any order and repeated items are fine too. A tracklet comes as its frames:
+    ``tracklet_ids`` (int64 [B], place in query + gallery), ``frame_ids`` (place in the tracklet) and
+    ``tracklet_lengths`` (its number of frames).
 
     Args:
         cfg: ``TEST.METRIC``, ``AQE``, ``RERANK``, ``ROC`` and ``EVALUATION`` are read.
-        dataset: a fast-reid dataset: ``query`` and ``gallery`` lists; ``protocols``, if it declares them; otherwise general.
+        dataset: a fast-reid dataset: ``query`` and ``gallery`` lists; ``protocols``, if it declares them; otherwise
+            general.
         dataset_name: prefix of the result keys; "" = the name of the dataset's class.
         output_dir: where features and per-query results are written if the config asks for them; "" = ``OUTPUT_DIR``.
 
     Raises:
-        ClearError: at construction, ``TEST.EVALUATION`` asks for something unknown; in :meth:`evaluate`, features that are not
-            finite, items that are missing, or a protocol that needs clothes ids where some are not known.
+        ClearError: at construction, ``TEST.EVALUATION`` asks for something unknown; in :meth:`evaluate`, features that
+            are not finite, items that are missing, or a protocol that needs clothes ids where some are not known.
     """
 
     def __init__(self, cfg: CfgNode, dataset: Any, dataset_name: str = "", output_dir: str | None = None) -> None:
@@ -65,7 +67,7 @@ class ClothesEvaluator(DatasetEvaluator):
         self.results: dict[str, ProtocolResult] = {}
         self.reset()
 
-    # -- collecting -----------------------------------------------------------------------------------------------------
+    # -- collecting ---------------------------------------------------------------------------------------------------
 
     def reset(self) -> None:
         """Forgets all items."""
@@ -141,13 +143,13 @@ class ClothesEvaluator(DatasetEvaluator):
             items["names"] = []
         return items
 
-    # -- scoring --------------------------------------------------------------------------------------------------------
+    # -- scoring ------------------------------------------------------------------------------------------------------
 
     def evaluate(self) -> OrderedDict[str, float]:
         """The numbers of all protocols, on the main process; an empty dict elsewhere.
 
-        A metric that has no value, since no query has a match, is left out and a warning is logged: fast-reid's hook and
-        writers take numbers only.
+        A metric that has no value, since no query has a match, is left out and a warning is logged: fast-reid's hook
+        and writers take numbers only.
         """
         gathered = self._gathered()
         if gathered is None:
@@ -168,7 +170,9 @@ class ClothesEvaluator(DatasetEvaluator):
         if row is not None:
             side = f"query item {row}" if row < self.num_query else f"gallery item {row - self.num_query}"
             name = f" ({items['names'][row]})" if items["names"] else ""
-            raise ClearError(f"{self.dataset_name}: the features of {side}{name} are not finite; the model has diverged")
+            raise ClearError(
+                f"{self.dataset_name}: the features of {side}{name} are not finite; the model has diverged"
+            )
         clothes = items.get("clothes_ids")
         needing = [protocol.name for protocol in self.protocols if protocol.needs_clothes]
         unknown = self.num_items if clothes is None else int((clothes < 0).sum())
@@ -193,7 +197,7 @@ class ClothesEvaluator(DatasetEvaluator):
     def _score(
         self, query: LabelledFeatures, gallery: LabelledFeatures, protocols: Sequence[Protocol], suffix: str
     ) -> dict[str, float]:
-        """Scores protocols that use the same features; returns the ROC values if the headline protocol is among them."""
+        """Scores protocols that use the same features; returns ROC values if the headline protocol is among them."""
         cfg = self.cfg
         options = cfg.TEST.EVALUATION
         base = os.path.join(self.output_dir, "evaluation", self.dataset_name + suffix)
@@ -243,7 +247,9 @@ class ClothesEvaluator(DatasetEvaluator):
                     numbers[f"{prefix}/{metric}"] = float(value)
             numbers[f"{prefix}/queries_without_match"] = float(result.queries_without_match)
             if not result.valid_queries:
-                logger.warning(f"{prefix}: none of {result.num_queries} queries has a match; there is no mAP and no rank")
+                logger.warning(
+                    f"{prefix}: none of {result.num_queries} queries has a match; there is no mAP and no rank"
+                )
             elif result.queries_without_match:
                 logger.info(f"{prefix}: {result.queries_without_match} of {result.num_queries} queries have no match")
         return numbers

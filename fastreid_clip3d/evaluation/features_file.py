@@ -1,8 +1,8 @@
 """Features of a test set on disk: an npz file with features and ids of query and gallery.
 
 Keys: ``query_features`` [Q, D] and ``gallery_features`` [G, D], floating point; ``query_pids``, ``query_camids`` [Q],
-``gallery_pids``, ``gallery_camids`` [G], integers of any type; ``query_clothes_ids`` [Q] and ``gallery_clothes_ids`` [G],
-integers, both or none; ``query_names`` [Q] and ``gallery_names`` [G], texts (image paths), both or none.
+``gallery_pids``, ``gallery_camids`` [G], integers of any type; ``query_clothes_ids`` [Q] and ``gallery_clothes_ids``
+[G], integers, both or none; ``query_names`` [Q] and ``gallery_names`` [G], texts (image paths), both or none.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def read_features(path: str | os.PathLike) -> tuple[LabelledFeatures, LabelledFe
     """Query and gallery of such a file. Nothing in it is ever unpickled.
 
     Raises:
-        ClearError: names the file, and the array and row, of whatever is missing, damaged, of another kind or shape, or not
-            finite.
+        ClearError: names the file, and the array and row, of whatever is missing, damaged, of another kind or shape,
+            or not finite.
     """
     if not os.path.exists(path):
         raise ClearError(f"{path}: no such file")
@@ -139,7 +139,9 @@ def _read_side(path: str | os.PathLike, archive: np.lib.npyio.NpzFile, side: str
     row = first_non_finite_row(torch.from_numpy(features))
     if row is not None:
         column = int(np.flatnonzero(~np.isfinite(features[row]))[0])
-        raise ClearError(f"{where}, row {row}: holds {features[row, column]} (column {column}), expected finite numbers")
+        raise ClearError(
+            f"{where}, row {row}: holds {features[row, column]} (column {column}), expected finite numbers"
+        )
 
     ids: dict[str, np.ndarray] = {}
     for name in ("pids", "camids", "clothes_ids"):
@@ -160,7 +162,7 @@ def _read_side(path: str | os.PathLike, archive: np.lib.npyio.NpzFile, side: str
         array = _read_array(path, archive, f"{side}_names")
         if array.dtype.kind != "U" or array.shape != (len(features),):
             raise ClearError(
-                f"{path}: {side}_names is {array.dtype} of shape {array.shape}, expected texts of shape ({len(features)},)"
+                f"{path}: {side}_names is {array.dtype} of shape {array.shape}, expected texts, ({len(features)},)"
             )
         names = tuple(array.tolist())
     return LabelledFeatures(torch.from_numpy(features), ids["pids"], ids["camids"], ids.get("clothes_ids"), names)

@@ -1,9 +1,9 @@
 """Results of single queries as a table, for looking into errors: csv or parquet.
 
-Columns: protocol; query (its number, from 0), query_name, pid, camid, clothes_id; matches (kept ones); AP, INP (0 to 1) and
-first_match_rank (from 1; with ties these are expected values, see metrics); top_matches (numbers of the closest kept
-gallery items, closest first, joined by spaces), top_are_matches (1 or 0 for each), top_names. Queries without a match are
-listed with matches 0 and nothing else.
+Columns: protocol; query (its number, from 0), query_name, pid, camid, clothes_id; matches (kept ones); AP, INP (0 to
+1) and first_match_rank (from 1; with ties these are expected values, see metrics); top_matches (numbers of the closest
+kept gallery items, closest first, joined by spaces), top_are_matches (1 or 0 for each), top_names. Queries without a
+match are listed with matches 0 and nothing else.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ No ranking list is ever built: the metrics only need, for each match, how many k
 distances is sorted by value, the places of the matches are looked up in it, and the removed items, all of which show
 the query's own person, are subtracted. All protocols that use the same gallery share one pass over the distances.
 
-Shape letters: Q queries, G gallery items, D feature dimensions, V counted queries, R ranks, P pairs of a query and a gallery
-item that show the same person, K groups of tied items (see metrics).
+Shape letters: Q queries, G gallery items, D feature dimensions, V counted queries, R ranks, P pairs of a query and a
+gallery item that show the same person, K groups of tied items (see metrics).
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class ProtocolResult:
         average_precisions, inverse_negative_penalties: float64 [V].
         cmc: float64 [V, R]; `first_match_ranks`: float64 [V], from 1; with ties the expected value.
         match_counts: float64 [V], matches kept.
-        top_matches: int64 [V, T], the closest kept gallery items, -1 where fewer are kept; T = 0 unless asked for, and for
-            single-shot protocols.
+        top_matches: int64 [V, T], the closest kept gallery items, -1 where fewer are kept; T = 0 unless asked for, and
+            for single-shot protocols.
     """
 
     protocol: Protocol
@@ -228,8 +228,8 @@ def single_shot_draw(pids: np.ndarray, columns: np.ndarray, seed: int, draw: int
     """One random item of each person.
 
     Args:
-        pids: int64 [g], ascending: whom each item shows. `columns`: [g], the items, in an order that does not depend on the
-            order of the gallery's files, so that the draw does not either.
+        pids: int64 [g], ascending: whom each item shows. `columns`: [g], the items, in an order that does not depend
+            on the order of the gallery's files, so that the draw does not either.
 
     Returns:
         The chosen entries of `columns`, one for each person.
@@ -280,11 +280,11 @@ def _one_pass(
         same_clothes = None
         if codes.has_clothes:
             same_clothes = codes.query_clothes[block[number]] == codes.gallery_clothes[columns[items]]
-        kept = [
-            ~removes(task.protocol.rule, same_camera, same_clothes) & task.asked[block[number]] for task in tasks
-        ]
+        kept = [~removes(task.protocol.rule, same_camera, same_clothes) & task.asked[block[number]] for task in tasks]
         tops = [
-            _top_matches(distances, pairs, mask, top_matches) if top_matches and not task.protocol.single_shot_draws else None
+            _top_matches(distances, pairs, mask, top_matches)
+            if top_matches and not task.protocol.single_shot_draws
+            else None
             for task, mask in zip(tasks, kept)
         ]
         rows = sort_rows(distances)
@@ -320,7 +320,8 @@ class _Pairs:
     """Pairs that show the same person, sorted by query of the block and by distance.
 
     Args:
-        block: the block's queries [B]. `number`: [P], which of them. `items`: [P], gallery column. `values`: [P], distance.
+        block: the block's queries [B]. `number`: [P], which of them. `items`: [P], gallery column. `values`: [P],
+            distance.
         offsets: [B + 1], where each query's pairs begin.
     """
 
@@ -424,7 +425,9 @@ def pair_distances(
     if protocol.needs_clothes and not codes.has_clothes:
         raise ClearError(f"protocol {protocol.name} needs clothes ids of query and gallery, and there are none")
     asked = is_member(query.camids, protocol.query_cameras) & is_member(query.pids, protocol.pids)
-    columns = np.flatnonzero(is_member(gallery.camids, protocol.gallery_cameras) & is_member(gallery.pids, protocol.pids))
+    columns = np.flatnonzero(
+        is_member(gallery.camids, protocol.gallery_cameras) & is_member(gallery.pids, protocol.pids)
+    )
     if distances is None:
         features = gallery.features[torch.from_numpy(columns)]
         source = FeatureDistances(query.features, features, metric, compute_device(device), DEFAULT_MAX_MEMORY)

@@ -46,8 +46,8 @@ def score_file(options: argparse.Namespace) -> int:
     if refused:
         possible = ", ".join(name for name, protocol in STANDARD_PROTOCOLS.items() if not protocol.needs_clothes)
         raise ClearError(
-            f"{options.features}: has no query_clothes_ids and gallery_clothes_ids, which protocol {', '.join(refused)} "
-            f"needs; without them: {possible}"
+            f"{options.features}: has no query_clothes_ids and gallery_clothes_ids, which protocol "
+            f"{', '.join(refused)} needs; without them: {possible}"
         )
     results = evaluate(
         query,

@@ -8,10 +8,10 @@ Two poolings, by name:
   feature is the mean of the clips' features.
 - ``frames``: the mean of all frames.
 
-A clip's feature is the mean of its frames' features, so both are weighted means of frames, and a tracklet never has to be
-in memory as a whole: :class:`TrackletPool` adds up frames as they come. The two differ as soon as the repeated frames weigh
-more than the others: they are equal for lengths of 1, 2 and 4 and for multiples of 8 only. Both are L2-normalised at the
-end.
+A clip's feature is the mean of its frames' features, so both are weighted means of frames, and a tracklet never has to
+be in memory as a whole: :class:`TrackletPool` adds up frames as they come. The two differ as soon as the repeated
+frames weigh more than the others: they are equal for lengths of 1, 2 and 4 and for multiples of 8 only. Both are
+L2-normalised at the end.
 
 Shape letters: B frames of a batch, D feature dimensions, N tracklets, T frames of a tracklet.
 """

@@ -57,14 +57,16 @@ def refused(path: Path, *options: str) -> str:
 
 
 def test_numbers_by_hand(tmp_path: Path) -> None:
-    # the query stands at 0 degrees, gallery items ever farther: other, match (same clothes), other, match (other clothes)
+    # the query stands at 0 degrees, gallery items ever farther off: other, match (same clothes),
+    # other, match (other clothes)
     angles = np.radians([0, 10, 20, 30, 40])
     features = np.stack([np.cos(angles), np.sin(angles)], 1)
     path = save(
         tmp_path / "hand.npz",
         {
             "query_features": features[:1], "query_pids": np.array([1]), "query_camids": np.array([-1]),
-            "query_clothes_ids": np.array([5]), "gallery_features": features[1:], "gallery_pids": np.array([2, 1, 3, 1]),
+            "query_clothes_ids": np.array([5]), "gallery_features": features[1:],
+            "gallery_pids": np.array([2, 1, 3, 1]),
             "gallery_camids": np.array([-1, 0, 0, 0]), "gallery_clothes_ids": np.array([7, 5, 8, 6]),
         },
     )  # fmt: skip
@@ -77,7 +79,11 @@ def test_numbers_by_hand(tmp_path: Path) -> None:
 
 
 def test_camera_minus_one_is_a_camera(tmp_path: Path) -> None:
-    made = {f"{side}_{name}": np.array([value]) for side in ("query", "gallery") for name, value in (("pids", 4), ("camids", -1))}
+    made = {
+        f"{side}_{name}": np.array([value])
+        for side in ("query", "gallery")
+        for name, value in (("pids", 4), ("camids", -1))
+    }
     path = save(tmp_path / "a.npz", made, ("query_clothes_ids", "gallery_clothes_ids"), num_query=1, num_gallery=1)
     assert scored(path, "--protocols", "general")["general"] == {**dict.fromkeys(KEYS), "valid_queries": 0}
     assert scored(path, "--protocols", "nothing")["nothing"]["mAP"] == 100.0
@@ -130,7 +136,11 @@ class Trap:
 BAD_FILES = {
     "missing key": ({}, ("gallery_camids",), "misses gallery_camids; it holds query_features"),
     "one side's clothes": ({}, ("query_clothes_ids",), "misses query_clothes_ids"),
-    "misspelt": ({"query_feature": np.zeros((6, 5))}, ("query_features",), "did you write 'query_feature' for 'query_features'"),
+    "misspelt": (
+        {"query_feature": np.zeros((6, 5))},
+        ("query_features",),
+        "did you write 'query_feature' for 'query_features'",
+    ),
     "object features": ({"query_features": np.array([Trap()] * 6)}, (), "query_features is an object array"),
     "object ids": ({"gallery_pids": np.array([Trap()] * 30)}, (), "gallery_pids is an object array"),
     "integer features": ({"query_features": np.zeros((6, 5), int)}, (), "query_features is int64, expected float16"),
@@ -138,9 +148,17 @@ BAD_FILES = {
     "float ids": ({"query_pids": np.zeros(6)}, (), "query_pids is float64, expected integers"),
     "boolean ids": ({"query_camids": np.zeros(6, bool)}, (), "query_camids is bool, expected integers"),
     "text ids": ({"query_pids": np.array(["a"] * 6)}, (), "query_pids is <U1, expected integers"),
-    "flat features": ({"gallery_features": np.zeros(30, "f4")}, (), r"gallery_features has shape (30,), expected (items, dim"),
+    "flat features": (
+        {"gallery_features": np.zeros(30, "f4")},
+        (),
+        r"gallery_features has shape (30,), expected (items, dim",
+    ),
     "no dimensions": ({"gallery_features": np.zeros((30, 0), "f4")}, (), "gallery_features has shape (30, 0)"),
-    "other dimensions": ({"gallery_features": np.zeros((30, 4), "f4")}, (), "query_features has 5 columns, gallery_features 4"),
+    "other dimensions": (
+        {"gallery_features": np.zeros((30, 4), "f4")},
+        (),
+        "query_features has 5 columns, gallery_features 4",
+    ),
     "too few ids": ({"gallery_pids": np.zeros(29, int)}, (), "gallery_pids has shape (29,), expected (30,)"),
     "columns of ids": ({"gallery_pids": np.zeros((30, 1), int)}, (), "gallery_pids has shape (30, 1), expected (30,)"),
     "scalar": ({"query_camids": np.array(3)}, (), "query_camids has shape (), expected (6,)"),
@@ -188,12 +206,16 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
 def test_per_query_results(tmp_path: Path) -> None:
     made = arrays()
     made["query_pids"][2] = 77  # nobody
-    names = {f"{side}_names": np.array([f"{side}{i}.jpg" for i in range(n)]) for side, n in (("query", 6), ("gallery", 30))}
+    names = {
+        f"{side}_names": np.array([f"{side}{i}.jpg" for i in range(n)]) for side, n in (("query", 6), ("gallery", 30))
+    }
     path = save(tmp_path / "a.npz", {**made, **names})
     found = scored(path, "--protocols", "general", "SC", "--per-query", str(tmp_path / "q.csv"), "--top", "4")
     with open(tmp_path / "q.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert [(row["protocol"], row["query"]) for row in rows] == [(p, str(q)) for p in ("general", "SC") for q in range(6)]
+    assert [(row["protocol"], row["query"]) for row in rows] == [
+        (p, str(q)) for p in ("general", "SC") for q in range(6)
+    ]
     general = rows[:6]
     assert (general[2]["matches"], general[2]["AP"], general[2]["top_matches"]) == ("0.0", "", "")
     values = [float(row["AP"]) for row in general if row["AP"]]
@@ -202,7 +224,9 @@ def test_per_query_results(tmp_path: Path) -> None:
         top = [int(item) for item in row["top_matches"].split()]
         assert row["query_name"] == f"query{row['query']}.jpg"
         assert row["top_names"].split() == [f"gallery{item}.jpg" for item in top]
-        assert row["top_are_matches"].split() == [str(int(made["gallery_pids"][item] == int(row["pid"]))) for item in top]
+        assert row["top_are_matches"].split() == [
+            str(int(made["gallery_pids"][item] == int(row["pid"]))) for item in top
+        ]
         if "1" in row["top_are_matches"]:
             assert float(row["first_match_rank"]) == row["top_are_matches"].split().index("1") + 1
     assert "written as .csv or .parquet" in refused(path, "--per-query", str(tmp_path / "q.txt"))

@@ -125,7 +125,9 @@ def test_re_ranking_is_that_of_fast_reid() -> None:
     jaccard = compute_jaccard_distance(normalised, k1=10, k2=3, search_option=3)[:24, 24:]
     pids, camids = (np.array([record[place] for record in dataset.query + dataset.gallery]) for place in (1, 2))
     distances = 0.7 * jaccard + 0.3 * plain
-    cmc, average_precisions, _ = evaluate_rank(distances, pids[:24], pids[24:], camids[:24], camids[24:], use_cython=False)
+    cmc, average_precisions, _ = evaluate_rank(
+        distances, pids[:24], pids[24:], camids[:24], camids[24:], use_cython=False
+    )
     assert found["mAP"] == pytest.approx(100 * np.mean(average_precisions), abs=1e-3)
     assert found["Rank-1"] == pytest.approx(100 * cmc[0], abs=1e-3)
 
@@ -141,7 +143,9 @@ def test_a_plain_fast_reid_dataset_is_general_only() -> None:
 def test_protocols_can_be_chosen_and_need_clothes_ids() -> None:
     dataset = Pictures()
     found = inference_on_dataset(
-        Flatten(), Loader(dataset.batches()), ClothesEvaluator(config(TEST__EVALUATION__PROTOCOLS=("SC", "CC")), dataset)
+        Flatten(),
+        Loader(dataset.batches()),
+        ClothesEvaluator(config(TEST__EVALUATION__PROTOCOLS=("SC", "CC")), dataset),
     )
     assert found["mAP"] == found["Pictures/SC/mAP"] and "Pictures/general/mAP" not in found
     with pytest.raises(ClearError, match="'sc' is unknown; did you mean SC"):
@@ -149,7 +153,9 @@ def test_protocols_can_be_chosen_and_need_clothes_ids() -> None:
     batches = dataset.batches()
     batches[3]["clothes_ids"][2] = -1
     for given, count in ((batches, 1), (dataset.batches(clothes=False), 114)):
-        with pytest.raises(ClearError, match=f"Pictures: {count} of 114 items have no clothes id, which protocol CC needs"):
+        with pytest.raises(
+            ClearError, match=f"Pictures: {count} of 114 items have no clothes id, which protocol CC needs"
+        ):
             inference_on_dataset(Flatten(), Loader(given), ClothesEvaluator(config(), dataset))
 
 
@@ -207,7 +213,9 @@ def test_items_may_come_in_any_order_and_twice_with_their_place() -> None:
         batch["item_ids"] = torch.arange(10 * number, 10 * number + len(batch["targets"]))
     mixed = [batches[place] for place in (5, 0, 11, 3, 3, 1, 2, 4, 6, 7, 8, 9, 10, 0)]
     assert inference_on_dataset(Flatten(), Loader(mixed), ClothesEvaluator(config(), dataset)) == expected
-    with pytest.raises(ClearError, match="104 different items were evaluated, expected 114; missing: 30, 31, 32, 33, 34"):
+    with pytest.raises(
+        ClearError, match="104 different items were evaluated, expected 114; missing: 30, 31, 32, 33, 34"
+    ):
         inference_on_dataset(Flatten(), Loader(batches[:3] + batches[4:]), ClothesEvaluator(config(), dataset))
     with pytest.raises(ClearError, match="124 items were evaluated, expected 114"):
         repeated = dataset.batches() + dataset.batches()[:1]
@@ -241,7 +249,12 @@ class Tracklets(Pictures):
         """Batches as the test loader makes them: each item one frame."""
         rows = []
         for number, record in enumerate(self.query + self.gallery):
-            ids = {"targets": record.pid, "camids": record.camid, "clothes_ids": record.clothes_id, "tracklet_ids": number}
+            ids = {
+                "targets": record.pid,
+                "camids": record.camid,
+                "clothes_ids": record.clothes_id,
+                "tracklet_ids": number,
+            }
             for frame, name in enumerate(record.frames):
                 place = {"frame_ids": frame, "tracklet_lengths": len(record.frames), "img_paths": name}
                 rows.append({"images": self.frames[name], **ids, **place})
@@ -253,7 +266,9 @@ def test_tracklets_by_both_poolings() -> None:
     torch.manual_seed(0)
     dataset = Tracklets()
     found = inference_on_dataset(Flatten(), Loader(dataset.loader()), ClothesEvaluator(config(), dataset, "Videos"))
-    features = [Flatten()({"images": torch.stack([dataset.frames[name] for name in names])}) for names in dataset.frames_of]
+    features = [
+        Flatten()({"images": torch.stack([dataset.frames[name] for name in names])}) for names in dataset.frames_of
+    ]
     pooled = {
         "CC": torch.stack([torch.stack([f[clip].mean(0) for clip in clips_of(len(f))]).mean(0) for f in features]),
         "CC-mean-of-frames": torch.stack([f.mean(0) for f in features]),
@@ -275,7 +290,7 @@ def _on_one_of_two(rank: int, folder: str) -> None:
     dataset = Pictures()
     whole = dataset.batches(size=1)
     # as fast-reid's sampler shares: contiguous, the first process one item more if the number is odd
-    share = whole[: 57] if rank == 0 else whole[57:]
+    share = whole[:57] if rank == 0 else whole[57:]
     results.append(inference_on_dataset(Flatten(), Loader(share), ClothesEvaluator(config(), dataset)))
     torch.manual_seed(0)
     videos = Tracklets()

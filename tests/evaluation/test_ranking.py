@@ -1,4 +1,4 @@
-"""Protocols on features: by hand, against the slow reference, against fast-reid, and whatever the order of the gallery."""
+"""Protocols on features: by hand, against the slow reference, against fast-reid, in any order of the gallery."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ import torch
 
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.protocols import CC, GENERAL, NOTHING_REMOVED, SC, Protocol
-from fastreid_clip3d.evaluation.ranking import LabelledFeatures, ProtocolResult, evaluate, pair_distances, single_shot_draw
+from fastreid_clip3d.evaluation.ranking import (
+    LabelledFeatures,
+    ProtocolResult,
+    evaluate,
+    pair_distances,
+    single_shot_draw,
+)
 from tests.references.evaluation import score
 
 RULES = (GENERAL, CC, SC, NOTHING_REMOVED)
@@ -16,7 +22,9 @@ RULES = (GENERAL, CC, SC, NOTHING_REMOVED)
 
 def items(features, pids, camids, clothes=None, dtype=np.float32) -> LabelledFeatures:
     features = torch.from_numpy(np.asarray(features, dtype=dtype))
-    return LabelledFeatures(features, np.asarray(pids), np.asarray(camids), None if clothes is None else np.asarray(clothes))
+    return LabelledFeatures(
+        features, np.asarray(pids), np.asarray(camids), None if clothes is None else np.asarray(clothes)
+    )
 
 
 def random_items(generator: np.random.Generator, count: int, dims: int = 8, people: int = 5) -> LabelledFeatures:
@@ -27,7 +35,8 @@ def random_items(generator: np.random.Generator, count: int, dims: int = 8, peop
 
 def permuted(gallery: LabelledFeatures, order: np.ndarray) -> LabelledFeatures:
     return LabelledFeatures(
-        gallery.features[torch.from_numpy(order)], gallery.pids[order], gallery.camids[order], gallery.clothes_ids[order],
+        gallery.features[torch.from_numpy(order)], gallery.pids[order], gallery.camids[order],
+        gallery.clothes_ids[order],
         tuple(gallery.names[place] for place in order) if gallery.names else (),
     )  # fmt: skip
 
@@ -207,7 +216,9 @@ def test_the_last_bits_of_copies_do_not_count(metric: str) -> None:
 def test_copies_lie_between_the_worst_and_the_best_order() -> None:
     query, gallery = gallery_of_copies(np.random.default_rng(5), 2e-7)
     result = evaluate(query, gallery, [NOTHING_REMOVED], "euclidean")["nothing"]
-    plain = ((query.features[:, None].double() - gallery.features[None, :50].double()) ** 2).sum(-1).repeat(1, 3).numpy()
+    plain = (
+        ((query.features[:, None].double() - gallery.features[None, :50].double()) ** 2).sum(-1).repeat(1, 3).numpy()
+    )
     bounds = []
     for first in (False, True):
         values = []

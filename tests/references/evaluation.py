@@ -1,4 +1,4 @@
-"""Slow, obvious evaluation: one query at a time, one gallery item at a time, every order of equal distances written out."""
+"""Slow, obvious evaluation: one query at a time, one item at a time, every order of equal distances written out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def is_removed(rule: str, query: dict, item: dict) -> bool:
 def orders(distances: Sequence, matches: Sequence[bool]) -> Iterator[list[bool]]:
     """All ranking lists (is it a match?) that sort the distances, each as often as any other."""
     blocks = []
-    for _, block in itertools.groupby(sorted(range(len(distances)), key=lambda i: distances[i]), lambda i: distances[i]):
+    for _, block in itertools.groupby(
+        sorted(range(len(distances)), key=lambda i: distances[i]), lambda i: distances[i]
+    ):
         flags = [matches[i] for i in block]
         places = itertools.combinations(range(len(flags)), sum(flags))
         blocks.append([[place in chosen for place in range(len(flags))] for chosen in places])
@@ -46,7 +48,7 @@ def score_list(ranking: Sequence[bool], max_rank: int) -> tuple[Fraction, Fracti
 def score(
     rule: str, queries: Sequence[dict], gallery: Sequence[dict], distances: Sequence[Sequence], max_rank: int = 10
 ) -> dict:
-    """mAP, mINP, CMC as fractions, number of valid queries; and the AP of the worst and best order of equal distances."""
+    """mAP, mINP, CMC as fractions, valid queries; and the AP of the worst and best order of equal distances."""
     all_ap, all_inp, all_cmc, worst, best = [], [], [], [], []
     for query, row in zip(queries, distances):
         kept = [index for index, item in enumerate(gallery) if not is_removed(rule, query, item)]
