@@ -124,8 +124,8 @@ def dress(figure: Figure, betas: np.ndarray, look: Appearance, outfit: Outfit) -
         materials[OUTER] = outer.cloth
         if not outer.opening:
             cover(top_field(outer, marks, points), upper)
-        covered_from = outer.hem + 0.01
-        window = 0.5 if outer.opening else 0.0
+        covered_from = outer.hem - (0.05 if outer.length else -0.01)
+        window = outer.opening / 0.16 + 0.08 if outer.opening else 0.0
         tubes = [dataclasses.replace(tube, hidden_above=covered_from, window=window) for tube in tubes]
         if outer.length:
             tubes.append(

@@ -73,10 +73,20 @@ def pose_person(person: Dressed, pose: np.ndarray, heading: float) -> Posed:
         below = np.einsum("vab,vb->va", below_blend[..., :3], person.below_rest) + below_blend[..., 3] - drop
         hips = joints[1:3].mean(0)
         leg_length = float(person.joints[1:3, 1].mean() - person.joints[7:9, 1].mean())
+        below_inner = np.empty((0, 3))
         for tube in person.tubes:
-            # The next tube goes around this one too: a coat around a dress.
-            hung = hang(tube, below, hips, joints[0], transforms[0, :, :3], leg_length, person.figure.marks)
-            below = np.concatenate([below, hung.vertices])
+            # A coat goes around a dress too, but not at the waist, where it must fit below its own upper part.
+            low = below_inner[below_inner[:, 1] - hips[1] < tube.start - 0.13]
+            hung = hang(
+                tube,
+                np.concatenate([below, low]),
+                hips,
+                joints[0],
+                transforms[0, :, :3],
+                leg_length,
+                person.figure.marks,
+            )
+            below_inner = np.concatenate([below_inner, hung.vertices])
             parts.append(
                 (
                     hung.vertices,

@@ -111,6 +111,6 @@ def hang(
         edge[:, [0, -1]] = 0.0
     faces = grid_faces(ROWS, DIRECTIONS, not tube.opening)
     turned = np.abs((angle + np.pi) % (2 * np.pi) - np.pi)
-    hidden = ((heights[:, None] > tube.hidden_above) & (turned[None] > tube.window)).reshape(-1)
+    hidden = ((heights[:, None] > tube.hidden_above) & (turned[None] >= tube.window)).reshape(-1)
     faces = faces[~hidden[faces].all(1)]
     return PosedTube(vertices.reshape(-1, 3), canonical.reshape(-1, 3).copy(), edge.reshape(-1), faces)
