@@ -30,12 +30,17 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--output",
         default=None,
-        help="folder of the set (default: SyntheticBodies in $FASTREID_DATASETS, or in datasets/ where that is not set)",
+        help="folder of the set (SyntheticBodies in $FASTREID_DATASETS, or in datasets/ where that is not set)",
     )
     result.add_argument("--bodies", type=int, default=1000, help="number of bodies, half of them female (1000)")
     result.add_argument("--poses-per-body", type=int, default=10, help="pictures of each body (10)")
     result.add_argument(
-        "--size", type=int, nargs=2, default=(256, 128), metavar=("H", "W"), help="size of a picture in pixels (256 128)"
+        "--size",
+        type=int,
+        nargs=2,
+        default=(256, 128),
+        metavar=("H", "W"),
+        help="size of a picture in pixels (256 128)",
     )
     result.add_argument("--seed", type=int, default=0, help="seed of shapes, poses, cameras and lights (0)")
     result.add_argument(
@@ -45,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
         help="crop: the body fills the picture, as a detector cuts it; fixed: one scale, so that stature shows (crop)",
     )
     result.add_argument("--body-model", default="", help="folder or file of SMPL models (the embedded ones)")
-    result.add_argument("--poses", default="", help="file of axis-angle poses [K, 72], .npy or .npz (100 built-in poses)")
+    result.add_argument("--poses", default="", help="axis-angle poses [K, 72], .npy or .npz (100 built-in poses)")
     result.add_argument("--workers", type=int, default=0, help="threads (one a core)")
     result.add_argument(
         "--sheet",

@@ -1,4 +1,4 @@
-"""Pictures of bodies a second: our way from shapes to PNG, our rasteriser, and PyTorch3D's CPU rasteriser, in one run."""
+"""Pictures of bodies a second: our rasteriser and our way to a picture beside PyTorch3D's CPU path, in one run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, default=200, help="pictures of our way, in groups of 10 (200)")
     parser.add_argument("--stock-images", type=int, default=2, help="pictures with PyTorch3D's CPU rasteriser (2)")
     parser.add_argument(
-        "--size", type=int, nargs=2, default=(256, 128), metavar=("H", "W"), help="size of a picture in pixels (256 128)"
+        "--size",
+        type=int,
+        nargs=2,
+        default=(256, 128),
+        metavar=("H", "W"),
+        help="size of a picture in pixels (256 128)",
     )
     parser.add_argument("--threads", type=int, default=2, help="threads of either way (2)")
     parser.add_argument("--repeats", type=int, default=3, help="measurements of our way; the median is told (3)")

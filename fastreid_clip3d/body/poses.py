@@ -1,10 +1,11 @@
-"""A seeded pool of 100 body poses: walking in all phases, standing, contrapposto, carrying, gestures (method, Design 3).
+"""A seeded pool of 100 body poses: walking in all phases, standing, contrapposto, carrying, gestures.
 
-The paper predicted its poses from 100 photographs. Here legs are placed by their feet: a gait or a stance says where each
-foot is and how it is turned, and a two-bone solution gives hips, knees and ankles, so that soles meet the ground.
+The paper predicted its poses from 100 photographs (Section 3.4). Here legs are placed by their feet: a gait or a stance
+says where each foot is and how it is turned, and a two-bone solution gives hips, knees and ankles, so that soles meet
+the ground.
 
-SMPL frame: y up, the body faces +z, its left is +x, rest is the T-pose. Signs of rotations about joint axes, in degrees:
-x > 0 leans the trunk forward, bends a knee and points the toes down; x < 0 lifts a thigh or an arm to the front.
+SMPL frame: y up, the body faces +z, its left is +x, rest is the T-pose. Signs of rotations about a joint's
+axes: x > 0 leans the trunk forward, bends a knee and points the toes down; x < 0 lifts a thigh or an arm to the front.
 Legend: K poses, 24 joints, 72 = 24 x 3 axis-angle in radians.
 """
 
@@ -46,8 +47,8 @@ def load_pose_pool(path: str | Path = "") -> torch.Tensor:
     """The pool of poses.
 
     Args:
-        path: a user's file, ``.npy`` or ``.npz`` (its only array, or the one named ``poses``), float [K, 72] axis-angle in
-            radians in SMPL's joint order, or [K, 24, 3]; "" for the built-in pool of 100.
+        path: a user's file, ``.npy`` or ``.npz`` (its only array, or the one named ``poses``): axis-angle in radians in
+            SMPL's joint order, float [K, 72] or [K, 24, 3]; "" for the built-in pool of 100.
 
     Returns:
         float32 [K, 72].
@@ -95,8 +96,8 @@ def pool_fingerprint(poses: torch.Tensor) -> str:
 def make_pose_pool(seed: int = POOL_SEED) -> torch.Tensor:
     """The built-in pool, float32 [100, 72]: the same numbers for the same seed.
 
-    52 walking (phases evenly spread; free arms, a bag, a telephone, something carried in front, a push), 20 standing with
-    weight on both feet, 14 in contrapposto, 8 standing and carrying, 6 gestures.
+    52 walking (phases evenly spread; free arms, a bag, a telephone, something carried in front, a push), 20 standing
+    with weight on both feet, 14 in contrapposto, 8 standing and carrying, 6 gestures.
     """
     generator = np.random.default_rng(seed)
     walking_arms = ["swing"] * 34 + ["bag"] * 7 + ["phone"] * 4 + ["box"] * 4 + ["push"] * 3
@@ -209,7 +210,7 @@ class _Figure:
         """
         self.set("pelvis", pelvis)
         middle = sum(foot.ankle * weight for foot, weight in zip(feet, self._weights(bears)))
-        position = np.array([middle[0], 0.0, self._pelvis_along(feet, bears)])
+        position = np.array([middle[0], 0.0, 0.0])
         heights = []
         for foot, bearing in zip(feet, bears):
             thigh, shank, hip = _leg(foot.side)
@@ -223,11 +224,8 @@ class _Figure:
 
     @staticmethod
     def _weights(bears: tuple[bool, bool]) -> tuple[float, float]:
+        """How far the pelvis is over each foot."""
         return (0.5, 0.5) if bears[0] == bears[1] else (0.65, 0.35) if bears[0] else (0.35, 0.65)
-
-    @staticmethod
-    def _pelvis_along(feet: tuple[_Foot, _Foot], bears: tuple[bool, bool]) -> float:
-        return 0.0
 
     def _leg(self, pelvis: np.ndarray, position: np.ndarray, foot: _Foot) -> None:
         name = "left" if foot.side > 0 else "right"
@@ -315,9 +313,7 @@ def _standing(arms: str, generator: np.random.Generator) -> _Figure:
     """Standing with weight on both feet, feet a little apart, one perhaps in front of the other."""
     figure = _Figure(generator)
     width, apart = generator.uniform(0.20, 0.38), figure.around(0, 0.05)
-    feet = tuple(
-        _Foot(side, side * width / 2, side * apart, figure.around(12, 5)) for side in (1, -1)
-    )
+    feet = tuple(_Foot(side, side * width / 2, side * apart, figure.around(12, 5)) for side in (1, -1))
     lean = figure.around(1, 1.5)
     pelvis = turn("y", figure.around(0, 4)) @ turn("z", figure.around(0, 1.2)) @ turn("x", lean)
     figure.legs(pelvis, feet, (True, True), figure.around(0.988, 0.004))
@@ -370,7 +366,9 @@ def _place_arms(figure: _Figure, arms: str) -> None:
     if arms == "bag":
         figure.arm(side, lower=around(73, 2), swing=around(0, 3), twist=around(10, 4), elbow=around(7, 2), collar=8)
     elif arms == "phone":
-        figure.arm(side, lower=around(70, 2), swing=around(24, 4), twist=around(28, 5), elbow=around(98, 6), forearm=-40)
+        figure.arm(
+            side, lower=around(70, 2), swing=around(24, 4), twist=around(28, 5), elbow=around(98, 6), forearm=-40
+        )
         figure.look(side * around(8, 4), around(22, 4))
     elif arms == "box":
         swing, elbow = around(20, 4), around(78, 6)
@@ -382,14 +380,20 @@ def _place_arms(figure: _Figure, arms: str) -> None:
             figure.arm(each, lower=around(73, 1), swing=swing, twist=around(10, 3), elbow=elbow, forearm=20)
     elif arms in ("hip", "hips"):
         for each in (side,) if arms == "hip" else (1, -1):
-            figure.arm(each, lower=around(50, 3), swing=around(-14, 3), twist=around(52, 4), elbow=around(84, 4), wrist=10)
+            figure.arm(
+                each, lower=around(50, 3), swing=around(-14, 3), twist=around(52, 4), elbow=around(84, 4), wrist=10
+            )
     elif arms == "clasped":
         for each in (1, -1):
             figure.arm(each, lower=73, swing=around(16, 2), twist=around(48, 3), elbow=around(46, 3), forearm=10)
     elif arms == "strap":
-        figure.arm(side, lower=around(66, 3), swing=around(16, 4), twist=around(16, 4), elbow=around(132, 4), forearm=10)
+        figure.arm(
+            side, lower=around(66, 3), swing=around(16, 4), twist=around(16, 4), elbow=around(132, 4), forearm=10
+        )
     elif arms == "call":
-        figure.arm(side, lower=around(48, 4), swing=around(26, 4), twist=around(6, 4), elbow=around(138, 3), forearm=-20)
+        figure.arm(
+            side, lower=around(48, 4), swing=around(26, 4), twist=around(6, 4), elbow=around(138, 3), forearm=-20
+        )
         figure.look(side * around(6, 4), around(4, 4), -side * 6)
     elif arms == "wave":
         figure.arm(side, lower=around(10, 5), swing=0, twist=around(-72, 6), elbow=around(88, 8), collar=-6)

@@ -4,7 +4,8 @@ PyTorch3D's CPU rasteriser tries every face for every pixel. Here each face is e
 bounding box only, those inside the face compete for their pixel by depth, and the winner's fields are computed with the
 same formulas as PyTorch3D's, in the same order of operations, so that masks agree to the last bit.
 
-Legend: N meshes, F faces of all meshes (packed), H x W image, T candidates (pairs of a face and a pixel), P covered pixels.
+Legend: N meshes, F faces of all meshes (packed), H x W image, P covered pixels; a candidate is a pair of a face and a
+pixel of its bounding box.
 """
 
 from __future__ import annotations
@@ -145,7 +146,11 @@ def rasterize_face_vertices(
     columns, rows = _pixel_centres(image_size, face_vertices.dtype)
     # Flipped lookups: PyTorch3D's NDC points left and up, images are stored from the top left.
     barycentric, depth, distance = _winner_fields(
-        face_vertices.reshape(-1, 9).index_select(0, winners).t().contiguous(), columns[column], rows[row], perspective_correct, clip_barycentric
+        face_vertices.reshape(-1, 9).index_select(0, winners).t().contiguous(),
+        columns[column],
+        rows[row],
+        perspective_correct,
+        clip_barycentric,
     )
 
     total = num_meshes * height * width
@@ -177,9 +182,7 @@ def _pixel_centres(image_size: tuple[int, int], dtype: torch.dtype) -> tuple[tor
     return centres(width, height), centres(height, width)
 
 
-def _pixel_range(
-    low: torch.Tensor, high: torch.Tensor, count: int, other: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _pixel_range(low: torch.Tensor, high: torch.Tensor, count: int, other: int) -> tuple[torch.Tensor, torch.Tensor]:
     """First and last stored pixel whose centre may lie in the NDC interval [low, high]; last < first for none.
 
     One thousandth of a pixel is added at both ends, so that rounding cannot lose a pixel: the inside test decides.

@@ -1,7 +1,7 @@
 """Pictures of grey bodies: cameras, lights and PyTorch3D's Phong shading of the covered pixels (method, Design 3).
 
 World frame: metres, y up, the ground at y = 0, a body in rest pose faces +z. Cameras look at the body from all around.
-Legend: B bodies (one picture each), V vertices, F faces, H x W picture, P the most pixels that a body of the batch covers.
+Legend: B bodies (one picture each), V vertices, F faces, H x W picture, P the most pixels a body of the batch covers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pytorch3d.renderer.mesh.rasterizer import Fragments
 from pytorch3d.structures import Meshes
 
 from fastreid_clip3d.body.rasterizer import CpuMeshRasterizer
-from fastreid_clip3d.body.synthetic_set import LIGHT_FIELDS, VIEW_FIELDS
+from fastreid_clip3d.body.synthetic_set import VIEW_FIELDS
 from fastreid_clip3d.errors import ClearError
 
 FRAMINGS = ("crop", "fixed")
@@ -25,7 +25,7 @@ FRAMINGS = ("crop", "fixed")
 FIXED_DISTANCE = 5.0
 FIXED_CENTRE = 1.05
 FIXED_HEIGHT = 2.5
-"""`fixed` framing: distance of the camera, height of the point it looks at, and what the picture's height spans there (m)."""
+"""`fixed` framing, metres: the camera's distance, the height it looks at, and what a picture's height spans there."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def views_of(vertices: torch.Tensor, draws: list[Draw], image_size: tuple[int, i
         framing: one of :data:`FRAMINGS`.
 
     Returns:
-        float32 [B, 6], columns :data:`VIEW_FIELDS`.
+        float32 [B, 6], columns ``synthetic_set.VIEW_FIELDS``.
     """
     check_framing(framing)
     height, width = image_size
@@ -134,7 +134,7 @@ def cameras_from_views(views: torch.Tensor) -> PerspectiveCameras:
 
 
 def lights_of(draws: list[Draw]) -> torch.Tensor:
-    """Light of every picture, float32 [B, 6], columns :data:`LIGHT_FIELDS`."""
+    """Light of every picture, float32 [B, 6], columns ``synthetic_set.LIGHT_FIELDS``."""
     rows = []
     for one in draws:
         turn = np.deg2rad(one.azimuth + one.light[0])
@@ -228,7 +228,7 @@ def points_outwards(vertices: torch.Tensor, faces: torch.Tensor) -> bool:
 
 
 def covered_pixels(pix_to_face: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where faces are in pictures [B, H, W, 1]: pixel positions int64 [B, P] and which of them are no padding [B, P]."""
+    """Where faces are in pictures [B, H, W, 1]: pixel positions int64 [B, P], and which are no padding, bool [B, P]."""
     count = len(pix_to_face)
     image, pixel = (pix_to_face.view(count, -1) >= 0).nonzero().unbind(1)
     per_image = torch.bincount(image, minlength=count)
@@ -270,7 +270,7 @@ def surface_points(
 
 
 def vertex_normals(vertices: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
-    """Unit normals [B, V, 3] of bodies [B, V, 3] with faces [F, 3], faces weighted by area: as PyTorch3D's Meshes has them.
+    """Unit normals [B, V, 3] of bodies [B, V, 3] with faces [F, 3], weighted by area: those of PyTorch3D's Meshes.
 
     The bodies lie side by side, so that each face is looked up once for all of them.
     """

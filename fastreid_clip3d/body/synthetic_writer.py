@@ -229,7 +229,11 @@ class SyntheticSet:
                 data = encode_png(image)
                 sizes.append(len(data))
                 self._write(self.folder / "images" / next(names), data)
-        part = {"cameras": np.concatenate(cameras), "lights": np.concatenate(lights), "sizes": np.array(sizes, np.int32)}
+        part = {
+            "cameras": np.concatenate(cameras),
+            "lights": np.concatenate(lights),
+            "sizes": np.array(sizes, np.int32),
+        }
         self._write(self._part(group), npz_bytes(part))
         return len(sizes)
 
@@ -294,7 +298,7 @@ class SyntheticSet:
         self._write_meta(complete=True, **more)
 
     def _describe(self) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        """True descriptors of the bodies: scores [bodies, 16], phrase choices [bodies, 16], and what meta.json tells."""
+        """True descriptors: scores [bodies, 16], phrase choices [bodies, 16], and what meta.json tells of them."""
         from fastreid_clip3d.body.descriptors import describe, label
 
         scores = np.zeros((self.settings.bodies, NUM_PAIRS), np.float32)
@@ -414,7 +418,7 @@ def write_whole(path: Path, data: bytes, folder: Path) -> None:
             pass
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ClearError(
-                f"the disk is full at {folder}: free some space and run the same command again, what is finished is kept"
+                f"the disk is full at {folder}: free some space and run the same command again, it goes on"
             ) from error
         raise ClearError(f"cannot write {path}: {error.strerror}") from error
 

@@ -37,8 +37,8 @@ def test_joints_stay_within_what_a_body_can_do(pool):
     rotations = pool.view(100, 24, 3).rad2deg()
     angles = rotations.norm(dim=-1)
     limits = {
-        "hip": 60, "knee": 80, "ankle": 45, "foot": 45, "spine1": 15, "neck": 45, "head": 45, "collar": 15, "shoulder": 110,
-        "elbow": 150, "wrist": 40, "pelvis": 20,
+        "hip": 60, "knee": 80, "ankle": 45, "foot": 45, "spine1": 15, "neck": 45, "head": 45, "collar": 15,
+        "shoulder": 110, "elbow": 150, "wrist": 40, "pelvis": 20,
     }  # fmt: skip
     for part, limit in limits.items():
         rows = [row for joint, row in JOINTS.items() if joint.endswith(part)]
@@ -80,7 +80,9 @@ def test_standing_soles_are_on_the_ground(bodies):
 def test_a_foot_is_on_the_ground_while_walking(bodies):
     vertices, _, model = bodies
     owner = model.weights.argmax(1)
-    feet = torch.stack([owner == JOINTS[name] for name in ("left_ankle", "right_ankle", "left_foot", "right_foot")]).any(0)
+    feet = torch.stack(
+        [owner == JOINTS[name] for name in ("left_ankle", "right_ankle", "left_foot", "right_foot")]
+    ).any(0)
     lowest = vertices[:, :, 1].amin(1)
     assert torch.equal(vertices[:, feet, 1].amin(1), lowest)
 

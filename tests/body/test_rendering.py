@@ -147,7 +147,9 @@ def test_azimuth_zero_sees_the_front_and_light_comes_from_the_viewer(bodies):
     draws = drawn("crop", 20)
     towards = lights_of(draws)[:, :3]
     views = torch.tensor([[one.azimuth, 0.0, 5.0, 1.0, 0.0, 0.0] for one in draws])
-    centres = torch.nn.functional.normalize(cameras_from_views(views).get_camera_center() * torch.tensor([1.0, 0.0, 1.0]))
+    centres = torch.nn.functional.normalize(
+        cameras_from_views(views).get_camera_center() * torch.tensor([1.0, 0.0, 1.0])
+    )
     assert (towards * centres).sum(1).min() > 0.2
     torch.testing.assert_close(towards.norm(dim=1), torch.ones(20))
 

@@ -12,7 +12,10 @@ from fastreid_clip3d.body.model import load_body_model
 
 def test_tile_puts_pictures_in_rows_and_fills_up_with_white(monkeypatch):
     monkeypatch.setattr(sheets, "PICTURE_SIZE", (40, 20))
-    rows = [(np.stack([np.full((40, 20), value, np.uint8) for value in values]), [""] * len(values)) for values in ((1, 2, 3), (4,))]
+    rows = [
+        (np.stack([np.full((40, 20), value, np.uint8) for value in values]), [""] * len(values))
+        for values in ((1, 2, 3), (4,))
+    ]
     sheet = sheets.tile(rows)
     assert sheet.shape == (80, 60)
     assert (sheet[:40, 20:40] == 2).all() and (sheet[40:, :20] == 4).all() and (sheet[40:, 20:] == 255).all()
