@@ -29,7 +29,7 @@ class TeacherRecipe:
     held_out: int = 384
     steps: int = 900
     batch: int = 64
-    views: int = 3
+    views: int = 0
     learning_rate: float = 1e-3
     seed: int = 0
 

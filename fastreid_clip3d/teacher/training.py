@@ -62,9 +62,9 @@ class LabelledPictures(NamedTuple):
 class TrainingSettings:
     """What a run depends on, besides its pictures.
 
-    The first `frozen_stages` stages of the visual trunk keep their ImageNet weights, so their output is computed once for
-    `views` random views of every picture, and a step costs a third of a whole one: on two cores that buys three times
-    the steps.
+    The first `frozen_stages` stages of the visual trunk keep their ImageNet weights. With `views` above 0 their output is
+    computed once for so many random views of every picture, and a step costs a third of a whole one; with 0 every step
+    draws fresh views.
     """
 
     steps: int = 1500
@@ -78,7 +78,7 @@ class TrainingSettings:
     average_decay: float = 0.995
     seed: int = 0
     frozen_stages: int = 3
-    views: int = 4
+    views: int = 0
     visual_tower: str = "tf_efficientnet_lite0"
     image_size: tuple[int, int] = (128, 64)
     embed_dim: int = 128
@@ -281,21 +281,25 @@ class TeacherTraining:
 
     def run(self, save_every: int = 200, progress: bool = True) -> CLIP:
         """Trains to the last step, going on from a saved state; returns the averaged model."""
+        return self.run_until(self.settings.steps, save_every, progress)
+
+    def run_until(self, last_step: int, save_every: int = 200, progress: bool = False) -> CLIP:
+        """Trains up to a step and saves the state; the schedule is that of the whole run."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self._resume():
             self._separate_phrases()
-        if self.step < self.settings.steps:
+        if self.step < last_step and self.settings.views:
             self._views = self._compute_views(progress)
         bar = tqdm(
             total=self.settings.steps, initial=self.step, desc="teacher", unit="step", disable=not progress, mininterval=2
         )
-        while self.step < self.settings.steps:
+        while self.step < last_step:
             losses = self.train_step()
             if not math.isfinite(losses["total"]):
                 raise ClearError(f"the teacher's loss is not finite at step {self.step}; lower --learning-rate.")
             bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
             bar.update()
-            if self.step % save_every == 0 or self.step == self.settings.steps:
+            if self.step % save_every == 0 or self.step == last_step:
                 self._save()
         bar.close()
         return self.average
@@ -326,11 +330,8 @@ class TeacherTraining:
         """One optimiser step; its randomness depends on the seed and the step alone."""
         settings = self.settings
         rng = np.random.default_rng([settings.seed, self.step])
-        if self._views is None:
-            self._views = self._compute_views(progress=False)
         rows = np.sort(rng.choice(len(self.pictures.images), min(settings.batch, len(self.pictures.images)), replace=False))
-        views = torch.from_numpy(self._views[rows, rng.integers(settings.views, size=len(rows))])
-        views = views.to(self.device).float().contiguous(memory_format=torch.channels_last)
+        views = self._draw_views(rows, rng)
         targets = torch.from_numpy(self.pictures.targets[rows]).to(self.device)
         captions, fits = draw_captions(self.pictures.phrase_choices[rows], rng)
         wording = 0 if rng.random() < 0.5 else int(rng.integers(len(WORDINGS)))
@@ -339,7 +340,9 @@ class TeacherTraining:
         self._early.eval()
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * self._schedule()
-        features = self._late(views)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(rng.integers(2**62)))  # dropout, the same after an interruption
+            features = self._late(views)
         text = self.model.encode_text(torch.cat((self.sentences[wording], self.tokenizer(captions))).to(self.device))
         scale = self.model.logit_scale.exp().clamp(max=100)
         pairs = pair_loss(features, text[:32], scale, targets)
@@ -352,6 +355,20 @@ class TeacherTraining:
         self.step += 1
         self._update_average()
         return {"total": loss.item(), "pairs": pairs.item(), "captions": contrast.item()}
+
+    @torch.no_grad()
+    def _draw_views(self, rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+        """A random view of each picture as the trained stages get it, [B, C, h, w]."""
+        if self.settings.views:
+            if self._views is None:
+                self._views = self._compute_views(progress=False)
+            stored = torch.from_numpy(self._views[rows, rng.integers(self.settings.views, size=len(rows))])
+            return stored.to(self.device).float().contiguous(memory_format=torch.channels_last)
+        self._early.eval()
+        images = torch.from_numpy(self.pictures.images[rows]).permute(0, 3, 1, 2).float() / 255
+        seen = augment(images, torch.Generator().manual_seed(int(rng.integers(2**62))))
+        seen = ((seen - self.mean) / self.std).to(self.device)
+        return self._early(seen.contiguous(memory_format=torch.channels_last))
 
     @torch.no_grad()
     def _compute_views(self, progress: bool) -> np.ndarray:
