@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=16, help="images a forward pass (16)")
     parser.add_argument("--only", default="", help="only students whose name or depth contains this")
     parser.add_argument("--device", default="", help="cpu or cuda (cuda where there is one)")
-    parser.add_argument("--repeats", type=int, default=3, help="measurements a student; the median is told (3)")
+    parser.add_argument("--repeats", type=int, default=3, help="measurements a student; the median is told; 0: no speeds (3)")
     parser.add_argument("--markdown", metavar="FILE", default="", help="put the table between the markers of FILE")
     parser.add_argument("--json", metavar="FILE", default="", help="also write the figures to FILE")
 
@@ -73,8 +73,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
     Returns:
         ``rows``: a list of {name, depth, keys, weights, parameters, gflops, patches [h, w], width, images_per_second,
-        relative (to ResNet-50)}, and ``device``, ``batch``, ``size``. ``gflops`` counts a multiply-add as one, as the
-        papers on person ReID do.
+        relative (to ResNet-50)}, the two speeds None without repeats, and ``device``, ``batch``, ``size``. ``gflops``
+        counts a multiply-add as one, as the papers on person ReID do.
     """
     from tqdm import tqdm
 
@@ -132,7 +132,7 @@ def _row(
     with FlopCounterMode(display=False) as counter:
         feature_map = student_maps(model, images[:1])[1]
     ours, theirs = [], []
-    for repeat in range(repeats + 1):
+    for repeat in range(repeats + 1 if repeats else 0):
         taken = _seconds(model, images), _seconds(reference, images)
         if repeat:  # the first round warms up
             ours.append(taken[0])
@@ -146,8 +146,8 @@ def _row(
         "gflops": counter.get_total_flops() / 2e9,
         "patches": list(feature_map.shape[2:]),
         "width": feature_map.shape[1],
-        "images_per_second": len(images) / statistics.median(ours),
-        "relative": statistics.median(theirs) / statistics.median(ours),
+        "images_per_second": len(images) / statistics.median(ours) if ours else None,
+        "relative": statistics.median(theirs) / statistics.median(ours) if ours else None,
     }
 
 
@@ -171,10 +171,14 @@ def _markdown(figures: dict[str, Any]) -> str:
     for row in figures["rows"]:
         keys = ", ".join(row["keys"]) or "-"
         height, width = row["patches"]
+        speed, relative = (
+            "-" if value is None else f"{value:.{digits}f}"
+            for value, digits in ((row["images_per_second"], 1), (row["relative"], 2))
+        )
         lines.append(
             f"| `{row['name']}` | `{row['depth']}` | {keys} | {row['parameters'] / 1e6:.1f} | {row['gflops']:.2f} | "
-            f"{height * width} ({height} x {width}) | {row['width']} | {row['images_per_second']:.1f} | "
-            f"{row['relative']:.2f} | {row['weights']} |"
+            f"{height * width} ({height} x {width}) | {row['width']} | {speed} | "
+            f"{relative} | {row['weights']} |"
         )
     return "\n".join(lines)
 

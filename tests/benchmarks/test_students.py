@@ -35,6 +35,12 @@ def test_figures_of_a_known_network(tmp_path, monkeypatch) -> None:
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text and "| 128 (16 x 8) | 512 |" in text
 
 
+def test_no_repeats_no_speeds(capsys) -> None:
+    (row,) = students.run(parse("--only", "x0_25", "--repeats", "0"))["rows"]
+    assert row["images_per_second"] is None and row["relative"] is None
+    assert "| 128 | - | - | fetched by fast-reid |" in capsys.readouterr().out
+
+
 def test_every_student_of_the_table_is_registered() -> None:
     from fastreid.modeling.backbones import BACKBONE_REGISTRY
 
