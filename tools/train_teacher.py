@@ -35,10 +35,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", required=True, help="folder for pictures, state and the finished model")
-    parser.add_argument("--people", type=int, default=2048, help="clothed people, two pictures each (default: 2048)")
+    parser.add_argument("--people", type=int, default=4416, help="clothed people, two pictures each (default: 4416)")
     parser.add_argument("--grey", type=int, default=3200, help="grey bodies, one picture each (default: 3200)")
     parser.add_argument("--held-out", type=int, default=384, help="people of each sort to measure with (default: 384)")
-    parser.add_argument("--steps", type=int, default=900, help="optimiser steps (default: 900)")
+    parser.add_argument("--steps", type=int, default=800, help="optimiser steps (default: 800)")
     parser.add_argument("--batch", type=int, default=64, help="pictures a step (default: 64)")
     parser.add_argument("--views", type=int, default=0, help="precomputed views of each picture, 0: fresh ones every step (default: 0)")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="of the visual trunk, Adam (default: 0.001)")

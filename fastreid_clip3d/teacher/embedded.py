@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -24,10 +23,10 @@ REPORT_NAME = "report.json"
 class TeacherRecipe:
     """Everything the shipped teacher depends on."""
 
-    people: int = 2048
+    people: int = 4416
     grey: int = 3200
     held_out: int = 384
-    steps: int = 900
+    steps: int = 800
     batch: int = 64
     views: int = 0
     learning_rate: float = 1e-3
@@ -67,17 +66,15 @@ def make_teacher(
     )
     pictures = make_pictures(people, output, workers, progress)
     held_out = make_pictures(others, output, workers, progress)
-    started = time.monotonic()
     training = TeacherTraining(settings, pictures, output, weights, device)
     model = training.run(progress=progress)
-    seconds = time.monotonic() - started
     folder = export(model, settings, pictures, output / "model")
     report = evaluate(model, settings, held_out, KINDS)
-    record = {"recipe": asdict(recipe), "training": asdict(settings), "seconds": round(seconds, 1), "report": asdict(report)}
+    record = {"recipe": asdict(recipe), "training": asdict(settings), "seconds": round(training.seconds, 1), "report": asdict(report)}
     temporary = folder / f".{REPORT_NAME}.partial"
     temporary.write_text(json.dumps(record, indent=1) + "\n")
     os.replace(temporary, folder / REPORT_NAME)
-    return MadeTeacher(folder, report, seconds)
+    return MadeTeacher(folder, report, training.seconds)
 
 
 def install(folder: str | Path) -> Path:

@@ -14,6 +14,7 @@ import copy
 import json
 import math
 import os
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
@@ -273,6 +274,7 @@ class TeacherTraining:
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(self._parameter_groups(), lr=settings.learning_rate)
         self.step = 0
+        self.seconds = 0.0  # spent on steps, interruptions not counted
         self.tokenizer = open_clip.SimpleTokenizer(context_length=settings.context_length)
         self.sentences = torch.stack([self.tokenizer(single_phrase_sentences(wording)) for wording in WORDINGS])
         self.mean = torch.tensor(settings.mean).view(3, 1, 1)
@@ -294,7 +296,9 @@ class TeacherTraining:
             total=self.settings.steps, initial=self.step, desc="teacher", unit="step", disable=not progress, mininterval=2
         )
         while self.step < last_step:
+            started = time.monotonic()
             losses = self.train_step()
+            self.seconds += time.monotonic() - started
             if not math.isfinite(losses["total"]):
                 raise ClearError(f"the teacher's loss is not finite at step {self.step}; lower --learning-rate.")
             bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
@@ -430,6 +434,7 @@ class TeacherTraining:
         state = {
             "settings": json.dumps(asdict(self.settings), sort_keys=True),
             "step": self.step,
+            "seconds": self.seconds,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -445,7 +450,7 @@ class TeacherTraining:
         state = torch.load(path, map_location=self.device, weights_only=True)
         if state["settings"] != json.dumps(asdict(self.settings), sort_keys=True):
             raise ClearError(f"{path} belongs to a run with other settings; give another --output or delete the file.")
-        self.step = state["step"]
+        self.step, self.seconds = state["step"], state["seconds"]
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
