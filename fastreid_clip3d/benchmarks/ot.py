@@ -28,14 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures, prints a table and returns the figures.
 
-    Two kinds of rows. ``solver``: from the costs to the plans, M = 16. ``loss``: forward and backward from local features
-    and the phrase table to their gradients; with POT in the solver's place every image gets its own 16 rows of Psi's
-    output, as code that is written image by image has it. All run in float32 and for the same number of iterations.
+    Two kinds of rows. ``solver``: from the costs to the plans, M = 16. ``loss``: forward and backward from local
+    features and the phrase table to their gradients; with POT in the solver's place every image gets its own 16 rows of
+    Psi's output, as code that is written image by image has it. All run in float32, the same number of iterations.
 
     Returns:
-        ``rows``: a list of {part, solver, iterations, milliseconds, ratio (by ours), peak_mib}, and ``device``, ``batch``,
-        ``patches``, ``width``, ``reg``. ``peak_mib`` is memory allocated above the start: device memory on CUDA,
-        resident memory on a CPU (None where the system does not tell).
+        ``rows``: a list of {part, solver, iterations, milliseconds, ratio (by ours), peak_mib}, and ``device``,
+        ``batch``, ``patches``, ``width``, ``reg``. ``peak_mib`` is memory taken above the start: device memory on
+        CUDA, resident memory on a CPU (None where the system does not tell).
     """
     from fastreid_clip3d.errors import ClearError
 
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         for part, solvers in _contestants(arguments, iterations, device).items():
             rows += _compare(part, iterations, solvers, device, arguments.repeats)
     figures = {
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else f"cpu, {torch.get_num_threads()} threads",
+        "device": _device_name(device),
         "batch": arguments.batch,
         "patches": arguments.patches,
         "width": arguments.width,
@@ -88,7 +88,8 @@ def _contestants(
     def pot_loop(cost: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             return torch.stack([
-                ot.sinkhorn(rows, columns, one, arguments.reg, numItermax=iterations, stopThr=0, warn=False) for one in cost
+                ot.sinkhorn(rows, columns, one, arguments.reg, numItermax=iterations, stopThr=0, warn=False)
+                for one in cost
             ])
 
     def cost_image_by_image(features: torch.Tensor) -> torch.Tensor:
@@ -194,3 +195,7 @@ def _print_table(figures: dict[str, Any]) -> None:
             f"{row['part']:8}{row['iterations']:>5}  {row['solver']:20}{row['milliseconds']:>10.2f}"
             f"{row['ratio']:>9.1f}{peak:>10}"
         )
+
+
+def _device_name(device: str) -> str:
+    return torch.cuda.get_device_name() if device.startswith("cuda") else f"cpu, {torch.get_num_threads()} threads"

@@ -1,4 +1,4 @@
-"""What each student costs: parameters, arithmetic, images a second, patches and width. Writes docs/students.md's table."""
+"""What each student costs: parameters, arithmetic, images a second, patches, width: the table of docs/students.md."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 
 class Student(NamedTuple):
-    """A line of the table: ``MODEL.BACKBONE.NAME`` and ``DEPTH``, the other keys it needs, and where its weights come from."""
+    """A line of the table: ``MODEL.BACKBONE.NAME`` and ``DEPTH``, other keys, and where the weights come from."""
 
     name: str
     depth: str
@@ -57,11 +57,11 @@ REFERENCE = STUDENTS[1]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this benchmark's options."""
-    parser.add_argument("--size", type=int, nargs=2, default=(256, 128), metavar=("H", "W"), help="of an image (256 128)")
+    parser.add_argument("--size", type=int, nargs=2, default=(256, 128), metavar=("H", "W"), help="(256 128)")
     parser.add_argument("--batch", type=int, default=16, help="images a forward pass (16)")
     parser.add_argument("--only", default="", help="only students whose name or depth contains this")
     parser.add_argument("--device", default="", help="cpu or cuda (cuda where there is one)")
-    parser.add_argument("--repeats", type=int, default=3, help="measurements a student; the median is told; 0: no speeds (3)")
+    parser.add_argument("--repeats", type=int, default=3, help="measurements, the median is told; 0: no speeds (3)")
     parser.add_argument("--markdown", metavar="FILE", default="", help="put the table between the markers of FILE")
     parser.add_argument("--json", metavar="FILE", default="", help="also write the figures to FILE")
 
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     for student in tqdm(chosen, desc="students", disable=None):
         rows.append(_row(student, size, images, reference, arguments.repeats))
     figures = {
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else f"cpu, {torch.get_num_threads()} threads",
+        "device": _device_name(device),
         "batch": arguments.batch,
         "size": list(size),
         "rows": rows,
@@ -165,7 +165,8 @@ def _markdown(figures: dict[str, Any]) -> str:
     lines = [
         f"{figures['size'][0]} x {figures['size'][1]}, batch {figures['batch']}, {figures['device']}.",
         "",
-        "| `MODEL.BACKBONE.NAME` | `DEPTH` | other keys | parameters (M) | GFLOPs | N | d' | images/s | by ResNet-50 | weights |",
+        "| `MODEL.BACKBONE.NAME` | `DEPTH` | other keys | parameters (M) | GFLOPs | N | d' | images/s | by ResNet-50 "
+        "| weights |",
         "|---|---|---|--:|--:|--:|--:|--:|--:|---|",
     ]
     for row in figures["rows"]:
@@ -195,3 +196,7 @@ def _replace_table(path: Path, table: str) -> None:
     if not begin or not end:
         raise ClearError(f"--markdown {path}: the file has no lines {BEGIN} and {END} to put the table between.")
     path.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
+
+
+def _device_name(device: str) -> str:
+    return torch.cuda.get_device_name() if device.startswith("cuda") else f"cpu, {torch.get_num_threads()} threads"

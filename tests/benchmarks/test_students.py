@@ -18,21 +18,23 @@ def parse(*options: str) -> argparse.Namespace:
 
 
 def test_figures_of_a_known_network(tmp_path, monkeypatch) -> None:
-    """ResNet-18 has 11.18 M parameters without its classifier; at 256 x 128 with a last stride of 1 its last stage costs four
-    times as much as with 2: 1.18 G multiply-adds of the plain network and 3 x 0.269 G more."""
+    """ResNet-18 has 11.18 M parameters without its classifier; at 256 x 128 with a last stride of 1 its last stage
+    costs four times as much as with 2: 1.18 G multiply-adds of the plain network and 3 x 0.269 G more."""
     monkeypatch.setattr(students, "REFERENCE", students.STUDENTS[0])
     document = tmp_path / "students.md"
     document.write_text(f"before\n{students.BEGIN}\nold\n{students.END}\nafter\n")
+    written = tmp_path / "figures.json"
     figures = students.run(
-        parse("--only", "build_resnet_backbone 18x", "--markdown", str(document), "--json", str(tmp_path / "figures.json"))
+        parse("--only", "build_resnet_backbone 18x", "--markdown", str(document), "--json", str(written))
     )
     (row,) = figures["rows"]
     assert row["parameters"] == 11_176_512
     assert row["gflops"] == pytest.approx(1.18 + 3 * 0.269, rel=0.02)
     assert (row["patches"], row["width"]) == ([16, 8], 512)
-    assert json.loads((tmp_path / "figures.json").read_text()) == figures
+    assert json.loads(written.read_text()) == figures
     text = document.read_text()
-    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text and "| 128 (16 x 8) | 512 |" in text
+    assert text.startswith("before\n") and text.endswith("after\n")
+    assert "old" not in text and "| 128 (16 x 8) | 512 |" in text
 
 
 def test_no_repeats_no_speeds(capsys) -> None:

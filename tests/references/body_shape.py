@@ -12,15 +12,15 @@ from torch import Tensor
 NUM_JOINTS = 24
 
 
-def random_body(seed: int, num_vertices: int = 60, num_betas: int = 10, template_noise: float = 0.01) -> SimpleNamespace:
-    """A small body in the SMPL schema, about 1.7 m tall: template [V, 3], shapedirs [V, 3, K] and the rest, as numpy."""
+def random_body(seed: int, num_vertices: int = 60, num_betas: int = 10) -> SimpleNamespace:
+    """A small body in the SMPL schema, about 1.7 m tall: template [V, 3], shapedirs [V, 3, K], the rest; as numpy."""
     generator = np.random.default_rng(seed)
     shared = np.random.default_rng(0).uniform(-0.85, 0.85, (num_vertices, 3))
     regressor = generator.uniform(size=(NUM_JOINTS, num_vertices))
     weights = generator.uniform(size=(num_vertices, NUM_JOINTS))
     parents = np.maximum(np.arange(NUM_JOINTS) - 1, 0)
     return SimpleNamespace(
-        v_template=shared + template_noise * generator.normal(size=(num_vertices, 3)),
+        v_template=shared + 0.01 * generator.normal(size=(num_vertices, 3)),
         shapedirs=0.01 * generator.normal(size=(num_vertices, 3, num_betas)),
         posedirs=0.001 * generator.normal(size=(num_vertices, 3, 9 * (NUM_JOINTS - 1))),
         J_regressor=regressor / regressor.sum(1, keepdims=True),

@@ -23,11 +23,11 @@ from .timm_backbone import TimmBackbone
 from .vit_tokens import vit_maps
 
 _WHERE_WEIGHTS_ARE_HAD = {
-    "build_mobilenetv2": 'for "1.0x" export_mobilenetv2_weights in fastreid_clip3d.modeling.backbones.pretrained writes '
-    "it without a network; other widths: github.com/d-li14/mobilenetv2.pytorch",
+    "build_mobilenetv2": 'for "1.0x" export_mobilenetv2_weights in fastreid_clip3d.modeling.backbones.pretrained '
+    "writes it without a network; other widths: github.com/d-li14/mobilenetv2.pytorch",
     "build_shufflenetv2": "github.com/megvii-model/ShuffleNet-Series, ShuffleNetV2",
     "build_repvgg": "github.com/DingXiaoH/RepVGG, the files for training",
-    "build_vit": "github.com/huggingface/pytorch-image-models releases: jx_vit_base_p16_224-80ecf9dd.pth for depth base",
+    "build_vit": "github.com/huggingface/pytorch-image-models, releases: jx_vit_base_p16_224-80ecf9dd.pth (depth base)",
     "build_timm": "huggingface.co/timm, model.safetensors of the network",
 }
 """By the start of a builder's name: where the file is had if fast-reid knows no address."""
@@ -135,7 +135,7 @@ def _where_had(builder, options) -> str:
         where = f"The file is had from {urls[min(fitting, key=len)]}"
     else:
         known = [text for start, text in _WHERE_WEIGHTS_ARE_HAD.items() if options.NAME.startswith(start)]
-        where = f"The file is had from: {known[0]}" if known else "fast-reid knows no address for this network's weights"
+        where = f"The file is had from: {known[0]}" if known else "fast-reid knows no address for these weights"
     return f"{where}. Name it by MODEL.BACKBONE.PRETRAIN_PATH, or set MODEL.BACKBONE.PRETRAIN False."
 
 
@@ -146,8 +146,9 @@ def _check_width(backbone: nn.Module, cfg) -> None:
     with torch.no_grad():
         feature_map = student_maps(backbone, torch.zeros(1, 3, *cfg.INPUT.SIZE_TRAIN))[1]
     backbone.train(was_training)
-    if cfg.MODEL.BACKBONE.FEAT_DIM not in (0, feature_map.shape[1]):
+    width, options = feature_map.shape[1], cfg.MODEL.BACKBONE
+    if options.FEAT_DIM not in (0, width):
         raise ClearError(
-            f"{cfg.MODEL.BACKBONE.NAME} {cfg.MODEL.BACKBONE.DEPTH} is {feature_map.shape[1]} wide, but "
-            f"MODEL.BACKBONE.FEAT_DIM is {cfg.MODEL.BACKBONE.FEAT_DIM}. Set MODEL.BACKBONE.FEAT_DIM {feature_map.shape[1]}."
+            f"{options.NAME} {options.DEPTH} is {width} wide, but MODEL.BACKBONE.FEAT_DIM is {options.FEAT_DIM}. "
+            f"Set MODEL.BACKBONE.FEAT_DIM {width}."
         )

@@ -113,7 +113,7 @@ class Loaded(NamedTuple):
 
 @contextlib.contextmanager
 def watch_loading() -> Iterator[list[Loaded]]:
-    """Records every ``load_state_dict`` in this block: fast-reid's builders load loosely and only log what is missing."""
+    """Records every ``load_state_dict`` in this block: fast-reid's builders only log what is missing."""
     original = nn.Module.load_state_dict
     records: list[Loaded] = []
 
@@ -137,8 +137,8 @@ def check_loaded(records: list[Loaded], student: str, source: str) -> None:
     """
     if not records:
         raise ClearError(
-            f"{student}: MODEL.BACKBONE.PRETRAIN is True, but no pretrained weights were loaded. Name a weights file by "
-            "MODEL.BACKBONE.PRETRAIN_PATH, or set MODEL.BACKBONE.PRETRAIN False to start from random weights."
+            f"{student}: MODEL.BACKBONE.PRETRAIN is True, but no pretrained weights were loaded. Name a weights file "
+            "by MODEL.BACKBONE.PRETRAIN_PATH, or set MODEL.BACKBONE.PRETRAIN False to start from random weights."
         )
     record = records[-1]
     missing = [name for name in record.missing if not any(part in name for part in _NEVER_PRETRAINED)]

@@ -19,11 +19,11 @@ ShapeSpace = tuple[Tensor, Tensor]
 class BodyShapeLoss(nn.Module):
     """``|| SMPL(phi(f_id)) - P ||^2`` in the T-pose: summed over vertices and coordinates, averaged over the images.
 
-    A body is linear in its shape coefficients: with the stacked basis ``A = [S_n | -S_g | t_n - t_g]`` (3 V x (2 K + 1))
-    the difference of the predicted neutral mesh and the true mesh of gender g is ``A z``, ``z = [b, b*, 1]``. Its squared
-    length is ``z^T G z`` with the Gram matrix ``G = A^T A``, so no mesh is built. Kept is the triangular factor R of G
-    (``R^T R = G``): ``|| R z ||^2`` cannot turn negative and rounds like the meshes themselves. R is found in float64 when
-    the loss is built and is in no checkpoint.
+    A body is linear in its shape coefficients: with the stacked basis ``A = [S_n | -S_g | t_n - t_g]``, 3V x (2K + 1),
+    the difference of the predicted neutral mesh and the true mesh of gender g is ``A z``, ``z = [b, b*, 1]``. Its
+    squared length is ``z^T G z`` with the Gram matrix ``G = A^T A``, so no mesh is built. Kept is the triangular factor
+    R of G (``R^T R = G``): ``|| R z ||^2`` cannot turn negative and rounds like the meshes themselves. R is found in
+    float64 when the loss is built and is in no checkpoint.
 
     Args:
         feat_dim: d', width of f_id.

@@ -15,12 +15,12 @@ from .directions import scale_and_norms
 class ClothesAdversarialLoss(nn.Module):
     """A cosine classifier of clothes, and the loss that hides from it which clothes an image's person wears.
 
-    With logits ``l_c = scale * cos(f, w_c)`` (a temperature of 1 / scale), y the clothes of the image, the positives S+ all
-    clothes of its person (K of them, y too) and the negatives S- the clothes of everybody else:
+    With logits ``l_c = scale * cos(f, w_c)`` (a temperature of 1 / scale), y the clothes of the image, the positives S+
+    all clothes of its person (K of them, y too) and the negatives S- the clothes of everybody else:
 
     - ``loss_clothes = -log softmax(l)_y`` teaches the classifier alone: f is taken as a constant;
     - ``loss_cal = -sum_{c in S+} q_c log(exp(l_c) / (exp(l_c) + sum_{j in S-} exp(l_j)))`` with ``q_y = 1 - epsilon +
-      epsilon / K`` and ``q_c = epsilon / K`` for the person's other clothes teaches the features alone: w is a constant.
+      epsilon / K`` and ``q_c = epsilon / K`` for the person's other clothes teaches the features alone: w is constant.
 
     Both are means over the batch, from the same state of the classifier: one backward pass and one optimiser step serve
     both (the authors step the classifier first). The caller decides from which epoch on ``loss_cal`` counts.

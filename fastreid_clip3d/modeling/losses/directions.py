@@ -16,8 +16,8 @@ def scale_and_norms(vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Vectors [..., D] divided by a power of two near their largest entry, and the norms [...] of the result.
 
     Their quotient is the unit vector; whoever needs cosines only divides the product by the norms and never holds it.
-    Squares of finite entries stay finite that way, and a power of two rounds nothing. A vector without direction has the
-    norm infinity, so that every quotient by it, and every gradient, is zero. At least float32.
+    Squares of finite entries stay finite that way, and a power of two rounds nothing. A vector without direction has
+    the norm infinity, so that every quotient by it, and every gradient, is zero. At least float32.
     """
     if vectors.dtype != torch.float64:
         vectors = vectors.float()

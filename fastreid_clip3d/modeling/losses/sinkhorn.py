@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 LOG_DOMAIN_BELOW = 0.05
-"""Regularisers under this value are solved with logarithms: exp(-C / reg) of a cosine cost would lose float32's range."""
+"""Regularisers under this are solved with logarithms: exp(-C / reg) of a cosine cost would leave float32's range."""
 
 _WIDEST_SAFE_EXPONENT = 40.0
 """Largest range of C / reg for which neither the kernel nor u and v (at most its square) leave float32's range."""
@@ -33,8 +33,8 @@ def sinkhorn(
     """Transport plans of B entropic optimal transport problems (paper, Eq. 6 and 7).
 
     Each plan T minimises ``<T, C> + reg * sum T (log T - 1)`` over non-negative T with ``T 1 = u`` and ``T^T 1 = v``.
-    With ``K = exp(-C / reg)`` and ``v_0 = 1`` an iteration is ``u_t = u / (K v_{t-1})``, ``v_t = v / (K^T u_t)``, and the
-    plan is ``diag(u_t) K diag(v_t)``: its columns always sum to v, its rows to u at convergence.
+    With ``K = exp(-C / reg)`` and ``v_0 = 1`` an iteration is ``u_t = u / (K v_{t-1})``, ``v_t = v / (K^T u_t)``, and
+    the plan is ``diag(u_t) K diag(v_t)``: its columns always sum to v, its rows to u at convergence.
 
     The arithmetic is float32, also under autocast and for half-precision costs; a float64 cost is solved in float64.
     The plan is differentiable with respect to the cost and the marginals, by unrolling the iterations. For the
@@ -134,7 +134,8 @@ def _range_is_wide(cost: Tensor, reg: float) -> bool:
     if cost.numel() == 0:
         return False
     lowest, highest = torch.aminmax(cost)
-    return float(torch.maximum(highest - lowest, torch.maximum(highest.abs(), lowest.abs()))) > _WIDEST_SAFE_EXPONENT * reg
+    widest = torch.maximum(highest - lowest, torch.maximum(highest.abs(), lowest.abs()))
+    return float(widest) > _WIDEST_SAFE_EXPONENT * reg
 
 
 def _marginals(name: str, marginals: Tensor | None, batch: int, size: int, cost: Tensor) -> Tensor:

@@ -64,6 +64,8 @@ def test_two_iterations_of_each_family(path: Path, teacher: str) -> None:
     model = build_model(cfg).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     before = {name: weight.detach().clone() for name, weight in model.backbone.named_parameters()}
+    patches = []
+    model.ot_loss.register_forward_pre_hook(lambda _, arguments: patches.append(arguments[0].shape[1]))
     with EventStorage(0):
         for _ in range(2):
             losses = model(random_batch())
@@ -72,6 +74,9 @@ def test_two_iterations_of_each_family(path: Path, teacher: str) -> None:
             optimizer.zero_grad()
             sum(losses.values()).backward()
             optimizer.step()
+    with torch.no_grad():
+        height, width = student_maps(model.backbone, torch.zeros(2, 3, 64, 32)).feature_map.shape[2:]
+    assert patches == 4 * [height * width]  # both halves, twice
     still = [name for name, weight in model.backbone.named_parameters() if torch.equal(weight, before[name])]
     # Weights of a zeroed last layer of a block keep their inputs still for a step, never most of a network.
     assert len(still) < len(before) / 2, still
