@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Computes the teacher's answers for every training image and its mirror image once, so that training only reads them."""
+"""Computes the teacher's answers for every training image and its mirror image, once, for training to read."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config-file", default="", help="the training's config: its datasets and its teacher")
-    parser.add_argument("--batch", type=int, default=64, help="images a forward pass, each with its mirror image (default: 64)")
+    parser.add_argument(
+        "--batch", type=int, default=64, help="images a forward pass, each with its mirror image (default: 64)"
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes that read images (default: 2)")
     parser.add_argument(
         "--images-per-shard", type=int, default=1024, help="most that an interruption can lose (default: 1024)"

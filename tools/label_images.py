@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Shows what the teacher sees in images: the 16 body-shape descriptors with their scores, or a data set's label statistics."""
+"""Shows what the teacher sees: the 16 body-shape descriptors of images, or the label statistics of a data set."""
 
 from __future__ import annotations
 
@@ -31,12 +31,16 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files")
     parser.add_argument("--statistics", metavar="DATASET", help="label statistics of a dataset's training images")
-    parser.add_argument("--most", type=int, default=0, help="statistics of so many images at most, whole persons (default: all)")
+    parser.add_argument(
+        "--most", type=int, default=0, help="statistics of so many images at most, whole persons (default: all)"
+    )
     parser.add_argument("--root", default="", help="folder of the datasets (default: $FASTREID_DATASETS or datasets)")
     parser.add_argument("--cache", default="", help="read the labels from this teacher cache instead of computing them")
     parser.add_argument("--teacher", default="embedded", help="open_clip model, local-dir:FOLDER or embedded (default)")
     parser.add_argument("--pretrained", default="", help="open_clip's pretrained tag or a weights file")
-    parser.add_argument("--resize", default="squash", choices=("squash", "pad"), help="how a crop becomes the teacher's input")
+    parser.add_argument(
+        "--resize", default="squash", choices=("squash", "pad"), help="how a crop becomes the teacher's input"
+    )
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--workers", type=int, default=0, help="processes that read images (default: 0)")
     parser.add_argument("--json", action="store_true", help="json instead of a table")
@@ -59,7 +63,11 @@ def _images(parsed: argparse.Namespace) -> int:
     from fastreid_clip3d.teacher.listing import draw_sheet, label_images
 
     labels = list(label_images(_teacher(parsed), parsed.images, num_workers=parsed.workers))
-    print(json.dumps([label.as_dict() for label in labels], indent=2) if parsed.json else "\n\n".join(label.table() for label in labels))
+    print(
+        json.dumps([label.as_dict() for label in labels], indent=2)
+        if parsed.json
+        else "\n\n".join(label.table() for label in labels)
+    )
     if parsed.sheet:
         print(f"sheet: {draw_sheet(labels, parsed.sheet)}", file=sys.stderr)
     return 0

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Trains the small teacher that ships with the package: an open_clip model of clothed and grey people with known bodies."""
+"""Trains the teacher that ships with the package: a small open_clip model of rendered people with known bodies."""
 
 from __future__ import annotations
 
@@ -40,13 +40,17 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--held-out", type=int, default=384, help="people of each sort to measure with (default: 384)")
     parser.add_argument("--steps", type=int, default=800, help="optimiser steps (default: 800)")
     parser.add_argument("--batch", type=int, default=64, help="pictures a step (default: 64)")
-    parser.add_argument("--views", type=int, default=0, help="precomputed views of each picture, 0: fresh ones every step (default: 0)")
+    parser.add_argument(
+        "--views", type=int, default=0, help="precomputed views of each picture, 0: fresh ones every step (default: 0)"
+    )
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="of the visual trunk, Adam (default: 0.001)")
     parser.add_argument("--seed", type=int, default=0, help="of pictures and training (default: 0)")
     parser.add_argument("--workers", type=int, default=2, help="processes that render (default: 2)")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument(
-        "--visual-weights", default="", help="state dict the visual tower starts from (default: ImageNet, from a package)"
+        "--visual-weights",
+        default="",
+        help="state dict the visual tower starts from (default: ImageNet, from a package)",
     )
     parser.add_argument("--install", action="store_true", help="copy the finished model over the package's own")
     parsed = parser.parse_args(arguments)

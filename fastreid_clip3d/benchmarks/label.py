@@ -16,10 +16,14 @@ import torch
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this benchmark's options."""
-    parser.add_argument("--teacher", default="embedded", help="open_clip model, local-dir:FOLDER or embedded (embedded)")
+    parser.add_argument(
+        "--teacher", default="embedded", help="open_clip model, local-dir:FOLDER or embedded (embedded)"
+    )
     parser.add_argument("--pretrained", default="", help="open_clip's pretrained tag or a weights file")
     parser.add_argument("--images", type=int, default=512, help="images a measurement (512)")
-    parser.add_argument("--size", type=int, nargs=2, default=(256, 128), metavar=("H", "W"), help="of the files (256 128)")
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=(256, 128), metavar=("H", "W"), help="of the files (256 128)"
+    )
     parser.add_argument("--batch", type=int, default=64, help="images a forward pass (64)")
     parser.add_argument("--workers", type=int, default=2, help="processes that read and resize (2)")
     parser.add_argument("--device", default="", help="cpu or cuda (cuda where there is one)")
@@ -72,7 +76,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 labelled_speeds.append(speeds[1])
     bare_speed, labelled_speed = statistics.median(bare_speeds), statistics.median(labelled_speeds)
     figures = {
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else f"cpu, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name()
+        if device.startswith("cuda")
+        else f"cpu, {torch.get_num_threads()} threads",
         "teacher": f"{arguments.teacher} {arguments.pretrained}".strip(),
         "batch": arguments.batch,
         "workers": arguments.workers,
@@ -81,7 +87,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "ratio": labelled_speed / bare_speed,
         "peak_mib": torch.cuda.max_memory_allocated() / 2**20 if device.startswith("cuda") else None,
     }
-    print(f"teacher {figures['teacher']} on {figures['device']}, batch {arguments.batch}, {arguments.workers} reading processes")
+    place = f"on {figures['device']}, batch {arguments.batch}, {arguments.workers} reading processes"
+    print(f"teacher {figures['teacher']} {place}")
     print(f"{'open_clip, ready tensors':<32}{bare_speed:>10.1f} images/s")
     print(f"{'labelling from files':<32}{labelled_speed:>10.1f} images/s   ratio {figures['ratio']:.2f}")
     if figures["peak_mib"]:

@@ -1,4 +1,4 @@
-"""Random views of a batch of small pictures, all at once in torch: mirror, shift, colours and a patch that hides a part."""
+"""Random views of a batch of small pictures, all at once: mirror, shift, colours and a patch that hides a part."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import torch
 import torch.nn.functional as F
 
 
-def augment(images: torch.Tensor, generator: torch.Generator, colour: float = 0.4, hidden: float = 0.5) -> torch.Tensor:
+def augment(
+    images: torch.Tensor, generator: torch.Generator, colour: float = 0.25, hidden: float = 0.0
+) -> torch.Tensor:
     """Random views.
 
     Args:
         images: float [B, 3, H, W], values 0..1.
         generator: source of the randomness (CPU).
-        colour: strength of brightness, contrast and per-channel gain, relative; 0: also no exchange of channels and no
-            grey, which otherwise half and a quarter of the pictures get. A body's shape has no colour, its clothes have.
+        colour: strength of brightness, contrast and per-channel gain; 0: also no exchange of channels and no grey,
+            which otherwise a tenth of the pictures get each. A body's shape has no colour, its clothes have.
         hidden: share of pictures of which a rectangle is painted over.
 
     Returns:
@@ -47,12 +49,12 @@ def _recoloured(
     images: torch.Tensor, colour: float, generator: torch.Generator, uniform: Callable[..., torch.Tensor]
 ) -> torch.Tensor:
     order = torch.rand(len(images), 3, generator=generator).argsort(dim=1)
-    order = torch.where(uniform(0, 1, 1) < 0.5, order, torch.arange(3))
+    order = torch.where(uniform(0, 1, 1) < 0.1, order, torch.arange(3))
     images = images.gather(1, order[:, :, None, None].expand_as(images))
     gain = uniform(1 - colour, 1 + colour, 1, 1, 1) * uniform(1 - colour / 2, 1 + colour / 2, 3, 1, 1)
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     images = ((images - mean) * uniform(1 - colour, 1 + colour, 1, 1, 1) + mean) * gain
-    return torch.where(uniform(0, 1, 1, 1, 1) < 0.25, images.mean(dim=1, keepdim=True), images)
+    return torch.where(uniform(0, 1, 1, 1, 1) < 0.1, images.mean(dim=1, keepdim=True), images)
 
 
 def _partly_hidden(images: torch.Tensor, share: float, uniform: Callable[..., torch.Tensor]) -> torch.Tensor:
@@ -60,6 +62,8 @@ def _partly_hidden(images: torch.Tensor, share: float, uniform: Callable[..., to
     rows, columns = torch.arange(height) / height, torch.arange(width) / width
     tall, wide = uniform(0.08, 0.3, 1), uniform(0.15, 0.5, 1)
     top, left = uniform(0, 1, 1) * (1 - tall), uniform(0, 1, 1) * (1 - wide)
-    inside = ((rows >= top) & (rows < top + tall))[:, None, :, None] & ((columns >= left) & (columns < left + wide))[:, None, None]
+    inside = ((rows >= top) & (rows < top + tall))[:, None, :, None] & ((columns >= left) & (columns < left + wide))[
+        :, None, None
+    ]
     inside &= uniform(0, 1, 1, 1, 1) < share
     return torch.where(inside, uniform(0, 1, 3, 1, 1), images)

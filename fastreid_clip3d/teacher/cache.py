@@ -1,8 +1,8 @@
 """The teacher's answers on disk: g, the 32 scores and the 16 choices of every training image and of its mirror image.
 
 A cache is a folder. ``manifest.json`` says what made it and how images are dealt to shards; each shard is one
-memory-mapped array file and a small json beside it that names its images, their content and the array's own hash. The json
-is written last, so a shard either is whole or does not count. ``phrase_table.npy`` is the teacher's phrase table.
+memory-mapped array file and a small json beside it that names its images, their content and the array's own hash. The
+json is written last, so a shard either is whole or does not count. ``phrase_table.npy`` is the teacher's phrase table.
 
 Choices are stored as bits, made from full-precision scores: float16 could turn a narrow decision.
 
@@ -60,7 +60,9 @@ class BuildResult(NamedTuple):
 
 def row_type(embed_dim: int) -> np.dtype:
     """One image of a shard: both sides' g and scores in float16 and the choices' bits."""
-    return np.dtype([("features", "<f2", (2, embed_dim)), ("scores", "<f2", (2, 2 * NUM_PAIRS)), ("choices", "<u2", (2,))])
+    return np.dtype(
+        [("features", "<f2", (2, embed_dim)), ("scores", "<f2", (2, 2 * NUM_PAIRS)), ("choices", "<u2", (2,))]
+    )
 
 
 class TeacherCache:
@@ -99,7 +101,8 @@ class TeacherCache:
         if faults:
             told = "; ".join(f"{shard_name(shard)} {fault}" for shard, fault in list(faults.items())[:5])
             raise CacheError(
-                f"teacher cache {self.folder}: {len(faults)} of {self._manifest['num_shards']} shards are unusable ({told}"
+                f"teacher cache {self.folder}: {len(faults)} of {self._manifest['num_shards']} shards are unusable "
+                f"({told}"
                 f"{'; ...' if len(faults) > 5 else ''}); {RECOMPUTE}."
             )
         self._arrays: dict[int, np.ndarray] = {}
@@ -173,7 +176,9 @@ class TeacherCache:
         """:meth:`verify`, raising CacheError with all that changed."""
         changes = self.verify(fingerprint, paths, content)
         if changes:
-            raise CacheError(f"teacher cache {self.folder} does not fit: {'; '.join(changes)}. To mend it, {RECOMPUTE}.")
+            raise CacheError(
+                f"teacher cache {self.folder} does not fit: {'; '.join(changes)}. To mend it, {RECOMPUTE}."
+            )
 
     def _row(self, path: str | Path) -> np.void:
         key = image_key(path, self.root)
@@ -216,7 +221,7 @@ def build_cache(
         rebuild: start anew where the folder holds a cache of another teacher.
 
     Raises:
-        CacheError: the folder belongs to another teacher (what differs is said), is not writable, or the disk is too full.
+        CacheError: the folder belongs to another teacher (what differs is said), cannot be written, or the disk is full.
         ClearError: an image is missing or cannot be decoded (named).
     """
     folder = Path(folder)
@@ -228,7 +233,7 @@ def build_cache(
         raise ClearError(f"{len(lost)} images to be cached do not exist: {_some(lost)}. Check the dataset's folder.")
     root = os.path.abspath(root or os.path.commonpath([os.path.dirname(path) for path in absolute]))
     keys = [image_key(path, root) for path in absolute]
-    shards = [keys[start:start + images_per_shard] for start in range(0, len(keys), images_per_shard)]
+    shards = [keys[start : start + images_per_shard] for start in range(0, len(keys), images_per_shard)]
     manifest = {
         "format": FORMAT,
         "fingerprint": teacher.fingerprint.as_dict(),
@@ -335,14 +340,20 @@ def _stack(items: list[tuple[torch.Tensor, ImageState | str]]) -> tuple[torch.Te
 
 
 def _compute(
-    shards: dict[int, list[str]], folder: Path, root: str, teacher: Teacher, batch: int, num_workers: int, progress: bool
+    shards: dict[int, list[str]],
+    folder: Path,
+    root: str,
+    teacher: Teacher,
+    batch: int,
+    num_workers: int,
+    progress: bool,
 ) -> None:
     """Computes and writes shard after shard; one loader reads ahead over all of them."""
     paths = [os.path.join(root, key) for keys in shards.values() for key in keys]
     batches, first = [], 0
     for keys in shards.values():
         places = list(range(first, first + len(keys)))
-        batches += [places[start:start + batch] for start in range(0, len(places), batch)]
+        batches += [places[start : start + batch] for start in range(0, len(places), batch)]
         first += len(keys)
     loader = iter(
         DataLoader(
@@ -398,7 +409,9 @@ def _prepare_folder(folder: Path, manifest: dict[str, Any], fingerprint: Fingerp
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise CacheError(f"teacher cache folder {folder} cannot be written ({error.strerror}); give another one.") from error
+        raise CacheError(
+            f"teacher cache folder {folder} cannot be written ({error.strerror}); give another one."
+        ) from error
     if not (folder / MANIFEST).is_file():
         return
     try:
@@ -473,13 +486,15 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise CacheError(
-            f"there is no teacher cache in {folder}. Make one with tools/cache_teacher.py --config-file ..., or let the "
-            "teacher run during training with MODEL.TEACHER.MODE online."
+            f"there is no teacher cache in {folder}. Make one with tools/cache_teacher.py --config-file ..., or let "
+            "the teacher run during training with MODEL.TEACHER.MODE online."
         )
     try:
         manifest = json.loads(path.read_text())
         if manifest["format"] != FORMAT:
-            raise CacheError(f"teacher cache {folder} is of format {manifest['format']}, this package reads {FORMAT}; {RECOMPUTE}.")
+            raise CacheError(
+                f"teacher cache {folder} is of format {manifest['format']}, this package reads {FORMAT}; {RECOMPUTE}."
+            )
         for key in ("fingerprint", "embed_dim", "root", "num_shards", "images_per_shard"):
             manifest[key]
     except (OSError, ValueError, KeyError, TypeError) as error:

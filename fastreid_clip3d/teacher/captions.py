@@ -1,4 +1,4 @@
-"""Sentences a small teacher learns language from: the paper's prompt first, other wordings of the same phrases beside it."""
+"""Sentences a small teacher learns language from: the paper's prompt first, other wordings of the phrases beside it."""
 
 from __future__ import annotations
 

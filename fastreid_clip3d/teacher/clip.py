@@ -90,7 +90,7 @@ class Teacher:
         return self.image_transform.size
 
     def preprocess(self, image: Image.Image) -> torch.Tensor:
-        """A PIL image as the teacher's input, uint8 [3, H, W]; mirror the image before, if the student's is mirrored."""
+        """A PIL image as the teacher's input, uint8 [3, H, W]; mirror it before, if the student's image is mirrored."""
         return self.image_transform(image)
 
     @torch.no_grad()
@@ -225,7 +225,7 @@ def _create_model(source: WeightSource, name: str, pretrained: str) -> nn.Module
                 weights_only=True,
             )
     except Exception as error:  # open_clip, torch, safetensors and json each raise their own
-        where = source.weights_path or source.model_name[len(LOCAL_DIR):]
+        where = source.weights_path or source.model_name[len(LOCAL_DIR) :]
         raise ClearError(
             f"the weights of teacher {subject} in {where} cannot be loaded: {_first_line(error)} "
             "The file must be a whole state dict of exactly this model (safetensors, or a .pt without pickled code)."

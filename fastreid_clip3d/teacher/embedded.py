@@ -62,7 +62,9 @@ def make_teacher(
     weights = visual_weights or imagenet_weights()
     people = PeopleSettings(clothed=recipe.people, grey=recipe.grey, seed=recipe.seed)
     others = PeopleSettings(
-        clothed=min(recipe.held_out, recipe.people), grey=min(recipe.held_out, recipe.grey), seed=recipe.seed + HELD_OUT_SEED
+        clothed=min(recipe.held_out, recipe.people),
+        grey=min(recipe.held_out, recipe.grey),
+        seed=recipe.seed + HELD_OUT_SEED,
     )
     pictures = make_pictures(people, output, workers, progress)
     held_out = make_pictures(others, output, workers, progress)
@@ -70,7 +72,12 @@ def make_teacher(
     model = training.run(progress=progress)
     folder = export(model, settings, pictures, output / "model")
     report = evaluate(model, settings, held_out, KINDS)
-    record = {"recipe": asdict(recipe), "training": asdict(settings), "seconds": round(training.seconds, 1), "report": asdict(report)}
+    record = {
+        "recipe": asdict(recipe),
+        "training": asdict(settings),
+        "seconds": round(training.seconds, 1),
+        "report": asdict(report),
+    }
     temporary = folder / f".{REPORT_NAME}.partial"
     temporary.write_text(json.dumps(record, indent=1) + "\n")
     os.replace(temporary, folder / REPORT_NAME)

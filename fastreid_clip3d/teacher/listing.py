@@ -28,7 +28,14 @@ class ImageLabels(NamedTuple):
         rows = []
         for m, pair in enumerate(PHRASE_PAIRS):
             choice = int(self.phrase_choices[m])
-            rows.append((pair[choice], float(self.scores[2 * m + choice]), pair[1 - choice], float(self.scores[2 * m + 1 - choice])))
+            rows.append(
+                (
+                    pair[choice],
+                    float(self.scores[2 * m + choice]),
+                    pair[1 - choice],
+                    float(self.scores[2 * m + 1 - choice]),
+                )
+            )
         return rows
 
     def as_dict(self) -> dict:
@@ -115,8 +122,14 @@ def draw_sheet(labels: Sequence[ImageLabels], path: str | Path, columns: int = 4
         for m, (phrase, *_) in enumerate(labels[place].phrases()):
             strong = margins[place, m] >= typical[m]
             text.text(
-                0, 1 - (m + 0.5) / NUM_PAIRS, phrase, transform=text.transAxes, fontsize=9, va="center",
-                color="black" if strong else "#888888", fontweight="bold" if strong else "normal",
+                0,
+                1 - (m + 0.5) / NUM_PAIRS,
+                phrase,
+                transform=text.transAxes,
+                fontsize=9,
+                va="center",
+                color="black" if strong else "#888888",
+                fontweight="bold" if strong else "normal",
             )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)

@@ -1,6 +1,6 @@
 """The people a small teacher learns from: rendered, clothed or grey, each with the true descriptors of the body.
 
-They are drawn from a stream of their own ("teacher"), so no training or test set of a student shares a person with them.
+They are drawn from a stream of their own ("teacher"): no training or test set of a student shares a person with them.
 
 Shape letters: N pictures, H x W size, 16 pairs.
 """
@@ -44,7 +44,9 @@ class PeopleSettings:
     seed: int = 0
 
 
-def make_pictures(settings: PeopleSettings, folder: str | Path, workers: int = 1, progress: bool = True) -> LabelledPictures:
+def make_pictures(
+    settings: PeopleSettings, folder: str | Path, workers: int = 1, progress: bool = True
+) -> LabelledPictures:
     """Renders what is missing in `folder` and returns all pictures, in the same order whatever the number of workers.
 
     Raises:
@@ -117,7 +119,7 @@ def _make_chunk(job: tuple[PeopleSettings, str, int, str]) -> None:
 
 @torch.no_grad()
 def clothed_pictures(settings: PeopleSettings, people: range) -> LabelledPictures:
-    """Pictures of each person, each in another outfit, before another camera's background; both framings and variants."""
+    """Pictures of each person, each in another outfit before another camera; both framings and both variants."""
     from ..body.synthcc.generate import sample_people
 
     parts = []

@@ -46,7 +46,9 @@ def read_rgb(path: str | Path) -> Image.Image:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise ClearError(f"image {path} cannot be read ({error.strerror}). Check the path and its permissions.") from error
+        raise ClearError(
+            f"image {path} cannot be read ({error.strerror}). Check the path and its permissions."
+        ) from error
     return decode_rgb(data, path)
 
 
@@ -106,5 +108,5 @@ class ImageTransform:
 
 
 def normalize(teacher_images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """0..255 images [B, 3, H, W] of any dtype to the teacher's normalised float32; mean and std are [3, 1, 1] of 0..1."""
+    """0..255 images [B, 3, H, W] of any dtype to normalised float32; mean and std are [3, 1, 1] of 0..1 values."""
     return (teacher_images.float() / 255.0 - mean) / std

@@ -38,13 +38,15 @@ def find_weights(name: str, pretrained: str) -> WeightSource:
         ClearError: unknown name (nearest ones named), unknown tag, missing file or folder, or no way to the hub.
     """
     if name == EMBEDDED_TEACHER:
-        return _from_folder(str(EMBEDDED_FOLDER), "The package is incomplete; install it again or run tools/train_teacher.py.")
+        return _from_folder(
+            str(EMBEDDED_FOLDER), "The package is incomplete; install it again or run tools/train_teacher.py."
+        )
     if name.startswith(LOCAL_DIR):
         return _from_folder(
-            name[len(LOCAL_DIR):], "It must hold open_clip_config.json and its weights (open_clip_model.safetensors)."
+            name[len(LOCAL_DIR) :], "It must hold open_clip_config.json and its weights (open_clip_model.safetensors)."
         )
     if name.startswith(HUB):
-        return _from_hub(name[len(HUB):])
+        return _from_hub(name[len(HUB) :])
     return _from_name(name.replace("/", "-"), name, pretrained)
 
 
@@ -67,11 +69,13 @@ def _from_hub(repository: str) -> WeightSource:
         _require_connection(_hub_endpoint(), f"{HUB}{repository}", _by_hand(f"{_hub_endpoint()}/{repository}"))
         config = _download(
             lambda: open_clip_pretrained.download_pretrained_from_hf(repository, filename="open_clip_config.json"),
-            f"{HUB}{repository}", _by_hand(f"{_hub_endpoint()}/{repository}"),
+            f"{HUB}{repository}",
+            _by_hand(f"{_hub_endpoint()}/{repository}"),
         )
         _download(
             lambda: open_clip_pretrained.download_pretrained_from_hf(repository),
-            f"{HUB}{repository}", _by_hand(f"{_hub_endpoint()}/{repository}"),
+            f"{HUB}{repository}",
+            _by_hand(f"{_hub_endpoint()}/{repository}"),
         )
     return _from_folder(str(Path(config).parent), "The hub's cache is incomplete; delete that folder and try again.")
 
@@ -103,7 +107,7 @@ def _from_name(model_name: str, written: str, pretrained: str) -> WeightSource:
     nearest = difflib.get_close_matches(pretrained, tags, n=3, cutoff=0.3)
     raise ClearError(
         f"'{pretrained}' is neither a weights file nor a pretrained tag of {written}; "
-        f"nearest: {', '.join(nearest) or _some(tags)} (of {len(tags)} tags; open_clip.list_pretrained() lists them all)."
+        f"nearest: {', '.join(nearest) or _some(tags)} (of {len(tags)} tags; all: open_clip.list_pretrained())."
     )
 
 
@@ -150,17 +154,21 @@ def _hub_endpoint() -> str:
 
 def _by_hand(address: str, settings: dict | None = None, name: str = "") -> str:
     # a weights file does not say which activation it was trained with, the model's name must
-    rename = f" with MODEL.TEACHER.NAME {name.replace('/', '-')}-quickgelu" if (settings or {}).get("quick_gelu") else ""
+    rename = (
+        f" with MODEL.TEACHER.NAME {name.replace('/', '-')}-quickgelu" if (settings or {}).get("quick_gelu") else ""
+    )
     return (
         f"By hand, on a machine with a network: download open_clip_model.safetensors and open_clip_config.json from "
-        f"{address} into one folder, copy it here and set MODEL.TEACHER.NAME {LOCAL_DIR}FOLDER; or give the weights file "
-        f"as MODEL.TEACHER.PRETRAINED{rename}. MODEL.TEACHER.NAME {EMBEDDED_TEACHER} needs no download."
+        f"{address} into one folder, copy it here and set MODEL.TEACHER.NAME {LOCAL_DIR}FOLDER; or give the weights "
+        f"file as MODEL.TEACHER.PRETRAINED{rename}. MODEL.TEACHER.NAME {EMBEDDED_TEACHER} needs no download."
     )
 
 
 def _require_connection(address: str, subject: str, advice: str) -> None:
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
-        raise ClearError(f"the weights of teacher {subject} are not on this machine and HF_HUB_OFFLINE is set. {advice}")
+        raise ClearError(
+            f"the weights of teacher {subject} are not on this machine and HF_HUB_OFFLINE is set. {advice}"
+        )
     try:
         request = urllib.request.Request(address, method="HEAD")
         urllib.request.urlopen(request, timeout=_PROBE_SECONDS).close()
@@ -169,7 +177,8 @@ def _require_connection(address: str, subject: str, advice: str) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise ClearError(
-            f"the weights of teacher {subject} are not on this machine and {address} cannot be reached ({reason}). {advice}"
+            f"the weights of teacher {subject} are not on this machine and {address} cannot be reached ({reason}). "
+            f"{advice}"
         ) from error
 
 

@@ -1,7 +1,7 @@
 """Whether a data set's labels mean anything: how balanced each pair is, and whether a person's images agree.
 
-A label that follows the body is the same on all images of a person and differs between persons. A label that follows the
-pose, the clothes or nothing agrees within a person no more than between persons.
+A label that follows the body is the same on all images of a person and differs between persons. A label that follows
+the pose, the clothes or nothing agrees within a person no more than between persons.
 """
 
 from __future__ import annotations
@@ -42,8 +42,10 @@ class LabelStatistics:
                 f"{pair.phrase_1 + ' / ' + pair.phrase_2:<36}{self.phrase_1_share[m]:>10.3f}{self.agreement[m]:>11.3f}"
                 f"{self.chance[m]:>9.3f}{self.kappa[m]:>8.3f}"
             )
-        lines.append(f"{self.num_images} images of {self.num_persons} persons; kappa 1: same label on all images of a "
-                     "person, 0: no more alike than between persons")
+        lines.append(
+            f"{self.num_images} images of {self.num_persons} persons; kappa 1: same label on all images of a "
+            "person, 0: no more alike than between persons"
+        )
         return "\n".join(lines)
 
     def as_dict(self) -> dict:
@@ -75,10 +77,14 @@ def label_statistics(phrase_choices: np.ndarray, pids: np.ndarray) -> LabelStati
     """
     choices, pids = np.asarray(phrase_choices), np.asarray(pids)
     if choices.ndim != 2 or choices.shape[1] != NUM_PAIRS or len(choices) != len(pids) or not len(pids):
-        raise ClearError(f"label statistics need [N, {NUM_PAIRS}] labels and N person ids; got {choices.shape}, {pids.shape}.")
+        raise ClearError(
+            f"label statistics need [N, {NUM_PAIRS}] labels and N person ids; got {choices.shape}, {pids.shape}."
+        )
     persons, index = np.unique(pids, return_inverse=True)
     count = np.bincount(index).astype(np.float64)
-    second = np.stack([np.bincount(index, weights=choices[:, m], minlength=len(persons)) for m in range(NUM_PAIRS)], axis=1)
+    second = np.stack(
+        [np.bincount(index, weights=choices[:, m], minlength=len(persons)) for m in range(NUM_PAIRS)], axis=1
+    )
     first = count[:, None] - second
     same_pairs = (first * (first - 1) + second * (second - 1)) / 2
     all_pairs = (count * (count - 1) / 2)[:, None]

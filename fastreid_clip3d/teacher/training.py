@@ -1,9 +1,10 @@
 """Training a small open_clip model that knows the 32 phrases, from pictures of people with known descriptors.
 
 The task of the labels is to tell a phrase from its opposite, so that is what is trained: for every image and pair, the
-two prompts compete for the image's embedding (binary cross-entropy on the difference of their cosines over a temperature).
-Captions of a few phrases are contrasted in the batch beside it, every image that fits a caption counting as its positive:
-whole captions of people who share most phrases are near-duplicates, and one positive a row would teach nothing.
+two prompts compete for the image's embedding (binary cross-entropy on the difference of their cosines over a
+temperature). Captions of a few phrases are contrasted in the batch beside it, every image that fits a caption counting
+as its positive: whole captions of people who share most phrases are near-duplicates, and one positive a row would teach
+nothing.
 
 Shape letters: N pictures, B a batch, 3 x H x W the model's input, d embedding width, 16 pairs, 32 phrases.
 """
@@ -36,7 +37,9 @@ from .labels import choose_phrases, phrase_scores
 WEIGHTS_NAME = "open_clip_model.safetensors"
 CONFIG_NAME = "open_clip_config.json"
 STATE_NAME = "training_state.pt"
-_FEATURE_RMS = 0.45  # of one feature of a raw CLIP image embedding (norm 10 at d = 512): the scale L_global was made for
+_FEATURE_RMS = (
+    0.45  # of one feature of a raw CLIP image embedding (norm 10 at d = 512): the scale L_global was made for
+)
 
 _OPPOSITE_COSINE = -0.5  # where the text tower starts from, see TeacherTraining._separate_phrases
 
@@ -63,9 +66,9 @@ class LabelledPictures(NamedTuple):
 class TrainingSettings:
     """What a run depends on, besides its pictures.
 
-    The first `frozen_stages` stages of the visual trunk keep their ImageNet weights. With `views` above 0 their output is
-    computed once for so many random views of every picture, and a step costs a third of a whole one; with 0 every step
-    draws fresh views.
+    The first `frozen_stages` stages of the visual trunk keep their ImageNet weights. With `views` above 0 their output
+    is computed once for so many random views of every picture, and a step costs half as much; with 0 every step draws
+    fresh views.
     """
 
     steps: int = 1500
@@ -132,7 +135,7 @@ class Report:
         return float(np.mean(self.accuracy[kind])), float(np.mean(self.majority[kind]))
 
     def table(self) -> str:
-        """A table in plain text, one line a pair: accuracy, accuracy where the truth is clear, share of the commoner."""
+        """A table in plain text, a line a pair: accuracy, accuracy where the truth is clear, share of the commoner."""
         kinds = list(self.accuracy)
         lines = [" " * 36 + "".join(f"  {kind:<24}" for kind in kinds)]
         lines.append("pair".ljust(36) + "".join(f"  {'right':>6}{'certain':>9}{'common':>8} " for _ in kinds))
@@ -142,7 +145,8 @@ class Report:
 
     def _row(self, kinds: list[str], pick: Callable[[list[float]], float]) -> str:
         return "".join(
-            f"  {pick(self.accuracy[k]):>6.3f}{pick(self.certain[k]):>9.3f}{pick(self.majority[k]):>8.3f} " for k in kinds
+            f"  {pick(self.accuracy[k]):>6.3f}{pick(self.certain[k]):>9.3f}{pick(self.majority[k]):>8.3f} "
+            for k in kinds
         )
 
 
@@ -178,11 +182,22 @@ def imagenet_weights() -> Path:
     return files[0]
 
 
+def _load_whole(model: CLIP, path: Path) -> None:
+    from safetensors.torch import load_file
+
+    try:
+        model.load_state_dict(load_file(path))
+    except Exception as error:  # safetensors has its own error class, torch raises RuntimeError
+        raise ClearError(f"weights {path} cannot be loaded into this model: {str(error).splitlines()[0]}") from error
+
+
 def _load_trunk(trunk: nn.Module, path: Path) -> None:
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ClearError(f"visual weights {path} cannot be read ({type(error).__name__}); give a state dict.") from error
+        raise ClearError(
+            f"visual weights {path} cannot be read ({type(error).__name__}); give a state dict."
+        ) from error
     own = trunk.state_dict()
     # the same network under other names: order and shapes decide; a classifier at the end is left over
     given = list(weights.values())[: len(own)]
@@ -255,6 +270,7 @@ class TeacherTraining:
         folder: where state is kept and the model is saved.
         visual_weights: ImageNet weights of the visual trunk, "" for none.
         device: where it trains.
+        start_from: weights of a whole model (a finished ``open_clip_model.safetensors``) to begin with instead.
     """
 
     def __init__(
@@ -264,12 +280,18 @@ class TeacherTraining:
         folder: str | Path,
         visual_weights: str | Path = "",
         device: str = "cpu",
+        start_from: str | Path = "",
     ) -> None:
         self.settings, self.pictures, self.folder = settings, pictures, Path(folder)
         self.device = torch.device(device)
         if pictures.images.shape[1:3] != tuple(settings.image_size):
-            raise ClearError(f"pictures are {pictures.images.shape[1:3]}, the model takes {tuple(settings.image_size)}.")
+            raise ClearError(
+                f"pictures are {pictures.images.shape[1:3]}, the model takes {tuple(settings.image_size)}."
+            )
         self.model = create_clip(settings, visual_weights).to(self.device, memory_format=torch.channels_last)
+        self._started = bool(start_from)
+        if start_from:
+            _load_whole(self.model, Path(start_from))
         self._early, self._late = split_trunk(self.model.visual, settings.frozen_stages)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(self._parameter_groups(), lr=settings.learning_rate)
@@ -288,12 +310,17 @@ class TeacherTraining:
     def run_until(self, last_step: int, save_every: int = 200, progress: bool = False) -> CLIP:
         """Trains up to a step and saves the state; the schedule is that of the whole run."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not self._resume():
+        if not self._resume() and not self._started:
             self._separate_phrases()
         if self.step < last_step and self.settings.views:
             self._views = self._compute_views(progress)
         bar = tqdm(
-            total=self.settings.steps, initial=self.step, desc="teacher", unit="step", disable=not progress, mininterval=2
+            total=self.settings.steps,
+            initial=self.step,
+            desc="teacher",
+            unit="step",
+            disable=not progress,
+            mininterval=2,
         )
         while self.step < last_step:
             started = time.monotonic()
@@ -309,7 +336,7 @@ class TeacherTraining:
         return self.average
 
     def _separate_phrases(self) -> None:
-        """Text tower alone, before the first step: opposite phrases get opposite embeddings, other pairs unrelated ones.
+        """Text tower alone, before step 1: opposite phrases get opposite embeddings, other pairs unrelated ones.
 
         Fresh text embeddings of similar sentences nearly coincide, so their differences, which are all that the pair
         loss sees of them, would start at zero and image features would learn nothing.
@@ -334,7 +361,9 @@ class TeacherTraining:
         """One optimiser step; its randomness depends on the seed and the step alone."""
         settings = self.settings
         rng = np.random.default_rng([settings.seed, self.step])
-        rows = np.sort(rng.choice(len(self.pictures.images), min(settings.batch, len(self.pictures.images)), replace=False))
+        rows = np.sort(
+            rng.choice(len(self.pictures.images), min(settings.batch, len(self.pictures.images)), replace=False)
+        )
         views = self._draw_views(rows, rng)
         targets = torch.from_numpy(self.pictures.targets[rows]).to(self.device)
         captions, fits = draw_captions(self.pictures.phrase_choices[rows], rng)
@@ -387,15 +416,17 @@ class TeacherTraining:
         self._early.eval()
         temporary, views = path.with_suffix(".partial.npy"), None
         for start in tqdm(range(0, count, 64), desc="views", unit="batch", disable=not progress, mininterval=2):
-            images = torch.from_numpy(self.pictures.images[start:start + 64]).permute(0, 3, 1, 2).float() / 255
+            images = torch.from_numpy(self.pictures.images[start : start + 64]).permute(0, 3, 1, 2).float() / 255
             for view in range(self.settings.views):
                 generator = torch.Generator().manual_seed((self.settings.seed * 1_000_003 + start) * 64 + view)
                 seen = (augment(images, generator) - self.mean) / self.std
-                out = self._early(seen.to(self.device).contiguous(memory_format=torch.channels_last)).half().cpu().numpy()
+                out = (
+                    self._early(seen.to(self.device).contiguous(memory_format=torch.channels_last)).half().cpu().numpy()
+                )
                 if views is None:
                     shape = (count, self.settings.views, *out.shape[1:])
                     views = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
-                views[start:start + len(out), view] = out
+                views[start : start + len(out), view] = out
         views.flush()
         os.replace(temporary, path)
         return np.load(path, mmap_mode="r", allow_pickle=False)
@@ -467,7 +498,7 @@ def evaluate(model: CLIP, settings: TrainingSettings, pictures: LabelledPictures
     table = model.encode_text(tokenizer(single_phrase_sentences(WORDINGS[0])).to(device))
     choices = []
     for start in range(0, len(pictures.images), 128):
-        images = torch.from_numpy(pictures.images[start:start + 128]).permute(0, 3, 1, 2).float() / 255
+        images = torch.from_numpy(pictures.images[start : start + 128]).permute(0, 3, 1, 2).float() / 255
         features = model.encode_image(((images - mean) / std).to(device))
         choices.append(choose_phrases(phrase_scores(features, table)).cpu().numpy())
     right = np.concatenate(choices) == pictures.phrase_choices

@@ -57,7 +57,11 @@ def test_choices_come_from_full_precision_scores(pictures, teacher, tmp_path, mo
     near[:, 0::2] += 1e-6
 
     def answer(images):
-        return torch.ones(len(images), 24), near.expand(len(images), -1), torch.zeros(len(images), 16, dtype=torch.int64)
+        return (
+            torch.ones(len(images), 24),
+            near.expand(len(images), -1),
+            torch.zeros(len(images), 16, dtype=torch.int64),
+        )
 
     monkeypatch.setattr(teacher, "label_images", answer, raising=False)
     build(pictures, teacher, tmp_path / "cache")
@@ -230,7 +234,15 @@ print(*result)
 
 
 def start(tmp_path, model_folder, pause: float = 0.0, **environment: str) -> subprocess.Popen:
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "images"), str(tmp_path / "cache"), str(pause), str(model_folder)]
+    command = [
+        sys.executable,
+        "-c",
+        SCRIPT,
+        str(tmp_path / "images"),
+        str(tmp_path / "cache"),
+        str(pause),
+        str(model_folder),
+    ]
     return subprocess.Popen(
         command, env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment}, stdout=subprocess.PIPE, text=True
     )

@@ -59,7 +59,7 @@ def test_labels_together_are_labels_apart(teacher):
     features, scores, choices = teacher.label_images(random_images(6))
     assert features.shape == (6, 24) and scores.shape == (6, 32) and choices.shape == (6, 16)
     for row in range(6):
-        single = teacher.label_images(random_images(6)[row:row + 1])
+        single = teacher.label_images(random_images(6)[row : row + 1])
         torch.testing.assert_close(single[0][0], features[row], atol=1e-5, rtol=1e-5)
 
 
@@ -96,7 +96,9 @@ def test_the_activation_belongs_to_the_tag(monkeypatch, tmp_path, model_folder):
     weights = tmp_path / "open_clip_model.safetensors"
     shutil.copyfile(model_folder / "open_clip_model.safetensors", weights)
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "Tiny-16", MODEL)
-    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "Tiny-16", {"quick": {"file": str(weights), "quick_gelu": True}})
+    monkeypatch.setitem(
+        open_clip.pretrained._PRETRAINED, "Tiny-16", {"quick": {"file": str(weights), "quick_gelu": True}}
+    )
     teacher = load_teacher("Tiny-16", "quick")
     assert any(isinstance(part, open_clip.transformer.QuickGELU) for part in teacher._model.modules())
 

@@ -29,7 +29,9 @@ def test_squash_is_open_clips_own_transform(size, shape):
 
 
 def test_it_is_antialiased():
-    stripes = Image.fromarray(np.tile(np.array([0, 255], np.uint8), (64, 64))).convert("RGB")  # 1-pixel stripes, 64 x 128
+    stripes = Image.fromarray(np.tile(np.array([0, 255], np.uint8), (64, 64))).convert(
+        "RGB"
+    )  # 1-pixel stripes, 64 x 128
     small = ImageTransform((16, 16), (0.5,) * 3, (0.5,) * 3)(stripes)
     assert (small.float() - 127.5).abs().max() < 12
 

@@ -38,8 +38,18 @@ def test_cache_teacher_caches_checks_and_mends(celeb, model_folder, tmp_path, ca
     import cache_teacher as tool
 
     options = [
-        "--workers", "0", "DATASETS.NAMES", "('CelebReID',)", "MODEL.TEACHER.NAME", f"local-dir:{model_folder}",
-        "MODEL.TEACHER.PRETRAINED", "", "MODEL.DEVICE", "cpu", "MODEL.TEACHER.CACHE_DIR", str(tmp_path / "caches"),
+        "--workers",
+        "0",
+        "DATASETS.NAMES",
+        "('CelebReID',)",
+        "MODEL.TEACHER.NAME",
+        f"local-dir:{model_folder}",
+        "MODEL.TEACHER.PRETRAINED",
+        "",
+        "MODEL.DEVICE",
+        "cpu",
+        "MODEL.TEACHER.CACHE_DIR",
+        str(tmp_path / "caches"),
     ]
     assert tool.main(["--images-per-shard", "4", *options]) == 0
     assert "shards computed 2, kept 0" in capsys.readouterr().out
