@@ -12,7 +12,15 @@ from typing import NamedTuple
 from ..errors import ClearError
 from .people import KINDS, PeopleSettings, make_pictures
 from .sources import EMBEDDED_FOLDER
-from .training import Report, TeacherTraining, TrainingSettings, evaluate, export, imagenet_weights
+from .training import (
+    WEIGHTS_NAME,
+    Report,
+    TeacherTraining,
+    TrainingSettings,
+    evaluate,
+    export,
+    imagenet_weights,
+)
 
 HELD_OUT_SEED = 1_000_003
 """Added to the seed for the people the teacher is measured with."""
@@ -20,16 +28,27 @@ REPORT_NAME = "report.json"
 
 
 @dataclass(frozen=True)
-class TeacherRecipe:
-    """Everything the shipped teacher depends on."""
+class Stage:
+    """One run: clothed people of two pictures each, steps, precomputed views (0: fresh ones), rate, warm-up steps."""
 
-    people: int = 4416
-    grey: int = 3200
-    held_out: int = 384
-    steps: int = 800
-    batch: int = 64
+    people: int
+    steps: int
     views: int = 0
     learning_rate: float = 1e-3
+    warmup: int = 100
+
+
+@dataclass(frozen=True)
+class TeacherRecipe:
+    """Everything the shipped teacher depends on; each stage begins with the weights of the one before.
+
+    The first learns fast, from precomputed views of fewer people; the second sees more people, each time another view.
+    """
+
+    stages: tuple[Stage, ...] = (Stage(2048, 900, 3), Stage(4416, 450, 0, 6e-4, 20))
+    grey: int = 3200
+    held_out: int = 384
+    batch: int = 64
     seed: int = 0
 
 
@@ -51,37 +70,42 @@ def make_teacher(
 ) -> MadeTeacher:
     """Renders people, trains, measures on other people and saves; every stage goes on where it was interrupted."""
     output = Path(output)
-    settings = TrainingSettings(
-        steps=recipe.steps,
-        batch=recipe.batch,
-        views=recipe.views,
-        learning_rate=recipe.learning_rate,
-        warmup=min(100, recipe.steps // 5),
-        seed=recipe.seed,
-    )
-    weights = visual_weights or imagenet_weights()
-    people = PeopleSettings(clothed=recipe.people, grey=recipe.grey, seed=recipe.seed)
+    start_from, seconds = "", 0.0
+    for number, stage in enumerate(recipe.stages):
+        settings = TrainingSettings(
+            steps=stage.steps,
+            batch=recipe.batch,
+            views=stage.views,
+            learning_rate=stage.learning_rate,
+            warmup=stage.warmup,
+            seed=recipe.seed + number,
+        )
+        people = PeopleSettings(clothed=stage.people, grey=recipe.grey, seed=recipe.seed)
+        pictures = make_pictures(people, output, workers, progress)
+        folder = output / f"stage-{number}"
+        weights = "" if start_from else visual_weights or imagenet_weights()
+        training = TeacherTraining(settings, pictures, folder, weights, device, start_from)
+        model = training.run(progress=progress)
+        seconds += training.seconds
+        start_from = export(model, settings, pictures, folder / "model") / WEIGHTS_NAME
     others = PeopleSettings(
-        clothed=min(recipe.held_out, recipe.people),
+        clothed=min(recipe.held_out, recipe.stages[-1].people),
         grey=min(recipe.held_out, recipe.grey),
         seed=recipe.seed + HELD_OUT_SEED,
     )
-    pictures = make_pictures(people, output, workers, progress)
     held_out = make_pictures(others, output, workers, progress)
-    training = TeacherTraining(settings, pictures, output, weights, device)
-    model = training.run(progress=progress)
     folder = export(model, settings, pictures, output / "model")
     report = evaluate(model, settings, held_out, KINDS)
     record = {
         "recipe": asdict(recipe),
         "training": asdict(settings),
-        "seconds": round(training.seconds, 1),
+        "seconds": round(seconds, 1),
         "report": asdict(report),
     }
     temporary = folder / f".{REPORT_NAME}.partial"
     temporary.write_text(json.dumps(record, indent=1) + "\n")
     os.replace(temporary, folder / REPORT_NAME)
-    return MadeTeacher(folder, report, training.seconds)
+    return MadeTeacher(folder, report, seconds)
 
 
 def install(folder: str | Path) -> Path:
