@@ -58,6 +58,9 @@ FORMAT = 1
 BODIES_AT_ONCE = 5
 """Bodies of one unit of work: few enough to lose little at a stop."""
 
+_DESCRIBED_AT_ONCE = 50
+"""Most bodies of one sex whose descriptors are computed together."""
+
 PICTURES_AT_ONCE = 10
 """Most pictures rendered together: bounds memory."""
 
@@ -151,8 +154,9 @@ class SyntheticSet:
         self._check_free_space(sum(len(group) for group in waiting) * self.settings.poses_per_body)
         if meta is None or meta["complete"]:
             self._write_meta(complete=False)
-        self._render_all(waiting, progress)
-        self._write_index(groups)
+        with _one_thread_a_worker():
+            self._render_all(waiting, progress)
+            self._write_index(groups)
 
     # -- what the set is
 
@@ -241,10 +245,6 @@ class SyntheticSet:
         total = self.settings.num_images
         done = total - sum(len(group) for group in waiting) * self.settings.poses_per_body
         stop = threading.Event()
-        threads = torch.get_num_threads()
-        # One thread inside each worker: two workers with two threads each would fight for two cores, and sums would
-        # depend on the number of threads.
-        torch.set_num_threads(1)
         for model in self.models:  # whatever it sets up at its first pose is not set up by every thread
             model.pose(torch.zeros(1, model.num_betas), torch.zeros(1, self.pool.shape[1]))
         executor = ThreadPoolExecutor(self.workers)
@@ -258,7 +258,6 @@ class SyntheticSet:
         finally:
             stop.set()
             executor.shutdown(wait=True, cancel_futures=True)
-            torch.set_num_threads(threads)
 
     # -- files
 
@@ -301,18 +300,27 @@ class SyntheticSet:
         """True descriptors: scores [bodies, 16], phrase choices [bodies, 16], and what meta.json tells of them."""
         from fastreid_clip3d.body.descriptors import describe, label
 
+        def scored(body: int) -> torch.Tensor:
+            model = self.models[body % len(GENDERS)]
+            part = self.betas[body : body + _DESCRIBED_AT_ONCE * len(GENDERS) : len(GENDERS)]
+            return describe(model.shape(torch.from_numpy(part)), model)
+
+        step = _DESCRIBED_AT_ONCE * len(GENDERS)
         scores = np.zeros((self.settings.bodies, NUM_PAIRS), np.float32)
         choices = np.zeros((self.settings.bodies, NUM_PAIRS), np.int64)
         thresholds, population = {}, {}
-        for code, (gender, model) in enumerate(zip(GENDERS, self.models)):
-            rows = slice(code, None, len(GENDERS))
-            statistics = _population(model)
-            thresholds[gender] = statistics.median.tolist()
-            population[gender] = statistics.as_dict()
-            betas = torch.from_numpy(self.betas[rows])
-            if len(betas):
-                scored = torch.cat([describe(model.shape(part), model) for part in betas.split(100)])
-                scores[rows], choices[rows] = scored.numpy(), label(scored, statistics.median).numpy()
+        with ThreadPoolExecutor(self.workers) as executor:
+            populations = [executor.submit(_population, model) for model in self.models]
+            firsts = [range(code, self.settings.bodies, step) for code in range(len(GENDERS))]
+            parts = [[executor.submit(scored, first) for first in row] for row in firsts]
+            for code, gender in enumerate(GENDERS):
+                statistics = populations[code].result()
+                thresholds[gender] = statistics.median.tolist()
+                population[gender] = statistics.as_dict()
+                if parts[code]:
+                    found = torch.cat([part.result() for part in parts[code]])
+                    rows = slice(code, None, len(GENDERS))
+                    scores[rows], choices[rows] = found.numpy(), label(found, statistics.median).numpy()
         return scores, choices, {"thresholds": thresholds, "population": population}
 
     def _check_same_set(self, meta: dict[str, Any] | None) -> None:
@@ -421,6 +429,17 @@ def write_whole(path: Path, data: bytes, folder: Path) -> None:
                 f"the disk is full at {folder}: free some space and run the same command again, it goes on"
             ) from error
         raise ClearError(f"cannot write {path}: {error.strerror}") from error
+
+
+@contextmanager
+def _one_thread_a_worker() -> Iterator[None]:
+    """One thread inside each worker: more would fight for the cores, and sums would depend on the number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager
