@@ -6,7 +6,7 @@ twice. Nothing else in the package works around fast-reid.
 
 from __future__ import annotations
 
-from . import backbones, distributed, evaluation, events, imports, launch, loader, locate, pixels
+from . import backbones, distributed, evaluation, events, imports, launch, loader, locate, optimizer, pixels
 
 _applied = False
 
@@ -22,6 +22,6 @@ def apply() -> None:
         import fastreid.engine
         import fastreid.evaluation
         import fastreid.evaluation.rank  # noqa: F401  (its import warns about Cython)
-    for patch in (loader, launch, distributed, evaluation, pixels, events, backbones):
+    for patch in (loader, launch, distributed, optimizer, evaluation, pixels, events, backbones):
         patch.apply()
     _applied = True
