@@ -15,7 +15,7 @@ from fastreid_clip3d.errors import ClearError, run_tool  # noqa: E402
 
 EXAMPLES = """\
 examples:
-  # the teacher that ships, in its two stages (see docs/teacher.md for the time); again to go on after an interruption
+  # a teacher by the recipe of the one that ships (docs/teacher.md has the time); again to go on after an interruption
   python tools/train_teacher.py --output logs/teacher
 
   # use it
@@ -36,7 +36,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", required=True, help="folder for pictures, state and the finished model")
-    parser.add_argument("--people", type=int, help="clothed people, two pictures each, in one stage of training")
+    parser.add_argument("--people", type=int, help="clothed people, two pictures each (shipped: 2048)")
     parser.add_argument("--steps", type=int, help="optimiser steps of that stage (default: 450)")
     parser.add_argument("--views", type=int, default=0, help="its precomputed views of a picture, 0: fresh ones (0)")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="its rate for the visual trunk (0.001)")
@@ -57,7 +57,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         if getattr(parsed, name) is not None and getattr(parsed, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
     if parsed.steps is not None and parsed.people is None:
-        parser.error("--steps belongs to --people; without both the two stages of the shipped teacher run")
+        parser.error("--steps belongs to --people; without both the recipe of the shipped teacher runs")
     if min(parsed.grey, parsed.views, parsed.people or 0) < 0 or parsed.grey + (parsed.people or 1) < 1:
         parser.error("--people, --grey and --views must not be negative, and people and grey not both 0")
     return parsed

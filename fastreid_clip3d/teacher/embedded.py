@@ -40,12 +40,9 @@ class Stage:
 
 @dataclass(frozen=True)
 class TeacherRecipe:
-    """Everything the shipped teacher depends on; each stage begins with the weights of the one before.
+    """Everything the shipped teacher depends on; each stage begins with the weights of the one before."""
 
-    The first learns fast, from precomputed views of fewer people; the second sees more people, each time another view.
-    """
-
-    stages: tuple[Stage, ...] = (Stage(2048, 900, 3), Stage(4416, 450, 0, 6e-4, 20))
+    stages: tuple[Stage, ...] = (Stage(2048, 900, 3),)
     grey: int = 3200
     held_out: int = 384
     batch: int = 64
