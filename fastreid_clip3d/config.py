@@ -50,7 +50,7 @@ def add_clip3d_config(cfg: CN) -> None:
     # Batch-norm statistics of the synthetic half while training. shared: one pass over both halves (the paper);
     # separate: the halves are normalised apart and only real images enter the running statistics.
     cfg.MODEL.SYNTHETIC_STATISTICS = "shared"
-    # Memory format of student and images: channels_last halves a CPU step of a small convolutional student.
+    # Layout of the images, and with it of the student's arithmetic: halves a CPU step of a small convolutional student.
     cfg.MODEL.CHANNELS_LAST = False
     # torch.compile on the student's backbone (worth it on CUDA, for long trainings).
     cfg.MODEL.COMPILE = False

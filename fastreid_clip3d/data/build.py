@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import logging
 from typing import Any
 
@@ -117,7 +118,7 @@ def build_train_loader(
         dataset=training_set,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         batch_sampler=BatchSampler(sampler, rank_batch, drop_last=True),
-        collate_fn=collate,
+        collate_fn=functools.partial(collate, channels_last=cfg.MODEL.CHANNELS_LAST),
         pin_memory=True,
         persistent_workers=cfg.DATALOADER.NUM_WORKERS > 0,
     )
@@ -172,6 +173,6 @@ def build_test_loader(cfg: CfgNode, test_set: TorchDataset, batch_size: int | No
         dataset=test_set,
         batch_sampler=BatchSampler(sampler, rank_batch, drop_last=False),
         num_workers=cfg.DATALOADER.NUM_WORKERS,
-        collate_fn=collate,
+        collate_fn=functools.partial(collate, channels_last=cfg.MODEL.CHANNELS_LAST),
         pin_memory=True,
     )

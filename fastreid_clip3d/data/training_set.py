@@ -153,11 +153,18 @@ class MixedImages(Dataset):
         return self.synthetic[index - len(self.real)]
 
 
-def collate(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One flat dict for a batch of real and synthetic items in any order, each half stacked by itself."""
+def collate(items: Sequence[dict[str, Any]], channels_last: bool = False) -> dict[str, Any]:
+    """One flat dict for a batch of real and synthetic items in any order, each half stacked by itself.
+
+    With `channels_last` the images of both halves are laid out so; a convolutional student then computes in that layout.
+    """
     real = [item for item in items if "images" in item]
     synthetic = [item for item in items if "images" not in item]
     batch = default_collate(real) if real else {}
     if synthetic:
         batch.update(default_collate(synthetic))
+    if channels_last:
+        for key in ("images", "synthetic_images"):
+            if key in batch:
+                batch[key] = batch[key].contiguous(memory_format=torch.channels_last)
     return batch

@@ -114,6 +114,9 @@ def test_halves_of_a_batch_stay_apart(image_files: list[str]) -> None:
     assert "synthetic_images" not in collate([mixed[0], mixed[1]])
     for value in batch.values():
         assert value is not None
+    laid_out = collate([mixed[index] for index in (0, 7, 5, 10)], channels_last=True)
+    for key in ("images", "synthetic_images"):
+        assert laid_out[key].is_contiguous(memory_format=torch.channels_last) and torch.equal(laid_out[key], batch[key])
 
 
 def test_frames_of_test_tracklets_say_whose_they_are(image_files: list[str]) -> None:

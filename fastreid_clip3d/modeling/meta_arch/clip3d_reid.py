@@ -50,7 +50,6 @@ class CLIP3DReID(Baseline):
         scales: dict[str, float],
         guidance: Guidance | None = None,
         separate_statistics: bool = False,
-        channels_last: bool = False,
         compile_backbone: bool = False,
         **baseline: Any,
     ) -> None:
@@ -60,7 +59,6 @@ class CLIP3DReID(Baseline):
         self.clothes_start_epoch = clothes_start_epoch
         self.scales = scales
         self.separate_statistics = separate_statistics
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self._outside_module_tree = (guidance,)
         if guidance is not None:
             self.register_buffer("phrase_table", guidance.phrase_table.float().clone(), persistent=False)
@@ -83,7 +81,6 @@ class CLIP3DReID(Baseline):
                 "clothes": losses.CLOTHES_ADVERSARIAL.SCALE,
             },
             "separate_statistics": cfg.MODEL.SYNTHETIC_STATISTICS == "separate",
-            "channels_last": cfg.MODEL.CHANNELS_LAST,
             "compile_backbone": cfg.MODEL.COMPILE,
         }
         if loss_names.OT in names or loss_names.GLOBAL_DISTILL in names:
@@ -112,10 +109,6 @@ class CLIP3DReID(Baseline):
     def guidance(self) -> Guidance | None:
         """The teacher's side of the training; None where no loss needs it."""
         return self._outside_module_tree[0]
-
-    def preprocess_image(self, batched_inputs: dict[str, Any] | Tensor) -> Tensor:
-        """fast-reid's normalisation, in the memory format of ``MODEL.CHANNELS_LAST``."""
-        return super().preprocess_image(batched_inputs).contiguous(memory_format=self.memory_format)
 
     def forward(self, batched_inputs: dict[str, Any]) -> dict[str, Tensor] | Tensor:
         if not self.training:
@@ -150,8 +143,7 @@ class CLIP3DReID(Baseline):
             real_maps = student_maps(self.backbone, real)
             with running_statistics_kept(self.backbone):
                 return real_maps, student_maps(self.backbone, synthetic)
-        both = torch.cat([real, synthetic]).contiguous(memory_format=self.memory_format)
-        return student_maps(self.backbone, both).split(len(real))
+        return student_maps(self.backbone, torch.cat([real, synthetic])).split(len(real))
 
     @property
     def _uses_synthetic_half(self) -> bool:
