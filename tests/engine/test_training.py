@@ -68,7 +68,7 @@ def small(path: str | Path, data: Path, output: Path, *options: str) -> list[str
     depth, width = SMALL_DEPTH.get(cfg.MODEL.BACKBONE.NAME, (cfg.MODEL.BACKBONE.DEPTH, cfg.MODEL.BACKBONE.FEAT_DIM))
     if cfg.MODEL.META_ARCHITECTURE == "MGN":  # takes bottleneck blocks
         depth, width = "50x", 2048
-    size = "[64, 32]"
+    size = "[96, 32]" if cfg.MODEL.META_ARCHITECTURE == "MGN" else "[64, 32]"  # MGN cuts the map into three stripes
     given = {
         "MODEL.DEVICE": "cpu",
         "MODEL.BACKBONE.PRETRAIN": "False",
