@@ -21,7 +21,7 @@ from fastreid_clip3d.errors import ClearError
 try:
     import fcntl
 except ImportError:  # not on Windows; there two first uses at a time are the user's to avoid
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None
 
 ANNY_VERSION = "0.6.2"
 DECIMATOR_VERSION = "0.2.0"

@@ -304,5 +304,5 @@ def _numbers_or_same(names: Iterable[Hashable]) -> dict[Any, int]:
     """Numbers stay what they are; as soon as one name is not a number, all are numbered from 0 in sorted order."""
     distinct = set(names)
     if all(isinstance(name, int) for name in distinct):
-        return {name: name for name in distinct}  # type: ignore[misc]
+        return {name: name for name in distinct}
     return {name: number for number, name in enumerate(sorted(distinct, key=str))}

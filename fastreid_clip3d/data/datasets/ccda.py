@@ -35,7 +35,7 @@ class CCDA(CelebLayout):
         self._csv = CSVDataset(root, csv_path=csv_path) if os.path.exists(csv_path) else None
 
     @property
-    def protocols(self) -> tuple[Protocol, ...]:  # type: ignore[override]
+    def protocols(self) -> tuple[Protocol, ...]:
         return self._csv.protocols if self._csv else (GENERAL, EACH_IMAGE_A_CAMERA)
 
     def read_split(self, split: str, notes: SplitNotes) -> Iterator[Item]:

@@ -100,11 +100,11 @@ class CSVDataset(ClothesDataset):
         return read_csv(self.csv_path)
 
     @property
-    def has_train(self) -> bool:  # type: ignore[override]
+    def has_train(self) -> bool:
         return any(cells["split"] == "train" for _, cells in self.rows)
 
     @property
-    def protocols(self) -> tuple[Protocol, ...]:  # type: ignore[override]
+    def protocols(self) -> tuple[Protocol, ...]:
         clothes = [cells.get("clothes") for _, cells in self.rows if cells["split"] != "train"]
         return (GENERAL, CC, SC) if clothes and all(clothes) else (GENERAL,)
 

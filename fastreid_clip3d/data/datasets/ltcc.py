@@ -42,7 +42,7 @@ class LTCC(ClothesDataset):
     how_to_obtain = "from its authors, see https://naiq.github.io/LTCC_Perosn_ReID.html."
 
     @cached_property
-    def protocols(self) -> tuple[Protocol, ...]:  # type: ignore[override]
+    def protocols(self) -> tuple[Protocol, ...]:
         path = os.path.join(self.dataset_dir, *CHANGE_LIST)
         if not os.path.exists(path):
             logger.warning(f"LTCC: {path} is not there, so the protocol CC-change-ids cannot be offered")
