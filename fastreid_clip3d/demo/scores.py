@@ -68,7 +68,7 @@ def seconds_per_step(metrics_file: Path) -> float:
 def print_table(rows: list[dict[str, Any]]) -> None:
     """Prints the rows, one line a model."""
     table = Table(title="SynthCC-tiny", title_justify="left")
-    table.add_column("model")
+    table.add_column("model", no_wrap=True)
     for protocol in PROTOCOLS:
         table.add_column(f"{protocol.name} mAP", justify="right")
         table.add_column(f"{protocol.name} Rank-1", justify="right")
