@@ -72,7 +72,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
     for protocol in PROTOCOLS:
         table.add_column(f"{protocol.name} mAP", justify="right")
         table.add_column(f"{protocol.name} Rank-1", justify="right")
-    table.add_column("seconds a step", justify="right")
+    table.add_column("s a step", justify="right")
     for model, title in TITLES.items():
         by_protocol = {row["protocol"]: row for row in rows if row["model"] == model}
         if not by_protocol:
