@@ -106,7 +106,9 @@ def test_same_settings_same_bytes_and_another_seed_another_set(made, tmp_path):
 def test_a_finished_set_is_left_alone(copy, monkeypatch):
     monkeypatch.setattr(SyntheticSet, "_make_group", None)
     monkeypatch.setattr(synthetic_writer, "write_whole", None)
+    before = files(copy)
     make(copy)
+    assert files(copy) == before
 
 
 def test_a_killed_run_is_completed(tmp_path):

@@ -177,7 +177,7 @@ def test_damaged_or_strange_pickles_are_a_message(tmp_path, data):
 def test_truncation_anywhere_is_a_message(tmp_path):
     data = dumps(official(smpl_fields(vertices=8)), 2)
     for end in np.linspace(0, len(data) - 1, 60).astype(int):
-        refusal(tmp_path, data[:end])
+        assert "model.pkl" in refusal(tmp_path, data[:end])
 
 
 @pytest.mark.parametrize(
