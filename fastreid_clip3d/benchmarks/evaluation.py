@@ -178,7 +178,7 @@ def _ours(task: dict[str, Any], query: tuple, gallery: tuple) -> tuple[float, fl
 
 
 def _theirs(task: dict[str, Any], query: tuple, gallery: tuple) -> tuple[float, float, float]:
-    from fastreid.evaluation.rank import evaluate_rank
+    from fastreid.evaluation import rank
     from fastreid.utils.compute_dist import build_dist
 
     if len(query[0]) <= 64:
@@ -192,7 +192,9 @@ def _theirs(task: dict[str, Any], query: tuple, gallery: tuple) -> tuple[float, 
 
         cmc, average_precisions, penalties = evaluate_cy(*arguments, 50, False)
     else:
-        cmc, average_precisions, penalties = evaluate_rank(*arguments, use_cython=False)
+        # fast-reid's own loop: compat puts a vectorised one in its place where NumPy refuses small galleries.
+        own_loop = getattr(rank.eval_market1501, "__wrapped__", rank.eval_market1501)
+        cmc, average_precisions, penalties = own_loop(*arguments, 50)
     return float(np.mean(average_precisions)), float(cmc[0]), float(np.mean(penalties))
 
 

@@ -137,9 +137,24 @@ def test_teacher_stays_frozen_and_out_of_the_model(teacher: str) -> None:
     assert all(parameter.grad is None for parameter in frozen.parameters())
     trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     assert not trained & {id(parameter) for parameter in frozen.parameters()}
-    assert not any("teacher" in key or "guidance" in key or "phrase_table" in key for key in model.state_dict())
+    assert not any("teacher" in key or "guidance" in key for key in model.state_dict())
     own = sum(value.numel() for value in model.parameters() if value.requires_grad)
     assert own == sum(group["params"][0].numel() for group in optimizer.param_groups)
+
+
+def test_a_checkpoint_brings_its_phrases_and_training_keeps_those_of_its_own_teacher(
+    teacher: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = build(small_config(teacher, ALL_LOSSES))
+    saved = {key: value.clone() for key, value in model.state_dict().items()}
+    own = model.phrase_table.clone()
+    torch.testing.assert_close(saved["phrase_table"], model.guidance.phrase_table)
+    model.load_state_dict(saved)
+    assert "another teacher" not in caplog.text
+    saved["phrase_table"] = saved["phrase_table"] + 1
+    model.load_state_dict(saved)
+    assert "another teacher" in caplog.text
+    assert torch.equal(model.phrase_table, own)
 
 
 def test_every_part_of_the_model_is_trained(teacher: str) -> None:

@@ -5,6 +5,7 @@ Shape letters: R real images, S synthetic images, d' student width, N patches, d
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ from fastreid_clip3d.modeling.losses import BodyShapeLoss, ClothesAdversarialLos
 from fastreid_clip3d.modeling.meta_arch import loss_names
 from fastreid_clip3d.teacher.guidance import Guidance, guidance_from_config
 
+logger = logging.getLogger(__name__)
+
 GENDERS = ("female", "male")
 """Order of ``synthetic_gender`` in a batch."""
 
@@ -32,7 +35,7 @@ class CLIP3DReID(Baseline):
 
     A loss whose name is not in ``MODEL.LOSSES.NAME`` has no module here; with none of ours, training is fast-reid's
     baseline step for step. The teacher is held outside the module tree: it is in no state dict, no optimiser, and
-    ``train()`` does not reach it.
+    ``train()`` does not reach it. Its phrase table is in the state dict: searching by phrase needs no teacher then.
 
     Training batch: see ``data.training_set``. Returns losses by name: fast-reid's, and ``loss_ot`` (alpha L_OT),
     ``loss_global`` (beta L_global), ``loss_ot_synthetic`` and ``loss_body_shape`` (gamma L_OT^syn, gamma L_3D).
@@ -60,8 +63,9 @@ class CLIP3DReID(Baseline):
         self.scales = scales
         self.separate_statistics = separate_statistics
         self._outside_module_tree = (guidance,)
-        if guidance is not None:
-            self.register_buffer("phrase_table", guidance.phrase_table.float().clone(), persistent=False)
+        if ot_loss is not None:
+            # In the checkpoint, so that phrases can be searched for without the teacher.
+            self.register_buffer("phrase_table", guidance.phrase_table.float().clone())
         if compile_backbone:
             self.backbone.compile()
 
@@ -109,6 +113,16 @@ class CLIP3DReID(Baseline):
     def guidance(self) -> Guidance | None:
         """The teacher's side of the training; None where no loss needs it."""
         return self._outside_module_tree[0]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Keeps the phrases of the config's teacher, whatever teacher the checkpoint was trained with."""
+        key = prefix + "phrase_table"
+        if self.ot_loss is not None and key in state_dict:
+            saved = state_dict[key]
+            if saved.shape != self.phrase_table.shape or not torch.allclose(saved.cpu(), self.phrase_table.cpu(), atol=1e-4):
+                logger.warning("The checkpoint was trained with another teacher; training goes on with the config's.")
+            state_dict[key] = self.phrase_table
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def forward(self, batched_inputs: dict[str, Any]) -> dict[str, Tensor] | Tensor:
         if not self.training:
