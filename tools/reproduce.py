@@ -1,0 +1,76 @@
+#!/usr/bin/env python
+"""Repeats the paper's tables: in small on the rendered benchmark, and on the licensed datasets where they are."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from pathlib import Path
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from fastreid_clip3d.errors import run_tool  # noqa: E402
+
+EXAMPLES = """\
+examples:
+  # the ablation on SynthCC-tiny, three seeds; started again it goes on where it stopped
+  python tools/reproduce.py --table 10 --data synthcc
+
+  # two runs side by side with a thread each; the validation people, for choosing anything
+  python tools/reproduce.py --table 10 --data synthcc --split val --jobs 2 --threads 1
+
+  # some rows, one seed, other settings, in a folder of their own
+  python tools/reproduce.py --table 10 --data synthcc --variants full without_all --seeds 0 --epochs 8 \\
+      --study-folder logs/longer --options MODEL.LOSSES.OT.REG 0.1 MODEL.LOSSES.OT.NUM_ITERS 100
+
+  # what there is; the tables of what is finished, while the rest is running
+  python tools/reproduce.py --table 10 --data synthcc --list
+  python tools/reproduce.py --table 10 --data synthcc --tables-only
+
+exit code: 0 all runs are finished, 1 some failed (their logs are named), 2 nothing could be run
+"""
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    cores = os.cpu_count() or 1
+    parser.add_argument("--table", required=True, choices=("10",), help="which table")
+    parser.add_argument("--data", default="synthcc", choices=("synthcc",), help="on which data (default: synthcc)")
+    parser.add_argument("--variants", nargs="+", default=[], metavar="NAME", help="only these rows (see --list)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of each row (default: 0 1 2)")
+    parser.add_argument(
+        "--split", choices=("test", "val"), default="test", help="people to test on; val for choosing (default: test)"
+    )
+    parser.add_argument("--epochs", type=int, default=0, help="passes over the real images (default: as in the configs)")
+    parser.add_argument("--options", nargs="+", default=[], metavar="KEY VALUE", help="config keys of all runs")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side (default: 1)")
+    parser.add_argument("--threads", type=int, default=0, help="of each run (default: all cores, shared by the jobs)")
+    parser.add_argument(
+        "--study-folder", type=Path, default=Path("logs/study"), help="for runs and tables (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--data-folder", type=Path, default=Path("datasets/demo"), help="rendered data and weights (default: %(default)s)"
+    )
+    parser.add_argument("--list", action="store_true", help="show the rows and what is finished, and stop")
+    parser.add_argument("--tables-only", action="store_true", help="write the tables of what is finished, and stop")
+    parsed = parser.parse_args(arguments)
+    if parsed.jobs < 1 or parsed.threads < 0 or parsed.epochs < 0 or min(parsed.seeds) < 0:
+        parser.error("--jobs is at least 1; --threads, --epochs and --seeds are at least 0")
+    parsed.threads = parsed.threads or max(1, cores // parsed.jobs)
+    parsed.seeds = list(dict.fromkeys(parsed.seeds))
+    return parsed
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    from fastreid_clip3d.study.commands import reproduce
+
+    return reproduce(arguments, shlex.join(["python", "tools/reproduce.py", *sys.argv[1:]]))
+
+
+if __name__ == "__main__":
+    run_tool(main)
