@@ -23,6 +23,7 @@ from fastreid_clip3d.compat.loader import DeviceLoader, use_device
 from fastreid_clip3d.data.build import MIXED_SAMPLER, build_train_loader
 from fastreid_clip3d.data.synthetic_bodies import SyntheticBodies
 from fastreid_clip3d.engine.checkpoint import LastCheckpoints, SafeCheckpointer
+from fastreid_clip3d.engine.curves import CurveWriter
 from fastreid_clip3d.engine.testing import build_evaluator, results_table
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.backbones.build import whole_students
@@ -93,7 +94,7 @@ class CLIP3DTrainer(DefaultTrainer):
             if isinstance(hook, hooks.EvalHook):
                 hook = Evaluations(self.cfg.TEST.EVAL_PERIOD, hook._func)
             if isinstance(hook, hooks.PeriodicWriter):
-                hook._period = self.cfg.WRITE_PERIOD
+                hook = CurveWriter(hook._writers, self.cfg.WRITE_PERIOD, self.iters_per_epoch)
             chosen.append(hook)
         return chosen
 
@@ -136,14 +137,22 @@ class CLIP3DTrainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
-        """Scores every dataset of ``DATASETS.TESTS``: its results, or for several datasets a dict of them by name."""
+        """Scores every dataset of ``DATASETS.TESTS``: its results, or for several datasets a dict of them by name.
+
+        fast-reid writes the latter as ``<dataset>/<key>``, so there the keys leave the dataset out.
+        """
         results = OrderedDict()
         for dataset_name in cfg.DATASETS.TESTS:
             loader, evaluator = cls.build_evaluator(cfg, dataset_name)
             results[dataset_name] = inference_on_dataset(model, loader, evaluator, flip_test=cfg.TEST.FLIP.ENABLED)
             if comm.is_main_process():
                 logger.info(f"Results on {dataset_name}, in percent:\n{results_table(evaluator.results)}")
-        return results if len(results) > 1 else next(iter(results.values()))
+        if len(results) == 1:
+            return next(iter(results.values()))
+        return {
+            dataset: {key.removeprefix(f"{dataset}/"): value for key, value in of_dataset.items()}
+            for dataset, of_dataset in results.items()
+        }
 
 
 class Evaluations(hooks.EvalHook):

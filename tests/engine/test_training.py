@@ -186,8 +186,35 @@ def test_checkpoint_holds_neither_teacher_nor_body(data: Path, tmp_path: Path) -
     train(small(CELEB, data, tmp_path), CELEB)
     checkpoint = torch.load(tmp_path / "model_final.pth", weights_only=True)
     parts = {key.split(".")[0] for key in checkpoint["model"]}
-    assert parts == {"backbone", "heads", "ot_loss", "global_distill_loss", "body_shape_loss"}
-    assert not any("gram" in key or "phrase" in key for key in checkpoint["model"])
+    assert parts == {"backbone", "heads", "ot_loss", "global_distill_loss", "body_shape_loss", "phrase_table"}
+    assert not any("gram" in key for key in checkpoint["model"])
+
+
+@pytest.mark.parametrize("write_period", [1, 50])
+def test_every_evaluation_is_in_the_metrics_file(data: Path, tmp_path: Path, write_period: int) -> None:
+    options = small(
+        CELEB, data, tmp_path, "SOLVER.MAX_EPOCH", "3", "TEST.EVAL_PERIOD", "1", "WRITE_PERIOD", str(write_period)
+    )
+    trained = train(options, CELEB)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
+    assert sum("mAP" in line for line in lines) == 3
+    assert lines[-1]["CSVDataset/general/mAP"] == pytest.approx(trained.results["CSVDataset/general/mAP"])
+    iterations = [line["iteration"] for line in lines if "loss_cls" in line]
+    assert len(set(iterations)) == len(iterations)
+    assert iterations[-1] == trained.max_iter - 1
+    if write_period == 1:
+        assert iterations == list(range(trained.max_iter))
+
+
+def test_several_test_sets_are_scored_by_name(data: Path, tmp_path: Path) -> None:
+    csv_files = str((("Left", str(data / "dataset.csv")), ("Right", str(data / "dataset.csv"))))
+    options = small(CELEB, data, tmp_path, "DATASETS.CSV", csv_files, "DATASETS.TESTS", "('Left', 'Right')")
+    trained = train(options, CELEB)
+    assert list(trained.results) == ["Left", "Right"]
+    last = json.loads((tmp_path / "metrics.json").read_text().splitlines()[-1])
+    for name in ("Left", "Right"):
+        assert last[f"{name}/mAP"] == pytest.approx(trained.results[name]["mAP"])
+        assert last[f"{name}/CC/mAP"] == pytest.approx(trained.results[name]["CC/mAP"])
 
 
 def test_clothes_adversarial_loss_trains_on_clothes_ids(data: Path, tmp_path: Path) -> None:
