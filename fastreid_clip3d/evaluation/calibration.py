@@ -1,0 +1,392 @@
+"""Which similarity means the same person: a model's error rates by threshold, kept as ``calibration.json`` in its run.
+
+A calibration belongs to one model (its fingerprint) and to one set of people and cameras. It says of a similarity how
+many pairs of different people would reach it, and of a threshold how many pairs of the same person it would miss; by
+protocol, since the same threshold misses far more when clothes change.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Sequence
+
+import numpy as np
+
+from fastreid_clip3d.errors import ClearError
+
+from .error_rates import THRESHOLDS, PairCounts, PairSource, Progress, count_pairs, intervals, reaches
+from .features_file import write_atomically
+from .protocols import Protocol
+from .ranking import DEFAULT_MAX_MEMORY, LabelledFeatures
+
+FILE_NAME = "calibration.json"
+CIRCULAR = (
+    "These thresholds were chosen on the people and cameras of {dataset}. Error rates reported on the same people with "
+    "these thresholds are circular: measure them on other people. Other cameras shift the rates, too."
+)
+_LEVELS = 200  # thresholds kept of a curve: about twice as many
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """The lowest threshold that keeps the asked false match rate, with both rates there.
+
+    Args:
+        threshold: cosine similarity; `false_match_rate`, `false_non_match_rate`: fractions.
+        false_match_interval, false_non_match_interval: rough 95 % intervals, see ``error_rates.intervals``.
+    """
+
+    threshold: float
+    false_match_rate: float
+    false_non_match_rate: float
+    false_match_interval: tuple[float, float] = (0.0, 1.0)
+    false_non_match_interval: tuple[float, float] = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class ProtocolRates:
+    """One protocol's curve: exact rates at some of the thresholds, ascending.
+
+    Args:
+        recommended: None where no threshold keeps the asked rate, or there are no pairs to tell from.
+        notes: what a reader must know of these rates, in sentences.
+    """
+
+    thresholds: tuple[float, ...]
+    false_match_rate: tuple[float, ...]
+    false_non_match_rate: tuple[float, ...]
+    genuine_pairs: int
+    impostor_pairs: int
+    people: int
+    recommended: Recommended | None
+    notes: tuple[str, ...] = ()
+
+    def rates_at(self, similarity: float) -> tuple[float, float]:
+        """(false match rate, false non-match rate) if this similarity were the threshold.
+
+        Between two kept thresholds: bounds from above, the first's false match and the second's false non-match rate.
+        """
+        if not self.thresholds:
+            return 1.0, 1.0
+        place = int(np.searchsorted(np.array(self.thresholds), similarity + 1e-9, side="right")) - 1
+        false_match = self.false_match_rate[place] if place >= 0 else 1.0
+        exact = place >= 0 and abs(self.thresholds[place] - similarity) < 1e-9
+        after = place if exact else place + 1
+        return false_match, self.false_non_match_rate[after] if after < len(self.thresholds) else 1.0
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What ``calibration.json`` holds.
+
+    Args:
+        fingerprint: of the model whose similarities these are. `dataset`: a dataset's name or a features file.
+        false_match_rate: the rate that was asked for, a fraction.
+        protocols: by name; the first is the dataset's headline.
+    """
+
+    fingerprint: str
+    dataset: str
+    false_match_rate: float
+    protocols: dict[str, ProtocolRates]
+
+    def as_dict(self) -> dict[str, Any]:
+        protocols = {}
+        for name, rates in self.protocols.items():
+            protocols[name] = {**vars(rates), "recommended": vars(rates.recommended) if rates.recommended else None}
+        return {
+            "fingerprint": self.fingerprint,
+            "dataset": self.dataset,
+            "asked_false_match_rate": self.false_match_rate,
+            "warning": CIRCULAR.format(dataset=self.dataset),
+            "protocols": protocols,
+        }
+
+    def table(self) -> str:
+        """The recommended thresholds with their rates, as a markdown table."""
+        from tabulate import tabulate
+
+        rows = []
+        for name, rates in self.protocols.items():
+            chosen = rates.recommended
+            values: list[Any] = [None, None, None]
+            if chosen:
+                values = [
+                    f"{chosen.threshold:.5f}",
+                    _with_interval(chosen.false_match_rate, chosen.false_match_interval),
+                    _with_interval(chosen.false_non_match_rate, chosen.false_non_match_interval),
+                ]
+            rows.append([name, *values, rates.people, rates.genuine_pairs, rates.impostor_pairs])
+        headers = ["protocol", "threshold", "false matches", "false non-matches", "people", "genuine pairs", "impostor pairs"]
+        return tabulate(rows, headers, tablefmt="pipe", missingval="-", disable_numparse=True)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a model says of two pictures.
+
+    Args:
+        similarity: cosine, in [-1, 1].
+        same_person: what the headline protocol's recommended threshold says; None without a calibration.
+        by_protocol: for each protocol ``same_person`` (or None), ``threshold`` (or None), and the rates of errors that
+            this similarity would have as a threshold, ``false_match_rate`` and ``false_non_match_rate``.
+        sentence: the same for a reader.
+    """
+
+    similarity: float
+    same_person: bool | None = None
+    by_protocol: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sentence: str = ""
+
+
+def calibrate(
+    query: LabelledFeatures,
+    gallery: LabelledFeatures,
+    protocols: Sequence[Protocol],
+    fingerprint: str,
+    dataset: str,
+    false_match_rate: float = 0.01,
+    max_memory: float = DEFAULT_MAX_MEMORY,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Calibration:
+    """Counts all pairs of query and gallery and recommends a threshold for each protocol.
+
+    Args:
+        false_match_rate: the share of pairs of different people that may be called the same person, in (0, 1).
+        max_memory: MiB beyond the features, roughly.
+
+    Raises:
+        ClearError: a rate outside (0, 1), no pairs at all, a protocol that needs clothes ids where there are none.
+    """
+    if not 0 < false_match_rate < 1:
+        raise ClearError(f"the false match rate is {false_match_rate}; it must lie between 0 and 1, as in 0.01 for 1 %")
+    pairs = PairSource(query, gallery, protocols, max_memory, device)
+    counts = count_pairs(pairs, progress)
+    if not any(count.num_genuine + count.num_impostor for count in counts.values()):
+        raise ClearError(f"{dataset}: there is not one pair of a query and a gallery item to calibrate with")
+    places = {
+        name: place
+        for name, count in counts.items()
+        if count.num_impostor and count.num_genuine and (place := count.place_at(false_match_rate)) is not None
+    }
+    bounds = intervals(pairs, places, progress=progress) if places else {}
+    return Calibration(
+        fingerprint,
+        dataset,
+        false_match_rate,
+        {
+            name: _protocol_rates(pairs, name, count, false_match_rate, places.get(name), bounds.get(name))
+            for name, count in counts.items()
+        },
+    )
+
+
+def _protocol_rates(
+    pairs: PairSource,
+    name: str,
+    counts: PairCounts,
+    asked: float,
+    place: int | None,
+    bounds: dict[str, tuple[float, float]] | None,
+) -> ProtocolRates:
+    num_genuine, num_impostor = counts.num_genuine, counts.num_impostor
+    false_match = counts.false_matches / max(num_impostor, 1)
+    false_non_match = counts.false_non_matches / max(num_genuine, 1)
+    notes = []
+    if not num_genuine:
+        notes.append("no pair of the same person is kept: there are no false non-match rates and no recommended threshold.")
+    if not num_impostor:
+        notes.append("there is no pair of different people: there are no false match rates and no recommended threshold.")
+    elif asked * num_impostor < 1:
+        notes.append(
+            f"a false match rate of {_rate(asked)} was asked for, but {num_impostor:,} pairs of different people tell "
+            f"rates from {_rate(1 / num_impostor)} up only: the threshold is the lowest that none of them reaches, and "
+            f"says little about {_rate(asked)}."
+        )
+    elif asked * num_impostor < 30:
+        notes.append(
+            f"a false match rate of {_rate(asked)} is {asked * num_impostor:.0f} of {num_impostor:,} pairs of different "
+            "people; with fewer than 30 wrong pairs the threshold is a matter of chance."
+        )
+    recommended = None
+    if bounds is not None and place is not None:
+        recommended = Recommended(
+            float(THRESHOLDS[place]),
+            float(false_match[place]),
+            float(false_non_match[place]),
+            bounds["false_match_rate"],
+            bounds["false_non_match_rate"],
+        )
+    elif num_genuine and num_impostor:
+        notes.append(
+            f"no threshold keeps a false match rate of {_rate(asked)}: {_rate(float(false_match[-1]))} of the pairs of "
+            "different people have similarity 1, as copies of one picture have. Look for pictures with two names."
+        )
+    queries, items = pairs.items_of_people(name)
+    kept = _kept_places(counts, place)
+    return ProtocolRates(
+        tuple(THRESHOLDS[kept].tolist()),
+        tuple(false_match[kept].tolist()),
+        tuple(false_non_match[kept].tolist()),
+        num_genuine,
+        num_impostor,
+        int(((queries > 0) | (items > 0)).sum()),
+        recommended,
+        tuple(notes),
+    )
+
+
+def _kept_places(counts: PairCounts, recommended: int | None) -> np.ndarray:
+    """Places of the thresholds that are written: evenly spread over similarity, and over the logarithm of both rates."""
+    filled = np.flatnonzero(counts.genuine + counts.impostor)
+    low, high = int(filled[0]), min(int(filled[-1]) + 1, len(THRESHOLDS) - 1)
+    places = [np.linspace(low, high, _LEVELS).round().astype(int)]
+    for values, total, ascending in (
+        (counts.false_matches, counts.num_impostor, False),
+        (counts.false_non_matches, counts.num_genuine, True),
+    ):
+        if total:
+            levels = total * np.geomspace(1 / total, 1, _LEVELS // 2)
+            found = np.searchsorted(values if ascending else -values, levels if ascending else -levels)
+            places.append(found[(found >= low) & (found <= high)])
+    if recommended is not None:
+        places.append(np.array([recommended]))
+    return np.unique(np.concatenate(places))
+
+
+def compare_similarity(similarity: float, calibration: Calibration | None) -> Comparison:
+    """Reads a similarity by a calibration."""
+    similarity = float(similarity)
+    if calibration is None:
+        return Comparison(
+            similarity,
+            sentence=f"similarity {similarity:.3f}; what it means is not known before tools/calibrate.py has run",
+        )
+    by_protocol: dict[str, dict[str, Any]] = {}
+    for name, rates in calibration.protocols.items():
+        false_match, false_non_match = rates.rates_at(similarity)
+        chosen = rates.recommended
+        by_protocol[name] = {
+            "same_person": bool(reaches(similarity, chosen.threshold)) if chosen else None,
+            "threshold": chosen.threshold if chosen else None,
+            "false_match_rate": false_match,
+            "false_non_match_rate": false_non_match,
+        }
+    headline = next(iter(by_protocol), None)
+    sentence = "; ".join(verdict(name, calibration.protocols[name], values) for name, values in by_protocol.items())
+    return Comparison(
+        similarity,
+        by_protocol[headline]["same_person"] if headline else None,
+        by_protocol,
+        f"similarity {similarity:.3f}: {sentence}",
+    )
+
+
+def verdict(name: str, rates: ProtocolRates, values: dict[str, Any]) -> str:
+    """What one protocol says of a similarity, for a reader; `values` as in ``Comparison.by_protocol``."""
+    if values["same_person"] is None:
+        return f"not told ({name})"
+    if values["same_person"]:
+        return f"same person ({name}): {_below(values['false_match_rate'], rates.impostor_pairs)} false matches"
+    missed = rates.recommended.false_non_match_rate
+    return f"different people ({name}): the threshold misses {_percent(missed)} of same-person pairs"
+
+
+def _below(rate: float, pairs: int) -> str:
+    """A bound of a rate, rounded up to 0.01, 0.1, 1 or 5 %; no pair of `pairs` means a rate of up to 3 / `pairs`."""
+    least = max(rate, 3 / max(pairs, 1))
+    for step in (0.0001, 0.001, 0.01, 0.05):
+        if least <= step:
+            return f"at most {100 * step:g} %"
+    return f"up to {_percent(least)}"
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.0f} %" if rate >= 0.1 else f"{100 * rate:.2g} %"
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:.2g}"
+
+
+def _with_interval(rate: float, interval: tuple[float, float]) -> str:
+    return f"{100 * rate:.3g} % ({100 * interval[0]:.3g} to {100 * interval[1]:.3g})"
+
+
+def write_calibration(folder: str | Path, calibration: Calibration) -> Path:
+    """Writes ``calibration.json`` into a folder, whole or not at all; returns its path."""
+    path = Path(folder) / FILE_NAME
+    text = json.dumps(calibration.as_dict(), indent=1, allow_nan=False) + "\n"
+    write_atomically(path, lambda stream: stream.write(text.encode()))
+    return path
+
+
+def read_calibration(run: str | Path, fingerprint: str) -> Calibration | None:
+    """The calibration of a model.
+
+    Args:
+        run: its run folder, a file in it (a checkpoint), or a ``calibration.json``.
+        fingerprint: the model's, which must be the calibration's.
+
+    Returns:
+        None where there is none.
+
+    Raises:
+        ClearError: a damaged file, or one of another model.
+    """
+    path = Path(run)
+    if path.suffix != ".json":
+        path = (path if path.is_dir() else path.parent) / FILE_NAME
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        calibration = _from_dict(content)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ClearError(
+            f"{path} is no calibration ({type(error).__name__}: {error}); run tools/calibrate.py again, or remove it."
+        ) from error
+    if calibration.fingerprint != fingerprint:
+        raise ClearError(
+            f"{path} belongs to another model: it was made for fingerprint {calibration.fingerprint[:12]}, this model's "
+            f"is {fingerprint[:12]}. The weights or the input size have changed since; run tools/calibrate.py again, or "
+            "remove the file."
+        )
+    return calibration
+
+
+def _from_dict(content: dict[str, Any]) -> Calibration:
+    protocols = {}
+    for name, values in content["protocols"].items():
+        curve = {key: tuple(map(_finite, values[key])) for key in ("thresholds", "false_match_rate", "false_non_match_rate")}
+        if len({len(numbers) for numbers in curve.values()}) != 1:
+            raise ValueError(f"protocol {name}: its lists have different lengths")
+        if list(curve["thresholds"]) != sorted(curve["thresholds"]):
+            raise ValueError(f"protocol {name}: its thresholds do not ascend")
+        chosen = values["recommended"]
+        if chosen is not None:
+            single = ("threshold", "false_match_rate", "false_non_match_rate")
+            double = ("false_match_interval", "false_non_match_interval")
+            chosen = Recommended(
+                *(_finite(chosen[key]) for key in single), *((_finite(chosen[key][0]), _finite(chosen[key][1])) for key in double)
+            )
+        protocols[str(name)] = ProtocolRates(
+            **curve,
+            genuine_pairs=int(values["genuine_pairs"]),
+            impostor_pairs=int(values["impostor_pairs"]),
+            people=int(values["people"]),
+            recommended=chosen,
+            notes=tuple(map(str, values["notes"])),
+        )
+    asked = _finite(content["asked_false_match_rate"])
+    return Calibration(str(content["fingerprint"]), str(content["dataset"]), asked, protocols)
+
+
+def _finite(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a finite number")
+    return float(value)
