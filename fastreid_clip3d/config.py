@@ -102,7 +102,7 @@ def _add_losses(cfg: CN) -> None:
 
     # A comparator, not part of the method: CAL, the clothes-based adversarial loss (Gu et al., CVPR 2022).
     losses.CLOTHES_ADVERSARIAL = CN()
-    losses.CLOTHES_ADVERSARIAL.SCALE = 1.0
+    losses.CLOTHES_ADVERSARIAL.SCALE = 1.0  # weight of loss_cal
     losses.CLOTHES_ADVERSARIAL.CLASSIFIER_SCALE = 16.0  # 1 / tau, scale of the cosine logits
     losses.CLOTHES_ADVERSARIAL.EPSILON = 0.1  # weight spread over all clothes of the person, 0..1
     losses.CLOTHES_ADVERSARIAL.START_EPOCH = 25  # loss_cal counts from this epoch on; the classifier learns at once
