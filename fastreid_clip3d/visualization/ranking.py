@@ -10,12 +10,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from fastreid_clip3d.compat.pixels import read_image
+from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.protocols import Protocol
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures, evaluate
 
 HIT, MISS, QUERY = (40, 160, 70), (205, 60, 50), (90, 90, 90)
 FRAME = 3
 CAPTION = 14
+HEADING = 40
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,22 @@ def ranking_sheet(
     tile: tuple[int, int] = (64, 128),
     metric: str = "cosine",
 ) -> Path:
-    """Draws one block of rows a query, one row a model, and saves it.
+    """Saves :func:`draw_ranking` and returns `output`."""
+    output = Path(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    draw_ranking(models, protocol, queries, top, tile, metric).save(output)
+    return output
+
+
+def draw_ranking(
+    models: Sequence[RankedModel],
+    protocol: Protocol,
+    queries: Sequence[int],
+    top: int = 8,
+    tile: tuple[int, int] = (64, 128),
+    metric: str = "cosine",
+) -> Image.Image:
+    """One block of rows a query, one row a model; camera and outfit stand below each picture.
 
     Args:
         models: their features carry the image paths as names.
@@ -44,9 +61,10 @@ def ranking_sheet(
         queries: positions in query.
         tile: width and height of one picture, pixels.
 
-    Returns:
-        `output`.
+    Raises:
+        ClearError: the models' features are not of the same query and gallery, or an image cannot be read.
     """
+    check_comparable(models)
     results = [
         evaluate(model.query, model.gallery, [protocol], metric, top_matches=top)[protocol.name] for model in models
     ]
@@ -54,11 +72,17 @@ def ranking_sheet(
     shown = [query for query in queries if query in place]
     title_width = 14 + max(int(_font().getlength(model.title)) for model in models)
     cell_width, cell_height = tile[0] + 2 * FRAME + 4, tile[1] + 2 * FRAME + CAPTION + 4
-    width = title_width + (top + 1) * cell_width + 8
-    sheet = Image.new("RGB", (width, len(shown) * len(models) * cell_height + 8 * len(shown) + 24), "white")
+    heading = f"{protocol.name}: query, then the {top} closest gallery images"
+    legend = "green: same person, red: another; c: camera" + (
+        "" if models[0].query.clothes_ids is None else ", o: outfit"
+    )
+    written = 12 + max(int(_font().getlength(heading)), int(_font(10).getlength(legend)))
+    width = max(title_width + (top + 1) * cell_width + 8, written)
+    sheet = Image.new("RGB", (width, len(shown) * len(models) * cell_height + 8 * len(shown) + HEADING), "white")
     draw = ImageDraw.Draw(sheet)
-    draw.text((6, 5), f"{protocol.name}: query, then the {top} closest gallery images", fill=(0, 0, 0), font=_font())
-    y = 24
+    draw.text((6, 5), heading, fill=(0, 0, 0), font=_font())
+    draw.text((6, 21), legend, fill=QUERY, font=_font(10))
+    y = HEADING
     for query in shown:
         for model, result in zip(models, results):
             draw.text((6, y + tile[1] // 2), model.title, fill=(0, 0, 0), font=_font())
@@ -70,10 +94,22 @@ def ranking_sheet(
                     _put(sheet, (x, y), model.gallery, int(item), HIT if hit else MISS, tile)
             y += cell_height
         y += 8
-    output = Path(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(output)
-    return output
+    return sheet
+
+
+def check_comparable(models: Sequence[RankedModel]) -> None:
+    """Raises ClearError unless all models have the same items in the same order, with the images' paths."""
+    first = models[0]
+    for model in models:
+        for side in ("query", "gallery"):
+            own, others = getattr(model, side), getattr(first, side)
+            if not own.names:
+                raise ClearError(f"{model.title}: its {side} features carry no image paths, so nothing can be drawn.")
+            if len(own) != len(others) or not (np.array_equal(own.pids, others.pids)):
+                raise ClearError(
+                    f"{model.title} and {first.title} have no common {side} ({len(own)} and {len(others)} items, or other "
+                    "people): features of one test set are needed."
+                )
 
 
 def choose_queries(result_queries: np.ndarray, pids: np.ndarray, count: int, seed: int = 0) -> list[int]:

@@ -1,0 +1,210 @@
+"""Bodies that a student sees: the image, the body predicted from f_id, the true body where known (paper, Figure 5).
+
+B: images. V: vertices. K: shape coefficients. Metres unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastreid_clip3d.body import BodyModel, load_body_model
+from fastreid_clip3d.body.rendering import GreyRenderer, lights_of, stand_on_ground, to_bytes, views_of
+from fastreid_clip3d.body.sheets import relaxed_pose
+from fastreid_clip3d.body.synthetic_set import GENDERS, SyntheticIndex
+from fastreid_clip3d.compat.pixels import read_image
+from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.modeling.backbones.build import student_maps
+from fastreid_clip3d.modeling.losses import MLP
+
+from .transport import save_figure
+
+PHI = "body_shape_loss.regressor."
+PICTURE_SIZE = (192, 96)
+ZOOM = 0.82
+"""Bodies are drawn smaller than in the set's pictures by this, so that a prediction that is too tall still fits."""
+
+
+@dataclass(frozen=True)
+class SeenBodies:
+    """What :func:`known_bodies` or :func:`unknown_bodies` found, one row an image.
+
+    Attributes:
+        paths: B image files.
+        pictures: uint8 [B, H, W] pictures by title ("predicted", "true"), posed and lit alike in a row.
+        errors: mean distance of the predicted from the true vertices in the T-pose, millimetres, float [B]; or None.
+        mean_body_errors: the same for the mean body in the prediction's place, or None.
+    """
+
+    paths: list[str]
+    pictures: dict[str, np.ndarray]
+    errors: np.ndarray | None = None
+    mean_body_errors: np.ndarray | None = None
+
+    def caption(self) -> str:
+        """One line with both errors, or that the truth is not known."""
+        if self.errors is None:
+            return "Predicted bodies in a resting pose; the true ones are not known."
+        return (
+            f"Mean vertex error in the T-pose, {len(self.paths)} bodies: {self.errors.mean():.1f} mm; the mean body in place "
+            f"of the prediction: {self.mean_body_errors.mean():.1f} mm."
+        )
+
+
+def vertex_errors(predicted: Tensor, true: Tensor) -> Tensor:
+    """Mean distance of corresponding vertices of two sets of bodies [B, V, 3] in metres: millimetres, [B]."""
+    return 1000 * (predicted - true).norm(dim=2).mean(1)
+
+
+def phi_of(weights: dict[str, Tensor]) -> MLP:
+    """phi from a checkpoint's weights by name.
+
+    Raises:
+        ClearError: the run was trained without BodyShapeLoss.
+    """
+    own = {name[len(PHI) :]: tensor for name, tensor in weights.items() if name.startswith(PHI)}
+    if not own:
+        raise ClearError(
+            "This run predicts no bodies: it was trained without BodyShapeLoss in MODEL.LOSSES.NAME. Give a CLIP3DReID run, "
+            "such as one of configs/CLIP3D/."
+        )
+    hidden, width = own["0.weight"].shape
+    phi = MLP(width, hidden, own["2.weight"].shape[0])
+    phi.load_state_dict(own)
+    return phi.float().eval()
+
+
+@torch.no_grad()
+def predict_betas(model: Any, phi: MLP, images: Sequence[str | Path]) -> Tensor:
+    """Shape coefficients of the neutral body [B, K] from the f_id that the losses saw: before the neck by default.
+
+    Args:
+        model: what :func:`fastreid_clip3d.inference.load_model` returns for a CLIP3DReID run.
+    """
+    network = model.network
+    pixels = model.preprocess([str(path) for path in images], "RGB").to(next(network.parameters()).device)
+    maps = student_maps(network.backbone, network.preprocess_image({"images": pixels}))
+    return phi(network.global_features(maps.head_input).float().cpu())
+
+
+def known_bodies(
+    model: Any, weights: dict[str, Tensor], bodies: SyntheticIndex, rows: Sequence[int]
+) -> SeenBodies:
+    """Pictures of a synthetic set: prediction and truth in the picture's own pose, camera and light.
+
+    Raises:
+        ClearError: no BodyShapeLoss, or a set of bodies with another number of vertices or coefficients.
+    """
+    phi, rows = phi_of(weights), list(rows)
+    betas = predict_betas(model, phi, [bodies.paths[row] for row in rows])
+    neutral = _body(model.cfg, "neutral")
+    true_betas = torch.from_numpy(bodies.betas[rows])
+    if true_betas.shape[1] != neutral.num_betas:
+        raise ClearError(
+            f"{bodies.folder} has {true_betas.shape[1]} shape coefficients a body, the run's body model "
+            f"{neutral.num_betas} (MODEL.BODY.NUM_BETAS)."
+        )
+    models = [_body(model.cfg, gender) for gender in GENDERS]
+    recorded = bodies.meta.get("body_models", {})
+    if any(recorded.get(gender, one.fingerprint()) != one.fingerprint() for gender, one in zip(GENDERS, models)):
+        raise ClearError(
+            f"{bodies.folder} was rendered from another body model than the run's MODEL.BODY.PATH; its shape coefficients "
+            "mean other bodies. Render a set with tools/render_bodies.py --body-model."
+        )
+    owners = [models[int(gender)] for gender in bodies.gender[rows]]
+    true = torch.cat([owner.shape(one[None]) for owner, one in zip(owners, true_betas)])
+    poses = torch.from_numpy(bodies.poses[rows])
+    views, lights = torch.from_numpy(bodies.cameras[rows]).clone(), torch.from_numpy(bodies.lights[rows])
+    views[:, 3:] *= ZOOM
+    posed_true = torch.cat([owner.pose(b[None], p[None])[0] for owner, b, p in zip(owners, true_betas, poses)])
+    height, width = bodies.image_size
+    renderer = GreyRenderer(neutral.faces, (PICTURE_SIZE[0], round(PICTURE_SIZE[0] * width / height)))
+    pictures = {
+        "predicted": _render(renderer, neutral.pose(betas, poses)[0], views, lights),
+        "true": _render(renderer, posed_true, views, lights),
+    }
+    mean_body = neutral.v_template.expand_as(true)
+    return SeenBodies(
+        [bodies.paths[row] for row in rows],
+        pictures,
+        vertex_errors(neutral.shape(betas), true).numpy(),
+        vertex_errors(mean_body, true).numpy(),
+    )
+
+
+def unknown_bodies(model: Any, weights: dict[str, Tensor], images: Sequence[str | Path]) -> SeenBodies:
+    """Any people: the predicted bodies in one resting pose from the front, all at one scale, beside the mean body.
+
+    Raises:
+        ClearError: no BodyShapeLoss, or an unreadable image.
+    """
+    from fastreid_clip3d.body.rendering import Draw
+
+    betas = predict_betas(model, phi_of(weights), images)
+    neutral = _body(model.cfg, "neutral")
+    draws = [Draw(0.0, 5.0, 5.0, 0.0, (0.0, 0.0), (-40.0, 35.0), 0.4)] * len(betas)
+    poses = relaxed_pose().expand(len(betas), -1)
+    renderer = GreyRenderer(neutral.faces, PICTURE_SIZE)
+    pictures = {}
+    for title, shown in (("predicted", betas), ("mean body", torch.zeros_like(betas))):
+        vertices = stand_on_ground(neutral.pose(shown, poses)[0])
+        views = views_of(vertices, draws, PICTURE_SIZE, "fixed")
+        pictures[title] = _render(renderer, vertices, views, lights_of(draws))
+    return SeenBodies([str(path) for path in images], pictures)
+
+
+def choose_bodies(bodies: SyntheticIndex, count: int, seed: int = 0) -> list[int]:
+    """Rows of up to `count` pictures of different bodies, drawn at random, women and men in turn."""
+    generator = np.random.default_rng(seed)
+    order = generator.permutation(len(bodies))
+    by_gender: list[list[int]] = [[], []]
+    seen: set[bytes] = set()
+    for row in order:
+        key = bodies.betas[row].tobytes() + bytes([int(bodies.gender[row])])
+        if key not in seen:
+            seen.add(key)
+            by_gender[int(bodies.gender[row])].append(int(row))
+    turns = [row for pair in zip(*by_gender) for row in pair]
+    rest = [row for rows in by_gender for row in rows[len(turns) // 2 :]]
+    return (turns + rest)[:count]
+
+
+def bodies_sheet(seen: SeenBodies, output: str | Path) -> Path:
+    """Draws a column a body: image, predicted, true (or mean) body, with the errors below; returns `output`."""
+    from matplotlib.figure import Figure
+
+    titles = ["image", *seen.pictures]
+    count = len(seen.paths)
+    figure = Figure(figsize=(1.15 * count + 0.6, 2.25 * len(titles) + 0.7), layout="constrained", dpi=110)
+    axes = figure.subplots(len(titles), count, squeeze=False)
+    height, width = next(iter(seen.pictures.values())).shape[1:]
+    for place, path in enumerate(seen.paths):
+        for row, title in enumerate(titles):
+            one = axes[row, place]
+            one.set(xticks=[], yticks=[])
+            one.spines[:].set_visible(False)
+            if title == "image":
+                one.imshow(np.asarray(read_image(path).resize((width, height))))
+            else:
+                one.imshow(seen.pictures[title][place], cmap="gray", vmin=0, vmax=255)
+            if place == 0:
+                one.set_ylabel(title, fontsize=9)
+        if seen.errors is not None:
+            text = f"{seen.errors[place]:.0f} mm\n(mean {seen.mean_body_errors[place]:.0f})"
+            axes[-1, place].set_xlabel(text, fontsize=8)
+    figure.supxlabel(seen.caption().replace("; ", ";\n"), fontsize=8, color="0.25")
+    return save_figure(figure, output)
+
+
+def _render(renderer: GreyRenderer, vertices: Tensor, views: Tensor, lights: Tensor) -> np.ndarray:
+    with torch.no_grad():
+        return to_bytes(renderer.render(stand_on_ground(vertices), views, lights))
+
+
+def _body(cfg: Any, gender: str) -> BodyModel:
+    return load_body_model(cfg.MODEL.BODY.PATH, gender, cfg.MODEL.BODY.NUM_BETAS)

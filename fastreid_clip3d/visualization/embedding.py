@@ -1,0 +1,147 @@
+"""Features of a dozen people on a plane, coloured by person and, beside it, by clothes.
+
+N: items of the people shown. D: feature dimensions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.evaluation.ranking import LabelledFeatures
+
+METHODS = ("tsne", "pca")
+MARKERS = "osD^vP*Xh"
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Attributes: points float64 [N, 2]; pids int64 [N]; clothes_ids int64 [N] or None; and three shares in 0..1.
+
+    `same_person` and `same_clothes` are the shares of items whose nearest other item, by cosine in all D dimensions, shows
+    the same person or the same clothes; `other_clothes` is the share whose nearest item in other clothes is the same
+    person. The last two are None where clothes are not known.
+    """
+
+    points: np.ndarray
+    pids: np.ndarray
+    clothes_ids: np.ndarray | None
+    same_person: float
+    same_clothes: float | None
+    other_clothes: float | None
+    method: str
+
+    def caption(self) -> str:
+        """One line with the shares."""
+        text = f"Nearest neighbour shows the same person: {self.same_person:.0%}"
+        if self.same_clothes is not None:
+            text += f", the same clothes: {self.same_clothes:.0%}"
+        if self.other_clothes is not None:
+            text += f"; nearest in other clothes shows the same person: {self.other_clothes:.0%}"
+        return text
+
+
+def choose_people(pids: np.ndarray, clothes_ids: np.ndarray | None, count: int, seed: int = 0) -> np.ndarray:
+    """Up to `count` persons, drawn at random from those with two outfits or more (from all where none has), sorted."""
+    people = np.unique(pids)
+    if clothes_ids is not None:
+        changing = np.array([person for person in people if len(np.unique(clothes_ids[pids == person])) > 1], pids.dtype)
+        people = changing if len(changing) else people
+    drawn = np.random.default_rng(seed).permutation(people)[:count]
+    return np.sort(drawn)
+
+
+def embed(
+    query: LabelledFeatures, gallery: LabelledFeatures, people: int = 12, method: str = "tsne", seed: int = 0
+) -> Embedding:
+    """Projects the items of `people` persons of a test set to two dimensions.
+
+    Args:
+        method: "tsne" (neighbours; distances across the plane mean little) or "pca" (the two widest directions).
+        seed: of the choice of people and of t-SNE: the same arguments give the same points.
+
+    Raises:
+        ClearError: an unknown method, or fewer than three items to show.
+    """
+    if method not in METHODS:
+        raise ClearError(f"--method {method}: known are {' and '.join(METHODS)}.")
+    pids = np.concatenate([query.pids, gallery.pids])
+    known = query.clothes_ids is not None and gallery.clothes_ids is not None
+    clothes = np.concatenate([query.clothes_ids, gallery.clothes_ids]) if known else None
+    rows = np.flatnonzero(np.isin(pids, choose_people(pids, clothes, people, seed)))
+    if len(rows) < 3:
+        raise ClearError(f"An embedding needs three items or more; these people have {len(rows)}.")
+    features = np.concatenate([query.features.numpy(), gallery.features.numpy()])[rows].astype(np.float64)
+    features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    pids, clothes = pids[rows], None if clothes is None else clothes[rows]
+    same_person, same_clothes, other_clothes = neighbour_shares(features, pids, clothes)
+    return Embedding(
+        project(features, method, seed), pids, clothes, same_person, same_clothes, other_clothes, method
+    )
+
+
+def project(features: np.ndarray, method: str, seed: int = 0) -> np.ndarray:
+    """Unit features [N, D] as points [N, 2]."""
+    if method == "pca":
+        from sklearn.decomposition import PCA
+
+        return PCA(2, svd_solver="full").fit_transform(features)
+    from sklearn.manifold import TSNE
+
+    perplexity = min(15.0, (len(features) - 1) / 3)
+    return TSNE(2, perplexity=perplexity, init="pca", random_state=seed, n_jobs=1).fit_transform(features).astype(float)
+
+
+def neighbour_shares(
+    features: np.ndarray, pids: np.ndarray, clothes_ids: np.ndarray | None
+) -> tuple[float, float | None, float | None]:
+    """The three shares of :class:`Embedding` for unit features [N, D]."""
+    similarity = features @ features.T
+    np.fill_diagonal(similarity, -np.inf)
+    nearest = similarity.argmax(1)
+    same_person = float((pids[nearest] == pids).mean())
+    if clothes_ids is None:
+        return same_person, None, None
+    wearing_same = (clothes_ids[:, None] == clothes_ids[None]) & (pids[:, None] == pids[None])
+    same_clothes = float(wearing_same[np.arange(len(pids)), nearest].mean())
+    apart = np.where(wearing_same, -np.inf, similarity)
+    comparable = np.isfinite(apart).any(1)
+    other = float((pids[apart.argmax(1)] == pids)[comparable].mean()) if comparable.any() else None
+    return same_person, same_clothes, other
+
+
+def embedding_sheet(embedding: Embedding, output: str | Path, title: str = "") -> Path:
+    """Draws the points twice: coloured by person, and by clothes; returns `output`."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    from .transport import save_figure
+
+    sides = [("person", embedding.pids)]
+    if embedding.clothes_ids is not None:
+        sides.append(("clothes", outfits_of(embedding.pids, embedding.clothes_ids)))
+    figure = Figure(figsize=(4.6 * len(sides), 4.9), layout="constrained", dpi=110)
+    for place, (name, ids) in enumerate(sides):
+        axes = figure.add_subplot(1, len(sides), place + 1)
+        axes.set(xticks=[], yticks=[])
+        axes.set_title(f"by {name}: {len(np.unique(ids, axis=0))}", fontsize=10)
+        for number, one in enumerate(np.unique(ids, axis=0)):
+            shown = (ids == one) if ids.ndim == 1 else (ids == one).all(1)
+            # Neighbouring numbers get colours far apart; shape and colour together tell outfits from each other.
+            colour = colormaps["hsv"](number * 0.618033988749895 % 1.0)
+            axes.scatter(
+                *embedding.points[shown].T, s=26, color=colour, edgecolor="black", linewidth=0.35, alpha=0.9,
+                marker="o" if name == "person" else MARKERS[number % len(MARKERS)],
+            )
+    heading = f"{title + ': ' if title else ''}{len(np.unique(embedding.pids))} people, {len(embedding.pids)} images, "
+    figure.suptitle(heading + {"tsne": "t-SNE", "pca": "PCA"}[embedding.method], fontsize=11)
+    figure.supxlabel(embedding.caption().replace("; ", "\n"), fontsize=8.5, color="0.25")
+    return save_figure(figure, output)
+
+
+def outfits_of(pids: np.ndarray, clothes_ids: np.ndarray) -> np.ndarray:
+    """Person and clothes of every item, int64 [N, 2]: datasets number outfits by person or over everyone."""
+    return np.stack([pids, clothes_ids], 1)
