@@ -1,0 +1,167 @@
+"""Scores of body-shape phrases, in the space that the student's local features share with the teacher's texts.
+
+Local distillation (paper, Eq. 4) draws an image's patches f_n towards Psi(h_m) of the phrases that fit it, by the cost
+1 - cos(f_n, Psi(h_m)). The score of a phrase p, whose opposite is o, is the margin between their costs, averaged over
+the patches (the marginal u = 1/N of the transport)::
+
+    score(p) = 1/N sum_n cos(f_n, Psi(h_p)) - 1/N sum_n cos(f_n, Psi(h_o))
+
+That is the dot product of the mean of the normalised patches with Psi(h_p) - Psi(h_o). So one vector [d'] an image
+answers every phrase, and free text, too. Free text has no opposite: the mean over the 32 phrases stands there. Several
+phrases: the mean of their scores.
+
+B: images. N: patches. d: width of the text space. d': width of the student. K: phrases.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Iterator, Sequence, Union
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastreid_clip3d.compat.pixels import UnreadableImage
+from fastreid_clip3d.config import load_config
+from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.inference.encoder import ReIDModel
+from fastreid_clip3d.inference.extraction import extract
+from fastreid_clip3d.inference.model import find_run_files, read_checkpoint
+from fastreid_clip3d.inference.pictures import Entry
+from fastreid_clip3d.modeling.losses import OTLoss
+from fastreid_clip3d.teacher.texts import encode_texts
+from fastreid_clip3d.vocabulary import PHRASES, PROMPT_TEMPLATE, prompts
+
+OPPOSITE = tuple(row ^ 1 for row in range(len(PHRASES)))
+"""Row of each phrase's opposite."""
+_VERBS = ("is", "has", "wears")
+_TEACHER_TOLERANCE = 1e-2  # of a cosine; float16 and other kernels move it by less
+
+
+def find_phrase(text: str) -> int | None:
+    """Row of a phrase of the vocabulary, whatever its case, hyphens and spaces; None for any other text."""
+    return {_plain(phrase): row for row, phrase in enumerate(PHRASES)}.get(_plain(text))
+
+
+def near_misses(text: str) -> list[str]:
+    """The vocabulary's phrases that a text may have meant, most similar first."""
+    by_plain = {_plain(phrase): phrase for phrase in PHRASES}
+    return [by_plain[near] for near in difflib.get_close_matches(_plain(text), by_plain, n=3, cutoff=0.75)]
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().replace("-", " ").replace("_", " ").split())
+
+
+def sentence_of(text: str) -> str:
+    """Free text as the sentence that the teacher reads: "A photo of a person; the person is TEXT."."""
+    words = text.strip().rstrip(".")
+    verb, _, rest = words.partition(" ")
+    return PROMPT_TEMPLATE.format(verb=verb, phrase=rest) if verb in _VERBS and rest else PROMPT_TEMPLATE.format(
+        verb="is", phrase=words
+    )
+
+
+def require_phrases(model: ReIDModel, run: str | Path) -> Tensor:
+    """Psi of the 32 phrases, normalised, float32 [32, d'].
+
+    Raises:
+        ClearError: the model has no aligned text space, or gives no local features.
+    """
+    table = getattr(model, "phrase_features", None)
+    if table is None or not hasattr(model, "local_features"):
+        raise ClearError(
+            f"{run}: this student has no text space of its own to find phrases in. It takes the run folder or the "
+            "checkpoint of a training with OTLoss in MODEL.LOSSES.NAME."
+        )
+    return table
+
+
+def phrase_directions(
+    model: ReIDModel, run: str | Path, phrases: Sequence[str], free_text: bool = False
+) -> tuple[list[str], np.ndarray]:
+    """What the patch means are multiplied with to give scores.
+
+    Args:
+        run: what `model` was loaded from.
+        phrases: of the vocabulary, or with `free_text` any text.
+
+    Returns:
+        The phrases in the vocabulary's words (or as sentences), and float32 [K, d'].
+
+    Raises:
+        ClearError: an unknown phrase (the nearest are named); free text without the teacher of the training.
+    """
+    table = require_phrases(model, run)
+    rows = [find_phrase(phrase) for phrase in phrases]
+    unknown = [phrase for phrase, row in zip(phrases, rows) if row is None]
+    if any(not phrase.strip() for phrase in phrases):
+        raise ClearError("--phrases: a phrase is empty")
+    if unknown and not free_text:
+        near = near_misses(unknown[0])
+        hint = f"Did you mean {' or '.join(repr(phrase) for phrase in near)}? " if near else ""
+        raise ClearError(
+            f"{unknown[0]!r} is none of the 32 phrases. {hint}Known: {', '.join(PHRASES)}. Other texts need the teacher and "
+            "--free-text."
+        )
+    texts = dict(zip(unknown, _free_directions(run, table, unknown))) if unknown else {}
+    directions = [
+        texts[phrase] if row is None else table[row] - table[OPPOSITE[row]] for phrase, row in zip(phrases, rows)
+    ]
+    shown = [sentence_of(phrase) if row is None else PHRASES[row] for phrase, row in zip(phrases, rows)]
+    return shown, torch.stack(directions).numpy().astype(np.float32)
+
+
+def _free_directions(run: str | Path, table: Tensor, texts: list[str]) -> Tensor:
+    """Psi of free texts less the mean of the 32 phrases, [len(texts), d']."""
+    checkpoint, config = find_run_files(Path(run))
+    weights = read_checkpoint(checkpoint)
+    first, second = (weights[f"ot_loss.projection.{layer}.weight"] for layer in (0, 2))
+    loss = OTLoss(first.shape[1], second.shape[0], first.shape[0])
+    start = "ot_loss."
+    loss.load_state_dict({name[len(start) :]: value for name, value in weights.items() if name.startswith(start)})
+    keys = load_config(str(config)).MODEL.TEACHER
+    try:
+        embeddings = encode_texts(keys.NAME, keys.PRETRAINED, [*prompts(), *map(sentence_of, texts)])
+    except ClearError as error:
+        raise ClearError(f"Free text needs the teacher that {config} names, and it is not at hand: {error}") from error
+    if embeddings.shape[1] != first.shape[1]:
+        raise ClearError(f"{config} names another teacher than the one that {checkpoint} was trained with.")
+    with torch.no_grad():
+        projected = loss.project(embeddings)
+    if ((projected[: len(table)] * table).sum(1) < 1 - _TEACHER_TOLERANCE).any():
+        raise ClearError(f"{config} names another teacher than the one that {checkpoint} was trained with.")
+    return projected[len(table) :] - table.mean(0)
+
+
+class _PatchMeans:
+    """The student as ``extract`` runs it, with the mean of the normalised patches as what it encodes."""
+
+    def __init__(self, model: ReIDModel) -> None:
+        self.model, self.size, self.recipe = model, model.size, model.recipe
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """uint8 [B, 3, h, w] -> float32 [B, d'], norms up to 1."""
+        patches = self.model.local_features(pixels)
+        norms = torch.linalg.vector_norm(patches, dim=2, keepdim=True).clamp_min(1e-12)
+        return (patches / norms).mean(1)
+
+
+def patch_means(
+    model: ReIDModel, entries: Sequence[Entry], batch_size: int = 64, progress: bool = False
+) -> Iterator[tuple[Entry, Union[np.ndarray, UnreadableImage]]]:
+    """The mean normalised patch of each entry, float32 [d'], in order; a tracklet's is the mean over its frames.
+
+    Frames that cannot be read are left out; an entry without any other has the first one's error.
+    """
+    single = [Entry(entry.name, (frame,)) for entry in entries for frame in entry.frames]
+    outcomes = extract(_PatchMeans(model), single, batch_size, progress)  # type: ignore[arg-type]
+    for entry in entries:
+        found = [next(outcomes)[1] for _ in entry.frames]
+        vectors = [vector.numpy() for vector in found if isinstance(vector, Tensor)]
+        if vectors:
+            yield entry, np.mean(vectors, axis=0)
+        else:
+            yield entry, next(outcome for outcome in found if isinstance(outcome, UnreadableImage))
