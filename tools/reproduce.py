@@ -25,6 +25,13 @@ examples:
   python tools/reproduce.py --table 10 --data synthcc --variants full without_all --seeds 0 --epochs 8 \\
       --study-folder logs/longer --options MODEL.LOSSES.OT.REG 0.1 MODEL.LOSSES.OT.NUM_ITERS 100
 
+  # an upper bound: the same method with the true descriptors in place of the teacher's labels
+  python tools/reproduce.py --table 10 --data synthcc --variants true_labels
+
+  # teachers; people with their own skin and hair against people in whom these are redrawn with every outfit
+  python tools/reproduce.py --table 11 --data synthcc --teachers embedded ViT-B-32:openai
+  python tools/reproduce.py --table cross --data synthcc
+
   # what there is; the tables of what is finished, while the rest is running
   python tools/reproduce.py --table 10 --data synthcc --list
   python tools/reproduce.py --table 10 --data synthcc --tables-only
@@ -38,7 +45,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     cores = os.cpu_count() or 1
-    parser.add_argument("--table", required=True, choices=("10",), help="which table")
+    parser.add_argument("--table", required=True, choices=("10", "11", "cross"), help="which table")
     parser.add_argument("--data", default="synthcc", choices=("synthcc",), help="on which data (default: synthcc)")
     parser.add_argument("--variants", nargs="+", default=[], metavar="NAME", help="only these rows (see --list)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of each row (default: 0 1 2)")
@@ -54,6 +61,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--data-folder", type=Path, default=Path("datasets/demo"), help="rendered data and weights (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--teachers",
+        nargs="+",
+        default=["embedded", "ViT-B-32:openai", "ViT-B-16:openai", "ViT-L-14:openai"],
+        metavar="NAME:TAG",
+        help="of table 11 and labels; open_clip's names and tags or a weights file (default: %(default)s)",
     )
     parser.add_argument("--list", action="store_true", help="show the rows and what is finished, and stop")
     parser.add_argument("--tables-only", action="store_true", help="write the tables of what is finished, and stop")

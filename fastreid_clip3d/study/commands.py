@@ -6,22 +6,30 @@ import argparse
 
 from tabulate import tabulate
 
+from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.study import variants
 from fastreid_clip3d.study.synthcc import SynthCCStudy
 
 
+TITLES = {
+    "10": "Table 10 on SynthCC-tiny: the ablation, and fast-reid's own methods with the same student",
+    "11": "Table 11 on SynthCC-tiny: teachers",
+    "cross": "Trained on one kind of SynthCC-tiny, tested on the other",
+}
+
+
 def reproduce(arguments: argparse.Namespace, command: str) -> int:
     """The table that `arguments` ask for; returns the exit code."""
-    rows = variants.table_10()
-    study = SynthCCStudy(
-        "10",
-        "Table 10 on SynthCC-tiny: the ablation, and fast-reid's own methods with the same student",
-        variants.chosen(rows, arguments.variants),
-        rows,
-        **_common(arguments),
-        command=command,
-    )
-    return make(study, arguments)
+    number = arguments.table
+    if number == "cross" and arguments.split == "val":
+        raise ClearError("--table cross has no validation people: shape-only sets have test people only. Use --split test.")
+    rows = {
+        "10": variants.table_10,
+        "11": lambda: variants.table_11(arguments.teachers),
+        "cross": variants.table_cross,
+    }[number]()
+    chosen = variants.chosen(rows, arguments.variants)
+    return make(SynthCCStudy(number, TITLES[number], chosen, rows, **_common(arguments), command=command), arguments)
 
 
 def _common(arguments: argparse.Namespace) -> dict[str, object]:
@@ -46,14 +54,14 @@ def make(study: SynthCCStudy, arguments: argparse.Namespace) -> int:
 def show(study: SynthCCStudy) -> None:
     """The rows of a study and how far each is."""
     lines = []
-    for variant in study.variants:
-        runs = [run for run in study.runs() if run.variant == variant]
-        done = [str(run.seed) for run in runs if run.is_done()]
+    for variant in study.all_variants:
+        done = [str(run.seed) for run in study.runs_on_disk() if run.variant == variant and run.is_done()]
         lines.append([variant.name, variant.title, ", ".join(done) or "-", variant.config, " ".join(variant.options)])
     print(tabulate(lines, ["variant", "title", "seeds done", "config", "with"], disable_numparse=True))
 
 
 def print_results(study: SynthCCStudy) -> None:
     """The markdown table in the terminal, and where the files are."""
-    print("\n" + (study.folder / "results.md").read_text(encoding="utf-8"))
-    print(f"{study.folder}/results.csv, results.md, results.png")
+    name = "results" if study.split == "test" else f"results_{study.split}"
+    print("\n" + (study.folder / f"{name}.md").read_text(encoding="utf-8"))
+    print(f"{study.folder}/{name}.csv, {name}.md, {name}.png")

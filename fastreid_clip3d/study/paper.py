@@ -65,9 +65,9 @@ TABLES: Mapping[str, Mapping[str, Mapping[str, Score]]] = {
         "without_all": {CELEB: (14.2, 57.5), LIGHT: (17.4, 29.1)},
     },
     "11": {
-        "ViT-B-32:openai": {CELEB: (15.2, 58.7)},
-        "ViT-B-16:openai": {CELEB: (17.7, 61.2)},
-        "ViT-L-14:openai": {CELEB: (19.2, 63.1)},
+        "ViT-B-32_openai": {CELEB: (15.2, 58.7)},
+        "ViT-B-16_openai": {CELEB: (17.7, 61.2)},
+        "ViT-L-14_openai": {CELEB: (19.2, 63.1)},
     },
 }
 

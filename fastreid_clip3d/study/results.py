@@ -102,32 +102,45 @@ def gains(rows: Sequence[Mapping[str, Any]], variant: str, over: str, protocol: 
     return [own[key] - other[key] for key in sorted(own) if key in other]
 
 
-def markdown_table(rows: Sequence[Mapping[str, Any]], number: str, baseline: str = "without_all") -> str:
-    """The table: a line a variant, mean ± standard deviation over its seeds, the paper's numbers (mAP / Rank-1) beside it.
+BASELINE = "without_all"
 
-    With a row `baseline`, the last column of ours is CC mAP above it, seed by seed.
+
+def baseline_of(variant: str, variants: Iterable[str]) -> str:
+    """The row without all three designs that a row compares with: in a cross table, the one of the same training set."""
+    prefix = next((name for name in ("natural_", "shape_only_") if variant.startswith(name)), "")
+    return prefix + BASELINE if prefix + BASELINE in variants else ""
+
+
+def markdown_table(rows: Sequence[Mapping[str, Any]], number: str) -> str:
+    """The table: a line a variant and test set, mean ± standard deviation over its seeds, the paper's mAP / Rank-1 beside.
+
+    Where the study has the row without all three designs, a column tells CC mAP above it, seed by seed.
     """
     protocols = [name for name in ("general", "CC") if any(row["protocol"] == name for row in rows)]
     protocols = protocols or sorted({row["protocol"] for row in rows})
     printed = paper.TABLES.get(number, {})
     paper_columns = list(next(iter(printed.values()), {}))
     compared = next((name for name in ("CC", *protocols) if name in protocols), None)
-    has_baseline = any(row["variant"] == baseline for row in rows)
+    variants, datasets = (list(dict.fromkeys(row[key] for row in rows)) for key in ("variant", "dataset"))
+    has_baseline = any(baseline_of(variant, variants) for variant in variants)
     headers = ["", "seeds", *(f"{protocol} {metric}" for protocol in protocols for metric in SHOWN)]
     if has_baseline:
         headers.append(f"{compared} mAP above w/o all three")
     headers += ["minutes a run", *(f"paper, {column}" for column in paper_columns)]
     lines = []
-    for variant in dict.fromkeys(row["variant"] for row in rows):
-        own = [row for row in rows if row["variant"] == variant]
-        line = [own[0]["title"], len({row["seed"] for row in own})]
+    for variant, dataset in dict.fromkeys((row["variant"], row["dataset"]) for row in rows):
+        shown = [row for row in rows if row["dataset"] == dataset]
+        own = [row for row in shown if row["variant"] == variant]
+        tested = f", tested on {dataset}" if len(datasets) > 1 else ""
+        line = [own[0]["title"] + tested, len({row["seed"] for row in own})]
         for protocol in protocols:
             for metric in SHOWN:
                 line.append(
                     text_of([row[metric] for row in own if row["protocol"] == protocol and row[metric] is not None])
                 )
         if has_baseline:
-            difference = [] if variant == baseline else gains(rows, variant, baseline, compared)
+            baseline = baseline_of(variant, variants)
+            difference = [] if variant == baseline else gains(shown, variant, baseline, compared)
             line.append(f"{'+' if difference and statistics.fmean(difference) >= 0 else ''}{text_of(difference)}")
         line.append(f"{statistics.fmean(row['minutes'] for row in own):.1f}")
         scores = printed.get(variant, {})
@@ -164,11 +177,21 @@ def machine() -> str:
 
 
 def write_results(
-    folder: Path, number: str, title: str, runs: Sequence[Run], command: str
+    folder: Path,
+    number: str,
+    title: str,
+    runs: Sequence[Run],
+    command: str,
+    machine: str,
+    left_out: Mapping[str, str] | None = None,
+    suffix: str = "",
 ) -> list[dict[str, Any]]:
-    """Writes ``results.csv``, ``results.md`` and ``results.png`` of those `runs` that are finished; returns their rows."""
+    """Writes ``results.csv``, ``results.md`` and ``results.png`` of those `runs` that are finished; returns their rows.
+
+    `left_out` tells why a row is not there; `suffix` goes behind "results" in the files' names.
+    """
     rows = rows_of(runs)
-    write_csv(folder / "results.csv", rows)
+    write_csv(folder / f"results{suffix}.csv", rows)
     finished = len({(row["variant"], row["seed"]) for row in rows})
     tests = ", ".join(dict.fromkeys(row["dataset"] for row in rows))
     parts = [f"# {title}", "", f"Tested on {tests or 'nothing yet'}; {finished} of the {len(runs)} runs begun are finished.", ""]
@@ -176,11 +199,12 @@ def write_results(
         parts += [markdown_table(rows, number), "", "Percent; mean ± standard deviation over the seeds.", ""]
     failures = {run.name: run.record().get("failure") for run in runs}
     parts += [f"- failed: {name}: {failure}" for name, failure in failures.items() if failure]
+    parts += [f"- left out: {name}: {why}" for name, why in (left_out or {}).items()]
     parts += [f"- **made with different settings, so the mean means little**: {name}" for name in mixed_settings(rows)]
-    parts += [f"- command: `{command}`", f"- machine: {machine()}", ""]
-    write_atomically(folder / "results.md", lambda stream: stream.write("\n".join(parts).encode()))
+    parts += [f"- command: `{command}`", f"- machine: {machine}", ""]
+    write_atomically(folder / f"results{suffix}.md", lambda stream: stream.write("\n".join(parts).encode()))
     if rows:
-        plot(folder / "results.png", rows, title)
+        plot(folder / f"results{suffix}.png", rows, title)
     return rows
 
 
@@ -191,17 +215,19 @@ def plot(path: Path, rows: Sequence[Mapping[str, Any]], title: str) -> None:
 
     protocol = next((name for name in ("CC", "general") if any(row["protocol"] == name for row in rows)), rows[0]["protocol"])
     shown = [row for row in rows if row["protocol"] == protocol and row["mAP"] is not None]
-    variants = list(dict.fromkeys(row["variant"] for row in shown))
-    figure = Figure(figsize=(9, 1.2 + 0.45 * max(len(variants), 1)), layout="constrained")
+    several = len({row["dataset"] for row in shown}) > 1
+    lines: dict[str, list[float]] = {}
+    for row in shown:
+        title_of_row = row["title"].partition(" (left out")[0] + (f", on {row['dataset']}" if several else "")
+        lines.setdefault(title_of_row, []).append(row["mAP"])
+    figure = Figure(figsize=(9, 1.2 + 0.45 * max(len(lines), 1)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for place, variant in enumerate(variants):
-        values = [row["mAP"] for row in shown if row["variant"] == variant]
+    for place, values in enumerate(lines.values()):
         mean, deviation = mean_and_deviation(values)
         axes.errorbar(mean, place, xerr=deviation, fmt="|", markersize=16, color="black", capsize=4, zorder=2)
         axes.plot(values, [place] * len(values), "o", color="tab:blue", alpha=0.7, zorder=3)
-    titles = [next(row["title"] for row in shown if row["variant"] == variant) for variant in variants]
-    axes.set_yticks(range(len(variants)), [title.partition(" (left out")[0] for title in titles])
+    axes.set_yticks(range(len(lines)), list(lines))
     axes.invert_yaxis()
     axes.set_xlabel(f"{protocol} mAP in percent; dots: seeds, line: mean, bar: standard deviation")
     axes.set_title(title, loc="left", fontsize=10)

@@ -147,13 +147,21 @@ def check_settings(runs: Sequence[Run]) -> None:
 
 
 def run_all(
-    runs: Sequence[Run], jobs: int, environment: Mapping[str, str], after_each: Callable[[], None] = lambda: None
+    runs: Sequence[Run],
+    jobs: int,
+    environment: Mapping[str, str],
+    after_each: Callable[[], None] = lambda: None,
+    folder: Path | None = None,
 ) -> list[Run]:
     """Makes all runs that are not done, `jobs` at a time, and returns those that failed; `after_each` run is called.
+
+    Only one study at a time works below `folder` (without one, the folder of the first run's table).
 
     A failed run is written down with its log and does not stop the others. An interruption ends the trainings; started
     again, each goes on from its last checkpoint.
     """
+    if not runs:
+        return []
     check_settings(runs)
     todo = [run for run in runs if not run.is_done()]
     console = Console(soft_wrap=True)
@@ -164,7 +172,7 @@ def run_all(
     steps = {run: run.iterations() for run in todo}
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     waiting, active, failed = list(todo), {}, []
-    with _sole_owner(runs[0].folder.parents[1]), Progress(*columns, console=console, speed_estimate_period=900.0) as bars:
+    with _sole_owner(folder or runs[0].folder.parents[1]), Progress(*columns, console=console, speed_estimate_period=900.0) as bars:
         overall = bars.add_task("all runs", total=sum(steps.values()))
         start, at_start = time.monotonic(), sum(_steps_done(run) for run in todo)
         finished_steps = 0

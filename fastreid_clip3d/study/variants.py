@@ -7,11 +7,14 @@ look at the synthetic images, and the row would be ``w/o synthetic mesh images``
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import re
 from dataclasses import dataclass
 from typing import Iterable, Sequence
 
 from fastreid_clip3d.config import load_config
+from fastreid_clip3d.demo.stages import REPOSITORY
 from fastreid_clip3d.errors import ClearError
 
 METHOD = "configs/CLIP3D/synthcc.yml"
@@ -26,7 +29,11 @@ class Variant:
     Attributes:
         name: of its folder. title: what the table calls it.
         config: a file below the repository. options: ``KEY VALUE`` pairs on top of it.
-        teacher: whether the teacher's answers are asked for, so that a cache is worth its while.
+        teacher: whether the teacher's answers are asked for, and so cached first.
+        cache: folder below the data folder for these answers; "": the usual one.
+        true_labels: the answers have the true descriptors in place of the teacher's labels.
+        tests: datasets it is scored on; (): those of the study's split.
+        home: folder below the study folder, for a row that is also one of another table; "": one of its own.
         extra: only run when it is named.
     """
 
@@ -35,6 +42,10 @@ class Variant:
     config: str
     options: tuple[str, ...] = ()
     teacher: bool = False
+    cache: str = ""
+    true_labels: bool = False
+    tests: tuple[str, ...] = ()
+    home: str = ""
     extra: bool = False
 
 
@@ -83,7 +94,84 @@ def outside_baselines() -> list[Variant]:
 
 def table_10() -> list[Variant]:
     """The ablation on SynthCC with fast-reid's methods beside it."""
-    return [*ablation(METHOD, load_config(_file(METHOD)).MODEL.LOSSES.NAME), *outside_baselines()]
+    return [*synthcc_ablation(), *outside_baselines(), true_labels()]
+
+
+def synthcc_ablation() -> list[Variant]:
+    """The paper's six rows on SynthCC-tiny."""
+    return ablation(METHOD, load_config(str(REPOSITORY / METHOD)).MODEL.LOSSES.NAME)
+
+
+def true_labels() -> Variant:
+    """An upper bound on what better labels can give: the descriptors that the people were rendered from."""
+    return Variant(
+        "true_labels",
+        "CLIP3DReID, true labels in place of the teacher's",
+        METHOD,
+        ("MODEL.TEACHER.MODE", "cached"),  # never the teacher's own labels, not even where the cache does not fit
+        teacher=True,
+        cache="teacher_cache_true_labels",
+        true_labels=True,
+        home="table10/true_labels",
+        extra=True,
+    )
+
+
+def table_11(teachers: Sequence[str]) -> list[Variant]:
+    """One row a teacher, and the true labels as an upper bound; the embedded teacher's row is Table 10's first."""
+    rows = []
+    for teacher in teachers:
+        name, pretrained = split_teacher(teacher)
+        options = ("MODEL.TEACHER.NAME", name, "MODEL.TEACHER.PRETRAINED", repr(pretrained))
+        embedded = name == "embedded"
+        rows.append(
+            Variant(
+                folder_name(teacher),
+                f"teacher {teacher}",
+                METHOD,
+                () if embedded else options,
+                teacher=True,
+                home="table10/full" if embedded else "",
+            )
+        )
+    return [*rows, dataclasses.replace(true_labels(), extra=False)]
+
+
+def split_teacher(teacher: str) -> tuple[str, str]:
+    """``MODEL.TEACHER.NAME`` and ``PRETRAINED`` of "embedded", "ViT-B-32:openai", "ViT-B-32:weights.pt", "local-dir:..."."""
+    if teacher.startswith(("local-dir:", "hf-hub:")):
+        return teacher, ""
+    name, _, pretrained = teacher.partition(":")
+    return name, pretrained
+
+
+def folder_name(teacher: str) -> str:
+    """A teacher as the name of a folder."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", teacher).strip("_")
+
+
+def table_cross() -> list[Variant]:
+    """Trained on people whose skin and hair stay their own, tested where these are redrawn, and the other way round."""
+    natural, shape_only = "SynthCCTiny", "SynthCCTinyShapeOnly"
+    rows = []
+    for train, name in ((natural, "natural"), (shape_only, "shape_only")):
+        for variant in [*synthcc_ablation(), *outside_baselines()]:
+            if variant.name not in ("full", "without_all", "bagtricks"):
+                continue
+            own = {} if train == natural else {"options": (*variant.options, "DATASETS.NAMES", repr((train,)))}
+            if train == shape_only and variant.teacher:
+                own["cache"] = "teacher_cache_shape_only"
+            rows.append(
+                dataclasses.replace(
+                    variant,
+                    name=f"{name}_{variant.name}",
+                    title=f"{variant.title}, trained on {name.replace('_', '-')}",
+                    tests=(natural, shape_only),
+                    home=f"table10/{variant.name}" if train == natural else "",
+                    **own,
+                )
+            )
+    return rows
 
 
 def chosen(variants: Sequence[Variant], names: Sequence[str]) -> list[Variant]:
@@ -99,8 +187,3 @@ def chosen(variants: Sequence[Variant], names: Sequence[str]) -> list[Variant]:
             raise ClearError(f"--variants {name}: no such variant. Did you mean {near}? Known: {', '.join(known)}.")
     return [variant for variant in variants if (variant.name in names if names else not variant.extra)]
 
-
-def _file(config: str) -> str:
-    from fastreid_clip3d.demo.stages import REPOSITORY
-
-    return str(REPOSITORY / config)
