@@ -11,6 +11,7 @@ from tabulate import tabulate
 
 from fastreid_clip3d.compat.loader import DeviceLoader
 from fastreid_clip3d.data.build import TestImages, build_test_loader, dataset_of
+from fastreid_clip3d.engine.tensorboard import show_matches
 from fastreid_clip3d.evaluation.evaluator import ClothesEvaluator
 from fastreid_clip3d.evaluation.ranking import ProtocolResult
 
@@ -33,4 +34,6 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> tuple[DeviceLoader, Any]
     if comm.is_main_process():
         dataset.show_test()
     test_set = TestImages(dataset.query + dataset.gallery, build_transforms(cfg, is_train=False))
-    return build_test_loader(cfg, test_set), ClothesEvaluator(cfg, dataset, dataset_name)
+    evaluator = ClothesEvaluator(cfg, dataset, dataset_name)
+    evaluator.on_scored = show_matches
+    return build_test_loader(cfg, test_set), evaluator

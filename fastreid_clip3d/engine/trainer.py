@@ -24,6 +24,7 @@ from fastreid_clip3d.data.build import MIXED_SAMPLER, build_train_loader
 from fastreid_clip3d.data.synthetic_bodies import SyntheticBodies
 from fastreid_clip3d.engine.checkpoint import LastCheckpoints, SafeCheckpointer
 from fastreid_clip3d.engine.curves import CurveWriter
+from fastreid_clip3d.engine.tensorboard import training_pictures
 from fastreid_clip3d.engine.testing import build_evaluator, results_table
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.backbones.build import whole_students
@@ -96,7 +97,7 @@ class CLIP3DTrainer(DefaultTrainer):
             if isinstance(hook, hooks.PeriodicWriter):
                 hook = CurveWriter(hook._writers, self.cfg.WRITE_PERIOD, self.iters_per_epoch)
             chosen.append(hook)
-        return chosen
+        return training_pictures(chosen, self.cfg)
 
     def resume_or_load(self, resume: bool = True) -> None:
         """fast-reid's, and the sampler continues with the epoch that comes next."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import OrderedDict
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 import numpy as np
 import torch
@@ -49,6 +49,9 @@ class ClothesEvaluator(DatasetEvaluator):
         dataset_name: prefix of the result keys; "" = the name of the dataset's class.
         output_dir: where features and per-query results are written if the config asks for them; "" = ``OUTPUT_DIR``.
 
+    Attributes:
+        on_scored: if set, called on the main process with the dataset's name, query, gallery and their results.
+
     Raises:
         ClearError: at construction, ``TEST.EVALUATION`` asks for something unknown; in :meth:`evaluate`, features that
             are not finite, items that are missing, or a protocol that needs clothes ids where some are not known.
@@ -65,6 +68,7 @@ class ClothesEvaluator(DatasetEvaluator):
         if cfg.TEST.EVALUATION.PER_QUERY:
             check_format("TEST.EVALUATION.PER_QUERY." + cfg.TEST.EVALUATION.PER_QUERY)
         self.results: dict[str, ProtocolResult] = {}
+        self.on_scored: Callable[[str, LabelledFeatures, LabelledFeatures, dict[str, ProtocolResult]], None] | None = None
         self.reset()
 
     # -- collecting ---------------------------------------------------------------------------------------------------
@@ -219,6 +223,8 @@ class ClothesEvaluator(DatasetEvaluator):
             top_matches=options.TOP_MATCHES if options.PER_QUERY else 0,
         )
         self.results.update(results)
+        if self.on_scored is not None:
+            self.on_scored(self.dataset_name, query, gallery, results)
         if options.PER_QUERY:
             write_per_query(f"{base}_queries.{options.PER_QUERY}", results, query, gallery)
             logger.info(f"Results of single queries written to {base}_queries.{options.PER_QUERY}")
