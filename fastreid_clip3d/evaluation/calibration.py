@@ -277,23 +277,34 @@ def compare_similarity(similarity: float, calibration: Calibration | None) -> Co
             "false_non_match_rate": false_non_match,
         }
     headline = next(iter(by_protocol), None)
-    sentence = "; ".join(verdict(name, calibration.protocols[name], values) for name, values in by_protocol.items())
     return Comparison(
         similarity,
         by_protocol[headline]["same_person"] if headline else None,
         by_protocol,
-        f"similarity {similarity:.3f}: {sentence}",
+        f"similarity {similarity:.3f}: {_verdict(calibration, by_protocol)}",
     )
 
 
-def verdict(name: str, rates: ProtocolRates, values: dict[str, Any]) -> str:
-    """What one protocol says of a similarity, for a reader; `values` as in ``Comparison.by_protocol``."""
-    if values["same_person"] is None:
-        return f"not told ({name})"
-    if values["same_person"]:
-        return f"same person ({name}): {_below(values['false_match_rate'], rates.impostor_pairs)} false matches"
-    missed = rates.recommended.false_non_match_rate
-    return f"different people ({name}): the threshold misses {_percent(missed)} of same-person pairs"
+def _verdict(calibration: Calibration, by_protocol: dict[str, dict[str, Any]]) -> str:
+    """All protocols' verdicts for a reader; those that say the same are told together."""
+    same: dict[str, list[str]] = {}
+    different, unknown = [], []
+    for name, values in by_protocol.items():
+        rates = calibration.protocols[name]
+        if values["same_person"] is None:
+            unknown.append(name)
+        elif values["same_person"]:
+            same.setdefault(_below(values["false_match_rate"], rates.impostor_pairs), []).append(name)
+        else:
+            different.append((name, _percent(rates.recommended.false_non_match_rate)))
+    parts = [f"same person ({', '.join(names)}): {bound} false matches" for bound, names in same.items()]
+    if different:
+        missed = ", ".join(f"{rate} of same-person pairs ({name})" for name, rate in different[:1])
+        missed += "".join(f", {rate} ({name})" for name, rate in different[1:])
+        parts.append(f"below the threshold, which misses {missed}")
+    if unknown:
+        parts.append(f"not told ({', '.join(unknown)})")
+    return "; ".join(parts)
 
 
 def _below(rate: float, pairs: int) -> str:

@@ -39,10 +39,10 @@ def build_approximate(exact: faiss.IndexFlatIP, wanted_recall: float = WANTED_RE
     """Clusters the vectors of an exact index, and tunes how many clusters a query looks into."""
     vectors, count = vectors_of(exact), exact.ntotal
     generator = np.random.default_rng(seed)
-    clusters = max(1, min(int(4 * math.sqrt(count)), count // _PER_CLUSTER, _MOST_TRAINING // _PER_CLUSTER))
+    clusters = max(1, min(int(2 * math.sqrt(count)), count // _PER_CLUSTER, _MOST_TRAINING // _PER_CLUSTER))
     training = vectors[np.sort(generator.permutation(count)[: max(_PER_CLUSTER * clusters, 1)])]
     index = faiss.IndexIVFFlat(faiss.IndexFlatIP(exact.d), exact.d, clusters, faiss.METRIC_INNER_PRODUCT)
-    index.cp.seed = seed + 1
+    index.cp.seed, index.cp.niter = seed + 1, 10
     index.cp.spherical = True
     index.cp.max_points_per_centroid = _PER_CLUSTER * 2
     index.train(training)

@@ -108,7 +108,7 @@ _PAGE = """<!DOCTYPE html>
 body {{ font: 14px/1.4 system-ui, sans-serif; margin: 1.5rem; color: #222; background: #fff; }}
 h1 {{ font-size: 1.3rem; }} h2 {{ font-size: 1rem; overflow-wrap: anywhere; margin: 2rem 0 .5rem; }}
 .row {{ display: flex; flex-wrap: wrap; gap: .7rem; }}
-figure {{ margin: 0; width: 7rem; }} img {{ width: 100%; border: 4px solid #787878; border-radius: 4px; box-sizing: border-box; }}
+figure {{ margin: 0; width: 8.5rem; }} img {{ width: 100%; border: 4px solid #787878; border-radius: 4px; box-sizing: border-box; }}
 .query img {{ border-color: #222; }} .same img {{ border-color: #28a046; }} .other img {{ border-color: #cd3c32; }}
 figcaption {{ font-size: 12px; overflow-wrap: anywhere; }} .number {{ font-weight: 600; }} .sure {{ color: #555; }}
 </style>

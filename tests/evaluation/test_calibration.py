@@ -208,14 +208,15 @@ def test_a_comparison_says_how_sure_it_is(calibration) -> None:
     threshold = rates.recommended.threshold
     sure = compare_similarity(threshold, calibration)
     assert sure.same_person is True and list(sure.by_protocol) == ["CC", "SC", "general"]
-    assert "same person (CC): at most 5 % false matches" in sure.sentence
+    assert "same person (CC, SC, general): at most 5 % false matches" in sure.sentence
     assert sure.by_protocol["CC"]["false_match_rate"] == rates.recommended.false_match_rate <= 0.02
     assert sure.by_protocol["CC"]["false_non_match_rate"] == rates.recommended.false_non_match_rate
     surest = compare_similarity(1.0, calibration)
     assert surest.by_protocol["CC"]["false_match_rate"] == 0
-    assert "same person (CC): at most 0.1 % false matches" in surest.sentence  # three of 13,680 pairs are 0.02 %
+    assert "same person (CC, SC, general): at most 0.1 % false matches" in surest.sentence  # three of 13,680 pairs are 0.02 %
     other = compare_similarity(threshold - 1e-5, calibration)
-    assert other.same_person is False and "different people (CC): the threshold misses" in other.sentence
+    assert other.same_person is False and "below the threshold, which misses" in other.sentence
+    assert other.sentence.count("%") == 3 and "(SC)" in other.sentence
     assert compare_similarity(-1.0, calibration).by_protocol["CC"]["false_match_rate"] == 1.0
     nothing = compare_similarity(0.5, None)
     assert nothing.same_person is None and nothing.by_protocol == {} and "tools/calibrate.py" in nothing.sentence
