@@ -1,0 +1,128 @@
+"""Predicted bodies: the error by numpy, phi rebuilt from a checkpoint, the f_id that the loss saw, the sheet's tiles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from fastreid.modeling.meta_arch import build_model
+
+from fastreid_clip3d.body import load_body_model
+from fastreid_clip3d.body.synthetic_set import SyntheticIndex
+from fastreid_clip3d.body.synthetic_writer import SyntheticSet, SyntheticSettings
+from fastreid_clip3d.engine.run import inference_config
+from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.inference.preprocess import InputSize, as_batch, one_by_one, to_pixels
+from fastreid_clip3d.visualization import bodies
+from tests.standins import small_config
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> SyntheticIndex:
+    folder = tmp_path_factory.mktemp("bodies")
+    return SyntheticSet(folder, SyntheticSettings(bodies=4, poses_per_body=2, image_size=(64, 32)), 1).make(False)
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[SimpleNamespace, dict[str, torch.Tensor]]:
+    """A network with BodyShapeLoss, as inference has it, and the weights that its checkpoint would hold."""
+    torch.manual_seed(0)
+    cfg = small_config(losses=("CrossEntropyLoss", "BodyShapeLoss"))
+    weights = {name: tensor.clone() for name, tensor in build_model(cfg).state_dict().items()}
+    inference = inference_config(cfg)
+    network = build_model(inference)
+    network.load_state_dict(weights, strict=False)
+    recipe = InputSize((64, 32))
+
+    def preprocess(images: list[str], channels: str) -> torch.Tensor:
+        return as_batch([to_pixels(one, recipe, channels) for one in one_by_one(images)], (64, 32)).float()
+
+    return SimpleNamespace(network=network.eval(), cfg=inference, preprocess=preprocess), weights
+
+
+def test_vertex_error_by_numpy() -> None:
+    generator = np.random.default_rng(0)
+    predicted, true = generator.standard_normal((2, 3, 7, 3)).astype(np.float32)
+    expected = [
+        1000 * sum(float(np.sqrt(((p - t) ** 2).sum())) for p, t in zip(one, other)) / 7
+        for one, other in zip(predicted, true)
+    ]
+    errors = bodies.vertex_errors(torch.from_numpy(predicted), torch.from_numpy(true))
+    assert errors.tolist() == pytest.approx(expected, rel=1e-5)
+    moved = torch.tensor([[[0.0, 0.003, 0.004]]])
+    assert bodies.vertex_errors(moved, torch.zeros(1, 1, 3)).item() == pytest.approx(5.0)
+
+
+def test_betas_are_phi_of_the_f_id_that_the_loss_saw(trained: tuple, rendered: SyntheticIndex) -> None:
+    model, weights = trained
+    phi = bodies.phi_of(weights)
+    images = rendered.paths[:3]
+    betas = bodies.predict_betas(model, phi, images)
+    with torch.no_grad():
+        pixels = model.network.preprocess_image({"images": model.preprocess(images, "RGB")})
+        f_id = model.network.heads.pool_layer(model.network.backbone(pixels))[:, :, 0, 0]
+        hidden = torch.relu(f_id @ weights[f"{bodies.PHI}0.weight"].T + weights[f"{bodies.PHI}0.bias"])
+        expected = hidden @ weights[f"{bodies.PHI}2.weight"].T + weights[f"{bodies.PHI}2.bias"]
+    assert betas.shape == (3, 10) and torch.allclose(betas, expected, atol=1e-5)
+
+
+def test_errors_of_a_student_that_knows_and_of_one_that_says_the_mean(
+    trained: tuple, rendered: SyntheticIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, weights = trained
+    rows = [0, 3]
+    monkeypatch.setattr(bodies, "predict_betas", lambda *_: torch.zeros(2, 10))
+    seen = bodies.known_bodies(model, weights, rendered, rows)
+    assert seen.errors == pytest.approx(seen.mean_body_errors) and seen.errors.min() > 1
+    true = [
+        load_body_model("", ("female", "male")[int(rendered.gender[row])]).shape(torch.from_numpy(rendered.betas[row : row + 1]))
+        for row in rows
+    ]
+    template = load_body_model("").v_template.numpy()
+    by_hand = [1000 * np.linalg.norm(template - one[0].numpy(), axis=1).mean() for one in true]
+    assert seen.errors == pytest.approx(by_hand, rel=1e-4)
+    assert "2 bodies" in seen.caption() and f"{np.mean(by_hand):.1f} mm" in seen.caption()
+    # The true body, in the picture's pose and camera, is the picture itself but for the zoom.
+    assert seen.pictures["true"].shape == (2, 192, 96)
+    monkeypatch.setattr(bodies, "ZOOM", 1.0)
+    again = bodies.known_bodies(model, weights, rendered, rows).pictures["true"][0]
+    from PIL import Image
+
+    picture = np.asarray(Image.open(rendered.paths[0]).convert("L").resize((96, 192))).astype(int)
+    assert np.abs(picture - again).mean() < 6
+
+
+def test_people_of_unknown_shape_get_the_mean_body_beside_them(
+    trained: tuple, rendered: SyntheticIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, weights = trained
+    seen = bodies.unknown_bodies(model, weights, rendered.paths[:2])
+    assert list(seen.pictures) == ["predicted", "mean body"] and seen.errors is None and "not known" in seen.caption()
+    drawn = []
+    monkeypatch.setattr(bodies, "save_figure", lambda figure, output: drawn.append(figure) or output)
+    bodies.bodies_sheet(seen, tmp_path / "sheet.png")
+    assert len([axes for axes in drawn[0].axes if axes.images]) == 3 * 2
+
+
+def test_runs_and_sets_that_do_not_fit_are_told(trained: tuple, rendered: SyntheticIndex) -> None:
+    model, weights = trained
+    with pytest.raises(ClearError, match="without BodyShapeLoss"):
+        bodies.phi_of({"backbone.weight": torch.zeros(1)})
+    import dataclasses
+
+    fewer = dataclasses.replace(rendered, betas=rendered.betas[:, :4])
+    with pytest.raises(ClearError, match="4 shape coefficients.*NUM_BETAS"):
+        bodies.known_bodies(model, weights, fewer, [0])
+    other = dataclasses.replace(rendered, meta={**rendered.meta, "body_models": {"female": "other", "male": "other"}})
+    with pytest.raises(ClearError, match="another body model"):
+        bodies.known_bodies(model, weights, other, [0])
+
+
+def test_chosen_bodies_are_different_people_of_both_sexes(rendered: SyntheticIndex) -> None:
+    rows = bodies.choose_bodies(rendered, 4)
+    assert len({rendered.betas[row].tobytes() for row in rows}) == 4
+    assert sorted(rendered.gender[rows[:2]].tolist()) == [0, 1]
+    assert rows == bodies.choose_bodies(rendered, 4) and len(bodies.choose_bodies(rendered, 9)) == 4
