@@ -47,8 +47,14 @@ def load_model(run: str | Path, device: str = "") -> ReIDModel:
         from .onnx_model import OnnxModel
 
         return OnnxModel(path, device)
-    checkpoint, config = find_run_files(path)
-    return TorchModel(checkpoint, config, device)
+    return load_torch_model(path, device)
+
+
+def load_torch_model(run: str | Path, device: str = "") -> TorchModel:
+    """:func:`load_model` for what needs the network itself: an ``.onnx`` file is refused."""
+    if Path(run).suffix.lower() == ".onnx":
+        raise ClearError(f"{run} is an exported student; this needs the run folder or checkpoint it was exported from.")
+    return TorchModel(*find_run_files(Path(run)), device)
 
 
 class TorchModel(ReIDModel):

@@ -1,0 +1,91 @@
+"""All features of a picture collection into one file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple, Sequence
+
+from fastreid_clip3d.compat.pixels import UnreadableImage
+
+from .encoder import ReIDModel
+from .extraction import extract
+from .features_writer import FeaturesWriter
+from .pictures import Entry
+
+
+class Summary(NamedTuple):
+    """What became of a collection.
+
+    Attributes:
+        output: the file; None if no entry has a feature.
+        entries: asked for. written: with a feature. reused: of those, taken over from an interrupted run.
+        unreadable: (name, reason) of entries without a feature and of frames that tracklets do without.
+        failed: entries without a feature.
+        started_over: why an interrupted run's features were thrown away, or "".
+    """
+
+    output: Path | None
+    entries: int
+    written: int
+    reused: int
+    failed: int
+    unreadable: list[tuple[str, str]]
+    started_over: str
+    fingerprint: str
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            **self._asdict(),
+            "output": str(self.output) if self.output else None,
+            "unreadable": [{"path": name, "reason": reason} for name, reason in self.unreadable],
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def extract_to_file(
+    model: ReIDModel,
+    entries: Sequence[Entry],
+    output: Path,
+    batch_size: int = 64,
+    tracklets: bool = False,
+    progress: bool = False,
+) -> Summary:
+    """Extracts, and writes an npz or parquet file; a run that was interrupted goes on where it was.
+
+    Features that an interrupted run has are kept for files of unchanged size and time; changed files are computed anew,
+    and everything is if the model has changed. Files that could not be read are tried again.
+
+    Raises:
+        ClearError: the output cannot be written.
+    """
+    start = time.monotonic()
+    writer = FeaturesWriter(output, model.fingerprint, model.feature_dim, tracklets)
+    remaining = [entry for entry in entries if not writer.is_done(entry)]
+    frames: list[UnreadableImage] = []
+    unreadable: list[tuple[str, str]] = []
+    finished = False
+    try:
+        for entry, outcome in extract(model, remaining, batch_size, progress, unreadable_frames=frames):
+            if isinstance(outcome, UnreadableImage):
+                unreadable.append((entry.name, str(outcome)))
+                writer.forget(entry)
+            else:
+                writer.add(entry, outcome.numpy())
+        finished = True
+    finally:
+        if not finished:
+            writer.close()
+    written = writer.finish(entries)
+    return Summary(
+        output if written else None,
+        len(entries),
+        written,
+        len(entries) - len(remaining),
+        len(unreadable),
+        unreadable + [(str(error).split(" cannot be", 1)[0].split(": no such", 1)[0], str(error)) for error in frames],
+        writer.started_over,
+        model.fingerprint,
+        time.monotonic() - start,
+    )
