@@ -32,6 +32,10 @@ examples:
   python tools/reproduce.py --table 11 --data synthcc --teachers embedded ViT-B-32:openai
   python tools/reproduce.py --table cross --data synthcc
 
+  # tables of the licensed datasets: their commands and what is missing; those whose data is there
+  python tools/reproduce.py --table 2 --dry-run
+  python tools/reproduce.py --table 4 --variants ltcc_clip3d ltcc_AGW --seeds 0 1 2
+
   # what there is; the tables of what is finished, while the rest is running
   python tools/reproduce.py --table 10 --data synthcc --list
   python tools/reproduce.py --table 10 --data synthcc --tables-only
@@ -40,15 +44,21 @@ exit code: 0 all runs are finished, 1 some failed (their logs are named), 2 noth
 """
 
 
+ON_DATASETS = ("2", "3", "4", "5", "6", "7", "8")
+TABLES = (*ON_DATASETS, "10", "11", "cross")
+
+
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     cores = os.cpu_count() or 1
-    parser.add_argument("--table", required=True, choices=("10", "11", "cross"), help="which table")
-    parser.add_argument("--data", default="synthcc", choices=("synthcc",), help="on which data (default: synthcc)")
+    parser.add_argument("--table", required=True, choices=TABLES, help="which table")
+    parser.add_argument(
+        "--data", choices=("synthcc", "real"), help="on which data: tables 2 to 8 real, the others synthcc (the default)"
+    )
     parser.add_argument("--variants", nargs="+", default=[], metavar="NAME", help="only these rows (see --list)")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of each row (default: 0 1 2)")
+    parser.add_argument("--seeds", nargs="+", type=int, help="of each row (default: 0 1 2; for tables 2 to 8: 0)")
     parser.add_argument(
         "--split", choices=("test", "val"), default="test", help="people to test on; val for choosing (default: test)"
     )
@@ -60,7 +70,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--study-folder", type=Path, default=Path("logs/study"), help="for runs and tables (default: %(default)s)"
     )
     parser.add_argument(
-        "--data-folder", type=Path, default=Path("datasets/demo"), help="rendered data and weights (default: %(default)s)"
+        "--data-folder",
+        type=Path,
+        help="rendered data and weights (default: datasets/demo); for tables 2 to 8 the datasets (default: "
+        "FASTREID_DATASETS, or ./datasets)",
     )
     parser.add_argument(
         "--teachers",
@@ -70,12 +83,19 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="of table 11 and labels; open_clip's names and tags or a weights file (default: %(default)s)",
     )
     parser.add_argument("--list", action="store_true", help="show the rows and what is finished, and stop")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands of the runs, and stop")
     parser.add_argument("--tables-only", action="store_true", help="write the tables of what is finished, and stop")
     parsed = parser.parse_args(arguments)
-    if parsed.jobs < 1 or parsed.threads < 0 or parsed.epochs < 0 or min(parsed.seeds) < 0:
+    real = parsed.table in ON_DATASETS
+    if parsed.data and (parsed.data == "real") != real:
+        parser.error(f"--table {parsed.table} is made from --data {'real' if real else 'synthcc'}")
+    parsed.seeds = list(dict.fromkeys(parsed.seeds or ([0] if real else [0, 1, 2])))
+    if parsed.jobs < 1 or min(parsed.threads, parsed.epochs, *parsed.seeds) < 0:
         parser.error("--jobs is at least 1; --threads, --epochs and --seeds are at least 0")
-    parsed.threads = parsed.threads or max(1, cores // parsed.jobs)
-    parsed.seeds = list(dict.fromkeys(parsed.seeds))
+    if not parsed.threads and not real:
+        parsed.threads = max(1, cores // parsed.jobs)
+    if parsed.data_folder is None:
+        parsed.data_folder = Path(os.getenv("FASTREID_DATASETS", "datasets")) if real else Path("datasets/demo")
     return parsed
 
 

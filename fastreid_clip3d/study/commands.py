@@ -8,6 +8,8 @@ from tabulate import tabulate
 
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.study import variants
+from fastreid_clip3d.study.real import COLUMNS, DatasetStudy, table_of_datasets
+from fastreid_clip3d.study.study import Study
 from fastreid_clip3d.study.synthcc import SynthCCStudy
 
 
@@ -21,6 +23,8 @@ TITLES = {
 def reproduce(arguments: argparse.Namespace, command: str) -> int:
     """The table that `arguments` ask for; returns the exit code."""
     number = arguments.table
+    if number in COLUMNS:
+        return _on_datasets(arguments, command)
     if number == "cross" and arguments.split == "val":
         raise ClearError("--table cross has no validation people: shape-only sets have test people only. Use --split test.")
     rows = {
@@ -32,15 +36,36 @@ def reproduce(arguments: argparse.Namespace, command: str) -> int:
     return make(SynthCCStudy(number, TITLES[number], chosen, rows, **_common(arguments), command=command), arguments)
 
 
+def _on_datasets(arguments: argparse.Namespace, command: str) -> int:
+    """Tables 2 to 8."""
+    number = arguments.table
+    if arguments.split == "val":
+        raise ClearError(f"--table {number} has no validation people; use --split test.")
+    rows = table_of_datasets(number)
+    chosen = variants.chosen(rows, arguments.variants)
+    study = DatasetStudy(number, f"Table {number}", chosen, rows, **_common(arguments), command=command)
+    if arguments.dry_run:
+        print("\n".join(study.commands()))
+        missing = {variant.title: study.missing(variant) for variant in chosen}
+        for title, reason in missing.items():
+            if reason:
+                print(f"# missing for {title}: {reason}")
+        return 0
+    return make(study, arguments)
+
+
 def _common(arguments: argparse.Namespace) -> dict[str, object]:
     names = ("study_folder", "data_folder", "seeds", "split", "epochs", "options", "jobs", "threads")
     return {name: getattr(arguments, name) for name in names}
 
 
-def make(study: SynthCCStudy, arguments: argparse.Namespace) -> int:
+def make(study: Study, arguments: argparse.Namespace) -> int:
     """Lists, tabulates or runs a study, as asked for."""
     if arguments.list:
         show(study)
+        return 0
+    if arguments.dry_run:
+        print("\n".join(run.printable_command() for run in study.runs()))
         return 0
     failed = 0
     if arguments.tables_only:
@@ -51,7 +76,7 @@ def make(study: SynthCCStudy, arguments: argparse.Namespace) -> int:
     return int(failed > 0)
 
 
-def show(study: SynthCCStudy) -> None:
+def show(study: Study) -> None:
     """The rows of a study and how far each is."""
     lines = []
     for variant in study.all_variants:
@@ -60,8 +85,8 @@ def show(study: SynthCCStudy) -> None:
     print(tabulate(lines, ["variant", "title", "seeds done", "config", "with"], disable_numparse=True))
 
 
-def print_results(study: SynthCCStudy) -> None:
+def print_results(study: Study) -> None:
     """The markdown table in the terminal, and where the files are."""
-    name = "results" if study.split == "test" else f"results_{study.split}"
-    print("\n" + (study.folder / f"{name}.md").read_text(encoding="utf-8"))
-    print(f"{study.folder}/{name}.csv, {name}.md, {name}.png")
+    path = study.folder / study.results_name
+    print("\n" + path.with_suffix(".md").read_text(encoding="utf-8"))
+    print(f"{path}.csv, {path.name}.md, {path.name}.png")

@@ -8,7 +8,7 @@ import os
 import platform
 import statistics
 from pathlib import Path
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from tabulate import tabulate
 
@@ -144,12 +144,13 @@ def markdown_table(rows: Sequence[Mapping[str, Any]], number: str) -> str:
             line.append(f"{'+' if difference and statistics.fmean(difference) >= 0 else ''}{text_of(difference)}")
         line.append(f"{statistics.fmean(row['minutes'] for row in own):.1f}")
         scores = printed.get(variant, {})
-        line += [_pair(scores[column]) if column in scores else "" for column in paper_columns]
+        line += [pair(scores[column]) if column in scores else "" for column in paper_columns]
         lines.append(line)
     return tabulate(lines, headers, tablefmt="pipe", disable_numparse=True)
 
 
-def _pair(score: paper.Score) -> str:
+def pair(score: paper.Score) -> str:
+    """``mAP / Rank-1``, a dash where the paper has none."""
     return " / ".join("-" if value is None else f"{value:.1f}" for value in score)
 
 
@@ -177,34 +178,33 @@ def machine() -> str:
 
 
 def write_results(
-    folder: Path,
-    number: str,
+    path: Path,
     title: str,
+    table: Callable[[Sequence[Mapping[str, Any]]], str],
     runs: Sequence[Run],
     command: str,
     machine: str,
-    left_out: Mapping[str, str] | None = None,
-    suffix: str = "",
+    left_out: Mapping[str, str],
 ) -> list[dict[str, Any]]:
-    """Writes ``results.csv``, ``results.md`` and ``results.png`` of those `runs` that are finished; returns their rows.
+    """Writes `path` with the endings csv, md and png, of those `runs` that are finished; returns their rows.
 
-    `left_out` tells why a row is not there; `suffix` goes behind "results" in the files' names.
+    `table` makes markdown of the rows; `left_out` tells why a row is not there.
     """
     rows = rows_of(runs)
-    write_csv(folder / f"results{suffix}.csv", rows)
+    write_csv(path.with_suffix(".csv"), rows)
     finished = len({(row["variant"], row["seed"]) for row in rows})
     tests = ", ".join(dict.fromkeys(row["dataset"] for row in rows))
     parts = [f"# {title}", "", f"Tested on {tests or 'nothing yet'}; {finished} of the {len(runs)} runs begun are finished.", ""]
     if rows:
-        parts += [markdown_table(rows, number), "", "Percent; mean ± standard deviation over the seeds.", ""]
+        parts += [table(rows), "", "Percent; mean ± standard deviation over the seeds.", ""]
     failures = {run.name: run.record().get("failure") for run in runs}
     parts += [f"- failed: {name}: {failure}" for name, failure in failures.items() if failure]
-    parts += [f"- left out: {name}: {why}" for name, why in (left_out or {}).items()]
+    parts += [f"- left out: {name}: {why}" for name, why in left_out.items()]
     parts += [f"- **made with different settings, so the mean means little**: {name}" for name in mixed_settings(rows)]
     parts += [f"- command: `{command}`", f"- machine: {machine}", ""]
-    write_atomically(folder / f"results{suffix}.md", lambda stream: stream.write("\n".join(parts).encode()))
+    write_atomically(path.with_suffix(".md"), lambda stream: stream.write("\n".join(parts).encode()))
     if rows:
-        plot(folder / f"results{suffix}.png", rows, title)
+        plot(path.with_suffix(".png"), rows, title)
     return rows
 
 

@@ -21,7 +21,9 @@ from typing import Any, Callable, Iterator, Mapping, Sequence
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from fastreid_clip3d.config import load_config
+from fastreid.config import CfgNode
+
+from fastreid_clip3d.config import all_keys, get_cfg, load_config
 from fastreid_clip3d.demo.stages import REPOSITORY
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.features_file import read_features, write_atomically
@@ -34,7 +36,7 @@ SECONDS_BETWEEN_LOOKS = 1.0
 # What does not change what is learned: where it is written, what it is tested on, how it is read and logged.
 NOT_COMPARED = (
     "OUTPUT_DIR", "DATASETS.TESTS", "DATALOADER.NUM_WORKERS", "WRITE_PERIOD", "SOLVER.CHECKPOINT_PERIOD", "SEED",
-    "MODEL.BACKBONE.PRETRAIN_PATH", "MODEL.TEACHER.CACHE_DIR", "TEST.EVALUATION.SAVE_FEATURES", "TEST.IMS_PER_BATCH",
+    "MODEL.BACKBONE.PRETRAIN_PATH", "MODEL.TEACHER.CACHE_DIR", "TEST.EVALUATION", "TEST.EVAL_PERIOD", "TEST.IMS_PER_BATCH",
 )  # fmt: skip
 
 
@@ -74,16 +76,21 @@ class Run:
         arguments = ["--config-file", self.variant.config, "--resume", *self.all_options]
         return shlex.join(["python", "tools/train_net.py", *arguments])
 
-    def settings(self) -> str:
-        """Digest of the config as far as it decides what is learned: equal for all seeds of a variant."""
+    def config(self) -> dict[str, str]:
+        """The config as far as it decides what is learned, key by key, as text: equal for all seeds of a variant."""
         cfg = load_config(self.config_file, self.all_options)
-        for key in NOT_COMPARED:
-            node = cfg
-            *groups, leaf = key.split(".")
-            for group in groups:
-                node = node[group]
-            node.pop(leaf)
-        return hashlib.sha256(cfg.dump().encode()).hexdigest()[:16]
+        return {key: repr(_value(cfg, key)) for key in all_keys(cfg) if not key.startswith(NOT_COMPARED)}
+
+    def settings(self) -> str:
+        """Digest of what differs from the defaults, so that a key that is added later changes nothing."""
+        defaults = get_cfg()
+        own = {key: value for key, value in self.config().items() if value != repr(_value(defaults, key))}
+        return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:16]
+
+    def changes(self) -> list[str]:
+        """What is set otherwise than in the run that the folder holds; keys that only one of them knows do not count."""
+        stored, now = self.record().get("config", {}), self.config()
+        return [f"{key} was {stored[key]}, is {now[key]}" for key in now if stored.get(key, now[key]) != now[key]]
 
     def record(self) -> dict[str, Any]:
         """What ``run.json`` says; empty without one."""
@@ -133,17 +140,19 @@ def check_settings(runs: Sequence[Run]) -> None:
     Raises:
         ClearError: names them all.
     """
-    other = []
-    for run in runs:
-        record = run.record()
-        if record and record["settings"] != run.settings():
-            other.append(str(run.folder))
+    other = {str(run.folder): changes for run in runs if (changes := run.changes())}
     if other:
+        told = "; ".join(f"{folder} ({', '.join(changes[:3])})" for folder, changes in list(other.items())[:4])
         raise ClearError(
-            f"{len(other)} run folders hold runs with other settings (epochs, options or a config file that has changed "
-            f"since): {', '.join(other[:4])}{', ...' if len(other) > 4 else ''}. Choose another --study-folder, or delete "
-            "them."
+            f"{len(other)} run folders hold runs with other settings: {told}{'; ...' if len(other) > 4 else ''}. Choose "
+            "another --study-folder, or delete these."
         )
+
+
+def _value(cfg: CfgNode, key: str) -> Any:
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg
 
 
 def run_all(
@@ -212,7 +221,8 @@ class _Training:
     def __init__(self, run: Run, environment: Mapping[str, str]) -> None:
         self.run, self.start = run, time.monotonic()
         run.folder.mkdir(parents=True, exist_ok=True)
-        record = {"variant": run.variant.name, "title": run.variant.title, "seed": run.seed, "settings": run.settings()}
+        record = {"variant": run.variant.name, "title": run.variant.title, "seed": run.seed}
+        record |= {"settings": run.settings(), "config": run.config()}
         self.record = {"seconds": 0.0, "scores": {}, **run.record(), **record, "command": run.printable_command()}
         self.record.pop("failure", None)
         write_record(run.folder, self.record)
@@ -261,9 +271,9 @@ def scores_of(folder: Path, dataset: str) -> dict[str, dict[str, float | None]]:
     Raises:
         ClearError: there are none, or they cannot be read.
     """
-    from fastreid_clip3d.data.datasets.base import registered_datasets
+    from fastreid_clip3d.data.datasets import build_dataset
 
-    declared = tuple(getattr(registered_datasets().get(dataset), "protocols", ())) or (GENERAL,)
+    declared = tuple(getattr(build_dataset(dataset), "protocols", ())) or (GENERAL,)
     scores: dict[str, dict[str, float | None]] = {}
     for protocol in declared:
         suffix = f"_{protocol.tracklet_pooling or 'clips'}"
