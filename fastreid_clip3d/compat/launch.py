@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator
 
 import torch
 import torch.distributed as dist
@@ -22,6 +23,22 @@ def set_up_local_group(processes_per_machine: int) -> None:
             comm._LOCAL_PROCESS_GROUP = group
 
 
+@contextmanager
+def process_group(use_cuda: bool, local_rank: int, processes_per_machine: int, **rendezvous: Any) -> Iterator[None]:
+    """The process group of a run, and of this machine: NCCL on CUDA devices, gloo on CPUs.
+
+    `rendezvous`: ``init_method``, ``world_size`` and ``rank`` of ``init_process_group``; none where torchrun has set the
+    environment. After an error the group is left as it is: its other processes may be gone, and taking leave of them
+    would wait for ever.
+    """
+    if use_cuda:
+        torch.cuda.set_device(local_rank)
+    dist.init_process_group(backend="nccl" if use_cuda else "gloo", **rendezvous)
+    set_up_local_group(processes_per_machine)
+    yield
+    dist.destroy_process_group()
+
+
 def _distributed_worker(
     local_rank: int,
     main_func: Callable[..., Any],
@@ -33,23 +50,15 @@ def _distributed_worker(
 ) -> None:
     """One process of ``launch``; the signature is fast-reid's."""
     use_cuda = torch.cuda.is_available()
-    if use_cuda:
-        if num_gpus_per_machine > torch.cuda.device_count():
-            raise ClearError(
-                f"--num-gpus {num_gpus_per_machine}, but this machine has {torch.cuda.device_count()} CUDA devices."
-            )
-        torch.cuda.set_device(local_rank)
-    dist.init_process_group(
-        backend="nccl" if use_cuda else "gloo",
-        init_method=dist_url,
-        world_size=world_size,
-        rank=machine_rank * num_gpus_per_machine + local_rank,
-    )
-    try:
-        set_up_local_group(num_gpus_per_machine)
+    if use_cuda and num_gpus_per_machine > torch.cuda.device_count():
+        raise ClearError(
+            f"--num-gpus {num_gpus_per_machine}, but this machine has {torch.cuda.device_count()} CUDA devices."
+        )
+    rank = machine_rank * num_gpus_per_machine + local_rank
+    with process_group(
+        use_cuda, local_rank, num_gpus_per_machine, init_method=dist_url, world_size=world_size, rank=rank
+    ):
         main_func(*args)
-    finally:
-        dist.destroy_process_group()
 
 
 def apply() -> None:

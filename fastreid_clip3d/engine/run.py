@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from typing import Any
 
 from fastreid.config import CfgNode
@@ -11,11 +12,12 @@ from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
 from fastreid.utils.logger import setup_logger
 
+from fastreid_clip3d.compat.distributed import lost_peer
 from fastreid_clip3d.config import load_config
 from fastreid_clip3d.engine.checkpoint import SafeCheckpointer
 from fastreid_clip3d.engine.launch import check_machine
 from fastreid_clip3d.engine.trainer import CLIP3DTrainer
-from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.errors import ClearError, message_of
 from fastreid_clip3d.modeling.meta_arch.loss_names import OURS
 
 
@@ -25,12 +27,21 @@ def run(arguments: argparse.Namespace) -> Any:
     if arguments.eval_only:
         cfg = inference_config(cfg)
     cfg.freeze()
-    check_machine(cfg)
+    check_machine(cfg, training=not arguments.eval_only)
     default_setup(cfg, arguments)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="fastreid_clip3d")
+    logging.getLogger("fastreid.engine.train_loop").addFilter(one_line_for_known_errors)
     if cfg.SEED >= 0:
         seed_all_rng(cfg.SEED + comm.get_rank())
     return evaluate(cfg) if arguments.eval_only else train(cfg, arguments.resume)
+
+
+def one_line_for_known_errors(record: logging.LogRecord) -> bool:
+    """A logging filter: an error that is told in words needs no traceback in the log."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, ClearError) or (error is not None and lost_peer(error)):
+        record.msg, record.args, record.exc_info = "Training stopped: %s", (message_of(error),), None
+    return True
 
 
 def train(cfg: CfgNode, resume: bool) -> Any:

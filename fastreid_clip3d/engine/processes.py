@@ -1,0 +1,170 @@
+"""The processes of one run: started together, and ended together when one of them cannot go on.
+
+A process that is killed takes the run with it: what the others wait for will never come. Here one message says so, with
+the rank and the remedy, whoever started the processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import time
+from typing import Any, Callable, NoReturn
+from urllib.parse import urlsplit
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+
+from fastreid_clip3d.compat.distributed import lost_peer
+from fastreid_clip3d.compat.launch import process_group
+from fastreid_clip3d.errors import ClearError, message_of
+
+Main = Callable[[argparse.Namespace], Any]
+
+LOST_PEER = 75
+"""Exit code of a process that ends because another one is gone."""
+
+GO_ON = "Go on from the last checkpoint with the same command and --resume."
+_LONGEST_MESSAGE = 16_000  # characters; fits into the pipe, so that a process that tells never waits for a reader
+
+
+def started_by_torchrun() -> bool:
+    """Whether torchrun (or another launcher with its environment variables) started this process."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def run_local_processes(main: Main, arguments: argparse.Namespace, use_cuda: bool) -> None:
+    """Runs `main(arguments)` in ``--num-gpus`` new processes of this machine and waits for all of them.
+
+    Raises:
+        ClearError: what a process said, or which one ended without a word and what to do.
+    """
+    per_machine, machines = arguments.num_gpus, arguments.num_machines
+    url = arguments.dist_url if machines > 1 else _free_url(arguments.dist_url)
+    messages = multiprocessing.get_context("spawn").SimpleQueue()
+    shared = (messages, main, arguments, use_cuda, url)
+    context = multiprocessing.start_processes(_local_process, shared, per_machine, join=False, start_method="spawn")
+    first_rank = arguments.machine_rank * per_machine
+    try:
+        while not context.join():
+            pass
+    except (multiprocessing.ProcessExitedException, multiprocessing.ProcessRaisedException) as error:
+        if not messages.empty():
+            raise ClearError(messages.get()) from None
+        cause = _first_to_end(context.processes, error.error_index)
+        exit_code = context.processes[cause].exitcode
+        if exit_code == LOST_PEER:
+            where = "on another machine" if machines > 1 else "of this run"
+            raise ClearError(f"A process {where} ended early, and the run with it. {GO_ON}") from None
+        if isinstance(error, multiprocessing.ProcessRaisedException) and error.error_index == cause:
+            raise
+        raise ClearError(
+            f"Rank {first_rank + cause} of {per_machine * machines} was ended by {_reason(exit_code)}, and the run with "
+            f"it. {GO_ON}"
+        ) from None
+    finally:
+        _end(context.processes)
+
+
+def _local_process(
+    local_rank: int, messages: Any, main: Main, arguments: argparse.Namespace, use_cuda: bool, url: str
+) -> None:
+    """One process of :func:`run_local_processes`."""
+    per_machine = arguments.num_gpus
+    if not use_cuda and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // per_machine))
+    rank = arguments.machine_rank * per_machine + local_rank
+    world_size = arguments.num_machines * per_machine
+    try:
+        with process_group(use_cuda, local_rank, per_machine, init_method=url, world_size=world_size, rank=rank):
+            main(arguments)
+    except ClearError as error:
+        messages.put(message_of(error)[:_LONGEST_MESSAGE])
+        sys.exit(2)
+    except RuntimeError as error:
+        if lost_peer(error):
+            sys.exit(LOST_PEER)
+        raise
+
+
+def run_under_torchrun(main: Main, arguments: argparse.Namespace, use_cuda: bool) -> Any:
+    """Runs `main(arguments)` as one of the processes that torchrun has started; of all errors the first one is told."""
+    local_rank, per_machine = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    store = None
+    try:
+        with process_group(use_cuda, local_rank, per_machine):
+            store = dist.distributed_c10d._get_default_store()
+            return main(arguments)
+    except ClearError:
+        if not _is_first(store):
+            leave_the_word_to_another()
+        raise
+    except RuntimeError as error:
+        if not lost_peer(error):
+            raise
+        if _is_first(store):
+            print(
+                f"error: rank {os.environ['RANK']} lost its connection to another process of the run, which was ended "
+                f"(torchrun's report names it). {GO_ON}",
+                file=sys.stderr,
+            )
+        sys.exit(LOST_PEER)
+
+
+def leave_the_word_to_another() -> NoReturn:
+    """Ends this process with exit code 2, a little later: torchrun ends the others as soon as one has ended."""
+    time.sleep(3)
+    sys.exit(2)
+
+
+def _is_first(store: dist.Store | None) -> bool:
+    """Whether no other process of the run has told an error yet."""
+    try:
+        return store is None or store.add("fastreid_clip3d/errors", 1) == 1
+    except RuntimeError:  # who kept the store is gone, and cannot have told
+        return True
+
+
+def _first_to_end(processes: list[Any], noticed: int) -> int:
+    """Which process ended of itself: the one that was noticed, unless it only followed another."""
+    if processes[noticed].exitcode != LOST_PEER:
+        return noticed
+    others = [place for place, process in enumerate(processes) if process.exitcode not in (0, LOST_PEER, None)]
+    return others[0] if others else noticed
+
+
+def _reason(exit_code: int) -> str:
+    if exit_code >= 0:
+        return f"exit code {exit_code}"
+    name = signal.Signals(-exit_code).name
+    return f"{name} (did the machine run out of memory?)" if name == "SIGKILL" else name
+
+
+def _end(processes: list[Any]) -> None:
+    """Leaves no process behind, whatever ended the waiting (Ctrl-C, for instance)."""
+    for process in processes:
+        if process.is_alive():
+            process.terminate()
+    for process in processes:
+        process.join(10)
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+def _free_url(url: str) -> str:
+    """The address asked for, or one with a free port where that one is taken, by another run for instance."""
+    parts = urlsplit("tcp://127.0.0.1:0" if url == "auto" else url)
+    if parts.scheme != "tcp" or parts.hostname is None:
+        return url
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((parts.hostname, parts.port or 0))
+        except OSError:
+            probe.bind((parts.hostname, 0))
+        return f"tcp://{parts.hostname}:{probe.getsockname()[1]}"
