@@ -19,6 +19,7 @@ from fastreid.utils.checkpoint import PeriodicCheckpointer
 from torch import nn
 
 from fastreid_clip3d.body import load_body_model
+from fastreid_clip3d.compat.distributed import share_buffers
 from fastreid_clip3d.compat.loader import DeviceLoader, use_device
 from fastreid_clip3d.data.build import MIXED_SAMPLER, build_train_loader
 from fastreid_clip3d.data.synthetic_bodies import SyntheticBodies
@@ -142,6 +143,7 @@ class CLIP3DTrainer(DefaultTrainer):
 
         fast-reid writes the latter as ``<dataset>/<key>``, so there the keys leave the dataset out.
         """
+        share_buffers(model)
         results = OrderedDict()
         for dataset_name in cfg.DATASETS.TESTS:
             loader, evaluator = cls.build_evaluator(cfg, dataset_name)
