@@ -36,6 +36,11 @@ examples:
   python tools/reproduce.py --table 2 --dry-run
   python tools/reproduce.py --table 4 --variants ltcc_clip3d ltcc_AGW --seeds 0 1 2
 
+  # the teachers' labels against the truth; Chamfer distance of predicted bodies, on fresh bodies or on HBW
+  python tools/reproduce.py --table labels --teachers embedded ViT-B-32:openai
+  python tools/reproduce.py --table 9 --runs logs/demo/clip3d
+  python tools/reproduce.py --table 9 --hbw HBW/hbw.csv
+
   # what there is; the tables of what is finished, while the rest is running
   python tools/reproduce.py --table 10 --data synthcc --list
   python tools/reproduce.py --table 10 --data synthcc --tables-only
@@ -45,7 +50,7 @@ exit code: 0 all runs are finished, 1 some failed (their logs are named), 2 noth
 
 
 ON_DATASETS = ("2", "3", "4", "5", "6", "7", "8")
-TABLES = (*ON_DATASETS, "10", "11", "cross")
+TABLES = (*ON_DATASETS, "9", "10", "11", "cross", "labels")
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -82,6 +87,16 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="NAME:TAG",
         help="of table 11 and labels; open_clip's names and tags or a weights file (default: %(default)s)",
     )
+    parser.add_argument(
+        "--runs", nargs="+", type=Path, default=[], help="of table 9: trained run folders (default: table 10's full method)"
+    )
+    parser.add_argument(
+        "--hbw",
+        type=Path,
+        help="of table 9: a csv file with columns image,mesh (and gender), or a folder with hbw.csv; meshes T-posed, in metres, "
+        ".obj or .ply (default: fresh synthetic bodies)",
+    )
+    parser.add_argument("--bodies", type=int, default=200, help="of table 9: fresh synthetic bodies (default: 200)")
     parser.add_argument("--list", action="store_true", help="show the rows and what is finished, and stop")
     parser.add_argument("--dry-run", action="store_true", help="print the commands of the runs, and stop")
     parser.add_argument("--tables-only", action="store_true", help="write the tables of what is finished, and stop")
@@ -90,8 +105,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     if parsed.data and (parsed.data == "real") != real:
         parser.error(f"--table {parsed.table} is made from --data {'real' if real else 'synthcc'}")
     parsed.seeds = list(dict.fromkeys(parsed.seeds or ([0] if real else [0, 1, 2])))
-    if parsed.jobs < 1 or min(parsed.threads, parsed.epochs, *parsed.seeds) < 0:
-        parser.error("--jobs is at least 1; --threads, --epochs and --seeds are at least 0")
+    if parsed.jobs < 1 or parsed.bodies < 1 or min(parsed.threads, parsed.epochs, *parsed.seeds) < 0:
+        parser.error("--jobs and --bodies are at least 1; --threads, --epochs and --seeds are at least 0")
     if not parsed.threads and not real:
         parsed.threads = max(1, cores // parsed.jobs)
     if parsed.data_folder is None:

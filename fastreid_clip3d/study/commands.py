@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
 
+import torch
 from tabulate import tabulate
 
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.study import variants
+from fastreid_clip3d.study.labels import table_of_labels
 from fastreid_clip3d.study.real import COLUMNS, DatasetStudy, table_of_datasets
 from fastreid_clip3d.study.study import Study
 from fastreid_clip3d.study.synthcc import SynthCCStudy
@@ -23,6 +27,11 @@ TITLES = {
 def reproduce(arguments: argparse.Namespace, command: str) -> int:
     """The table that `arguments` ask for; returns the exit code."""
     number = arguments.table
+    if number == "labels":
+        table_of_labels(arguments.teachers, arguments.study_folder, arguments.data_folder, command)
+        return 0
+    if number == "9":
+        return _chamfer(arguments, command)
     if number in COLUMNS:
         return _on_datasets(arguments, command)
     if number == "cross" and arguments.split == "val":
@@ -34,6 +43,19 @@ def reproduce(arguments: argparse.Namespace, command: str) -> int:
     }[number]()
     chosen = variants.chosen(rows, arguments.variants)
     return make(SynthCCStudy(number, TITLES[number], chosen, rows, **_common(arguments), command=command), arguments)
+
+
+def _chamfer(arguments: argparse.Namespace, command: str) -> int:
+    """Table 9."""
+    from fastreid_clip3d.study.chamfer import default_runs, table_9
+
+    os.environ["FASTREID_DATASETS"] = str(Path(arguments.data_folder).absolute())
+    torch.set_num_threads(arguments.threads)
+    folder = Path(arguments.study_folder).absolute() / "table9"
+    runs = arguments.runs or default_runs(arguments.study_folder)
+    print("\n" + table_9(runs, folder, arguments.hbw, command, arguments.bodies))
+    print(f"{folder}/results.csv, results.md")
+    return 0
 
 
 def _on_datasets(arguments: argparse.Namespace, command: str) -> int:
