@@ -54,7 +54,7 @@ class Gallery:
         index: exact inner product index, N rows.
         unreadable: (name, what is wrong) of the others.
         folder: where it is kept; `token` changes with the vectors.
-        computed, removed: what this refresh did.
+        computed, removed: how many entries this refresh computed, and found to be gone.
     """
 
     entries: list[Entry]
@@ -122,11 +122,13 @@ def open_gallery(
             stored.add(places[entry], outcome)
         stored.write_part()
     present = set(keys)
-    removed = sum(key not in present for key in (*stored.rows, *stored.unreadable))
+    outdated = [key for key in (*stored.rows, *stored.unreadable) if key not in present]
+    names = {key.name for key in keys}
+    removed = sum(key.name not in names for key in outdated)
     readable = [(entry, key) for entry, key in zip(entries, keys) if key in stored.rows]
     unreadable = [(entry.name, stored.unreadable[key]) for entry, key in zip(entries, keys) if key in stored.unreadable]
     kept = [key for _, key in readable]
-    if stored.order != kept or stored.changed or removed:
+    if stored.order != kept or stored.changed or outdated:
         try:
             stored.write(kept, present)
         except ClearError:

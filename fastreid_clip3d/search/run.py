@@ -132,6 +132,9 @@ def _chosen_index(gallery: Gallery, options: argparse.Namespace, notes: Console)
         notes.print(f"--approximate: below {SMALLEST} pictures the exact index is used, it is as fast")
         return gallery.index
     found = approximate_index(gallery)
+    if 2 * found.index.nprobe > found.index.nlist:
+        notes.print("--approximate: these pictures form no clusters that could be passed over; the exact index is used")
+        return gallery.index
     notes.print(
         f"approximate index: finds {100 * found.recall:.1f} % of the ten nearest (measured on this gallery), looks into "
         f"{found.index.nprobe} of {found.index.nlist} clusters"
