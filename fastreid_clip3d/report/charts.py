@@ -72,7 +72,7 @@ def for_page(svg: str) -> str:
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
     svg = re.sub(r'(<svg[^>]*?)\swidth="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?)\sheight="[^"]*"', r"\1", svg, count=1), count=1)
     used = set(re.findall(r'#(\w+)', svg))
-    svg = re.sub(r'\sid="(\w+)"', lambda match: match[0] if match[1] in used else "", svg)
+    svg = re.sub(r'\sid="([^"]+)"', lambda match: match[0] if match[1] in used else "", svg)
     svg = svg.replace("*{stroke-linejoin", "svg *{stroke-linejoin")
     for colour, name in _OF_PAGE.items():
         svg = svg.replace(colour, name)

@@ -171,7 +171,7 @@ def parse_metrics(text: str) -> tuple[list[dict[str, Any]], int]:
         if not isinstance(row, dict) or not isinstance(row.get("iteration"), int):
             broken += 1
             continue
-        while rows and rows[-1]["iteration"] > row["iteration"] and _is_step(row):
+        while rows and rows[-1]["iteration"] >= row["iteration"] and _is_step(row):
             rows.pop()
         rows.append(row)
     return rows, broken

@@ -15,13 +15,13 @@ from fastreid.utils.events import EventStorage
 from PIL import Image
 from torch import nn
 
-from fastreid_clip3d.body.synthetic_writer import SyntheticSet, SyntheticSettings
 from fastreid_clip3d.config import load_config
 from fastreid_clip3d.engine import tensorboard
 from fastreid_clip3d.engine.trainer import CLIP3DTrainer
 from fastreid_clip3d.evaluation.protocols import GENERAL
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures, evaluate
 from tests.standins import random_batch, small_config, tiny_teacher_folder
+from tests.visualization.few_bodies import render_few_bodies
 
 LOSSES = ("CrossEntropyLoss", "OTLoss", "GlobalDistillLoss", "BodyShapeLoss")
 
@@ -38,7 +38,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 Image.new("RGB", (16, 32), (60 * person, 120 * outfit, 90)).save(root / name)
                 lines.append(f"{name},{person},{5 if split == 'query' else 0},{outfit},{split}")
     (root / "dataset.csv").write_text("\n".join(lines) + "\n")
-    SyntheticSet(root / "SyntheticBodies", SyntheticSettings(bodies=4, poses_per_body=1, image_size=(32, 16)), 1).make(False)
+    render_few_bodies(root / "SyntheticBodies", 4, 1, (32, 16))
     tiny_teacher_folder(root / "teacher")
     return root
 

@@ -12,18 +12,17 @@ from fastreid.modeling.meta_arch import build_model
 
 from fastreid_clip3d.body import load_body_model
 from fastreid_clip3d.body.synthetic_set import SyntheticIndex
-from fastreid_clip3d.body.synthetic_writer import SyntheticSet, SyntheticSettings
 from fastreid_clip3d.engine.run import inference_config
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.preprocess import InputSize, as_batch, one_by_one, to_pixels
 from fastreid_clip3d.visualization import bodies
 from tests.standins import small_config
+from tests.visualization.few_bodies import render_few_bodies
 
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> SyntheticIndex:
-    folder = tmp_path_factory.mktemp("bodies")
-    return SyntheticSet(folder, SyntheticSettings(bodies=4, poses_per_body=2, image_size=(64, 32)), 1).make(False)
+    return render_few_bodies(tmp_path_factory.mktemp("data") / "bodies", 4, 2, (64, 32))
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +34,7 @@ def trained() -> tuple[SimpleNamespace, dict[str, torch.Tensor]]:
     inference = inference_config(cfg)
     network = build_model(inference)
     network.load_state_dict(weights, strict=False)
+    network.heads.bottleneck[0].running_mean.fill_(0.3)  # behind the neck is something else
     recipe = InputSize((64, 32))
 
     def preprocess(images: list[str], channels: str) -> torch.Tensor:
