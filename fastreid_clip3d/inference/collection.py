@@ -63,7 +63,7 @@ def extract_to_file(
     start = time.monotonic()
     writer = FeaturesWriter(output, model.fingerprint, model.feature_dim, tracklets)
     remaining = [entry for entry in entries if not writer.is_done(entry)]
-    frames: list[UnreadableImage] = []
+    frames: list[tuple[Path, UnreadableImage]] = []
     unreadable: list[tuple[str, str]] = []
     finished = False
     try:
@@ -84,7 +84,7 @@ def extract_to_file(
         written,
         len(entries) - len(remaining),
         len(unreadable),
-        unreadable + [(str(error).split(" cannot be", 1)[0].split(": no such", 1)[0], str(error)) for error in frames],
+        unreadable + [(str(path), str(error)) for path, error in frames],
         writer.started_over,
         model.fingerprint,
         time.monotonic() - start,

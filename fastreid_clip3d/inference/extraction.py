@@ -36,7 +36,7 @@ def extract(
     progress: bool = False,
     *,
     threads: int = 0,
-    unreadable_frames: list[UnreadableImage] | None = None,
+    unreadable_frames: list[tuple[Path, UnreadableImage]] | None = None,
 ) -> Iterator[tuple[Entry, Outcome]]:
     """Each entry, in order, with its feature, float32 [d'], L2-normalised, on the CPU; or why it has none.
 
@@ -47,7 +47,7 @@ def extract(
         batch_size: images that go through the student at once.
         progress: a bar of images on stderr.
         threads: readers; 0: as many as processors, 8 at most.
-        unreadable_frames: gets what was wrong with single frames of tracklets that have a feature all the same.
+        unreadable_frames: gets the frames that tracklets do without, and why.
     """
     frames = _frames(entries)
     total = sum(len(entry.frames) for entry in entries) if isinstance(entries, (list, tuple)) else None
@@ -95,26 +95,29 @@ def _read(path: Path, model: ReIDModel) -> np.ndarray | UnreadableImage:
 class _Gathering:
     """Frames come in order; an entry is complete with its last frame."""
 
-    def __init__(self, unreadable_frames: list[UnreadableImage] | None) -> None:
+    def __init__(self, unreadable_frames: list[tuple[Path, UnreadableImage]] | None) -> None:
         self.unreadable_frames = unreadable_frames
         self._features: list[Tensor] = []
-        self._errors: list[UnreadableImage] = []
+        self._errors: list[tuple[Path, UnreadableImage]] = []
 
     def add(self, entry: Entry, outcome: Outcome) -> Iterator[tuple[Entry, Outcome]]:
-        (self._features if isinstance(outcome, Tensor) else self._errors).append(outcome)
+        if isinstance(outcome, Tensor):
+            self._features.append(outcome)
+        else:
+            self._errors.append((entry.frames[len(self._features) + len(self._errors)], outcome))
         if len(self._features) + len(self._errors) < len(entry.frames):
             return
         features, errors = self._features, self._errors
         self._features, self._errors = [], []
         if not features:
-            yield entry, errors[0] if len(errors) == 1 else _whole_tracklet(entry, errors)
+            yield entry, errors[0][1] if len(errors) == 1 else _whole_tracklet(entry, errors)
             return
-        for error in errors:
+        for _, error in errors:
             logger.warning(f"{entry.name}: a frame is left out: {error}")
         if errors and self.unreadable_frames is not None:
             self.unreadable_frames.extend(errors)
         yield entry, features[0] if len(features) == 1 else F.normalize(torch.stack(features).mean(0), dim=0)
 
 
-def _whole_tracklet(entry: Entry, errors: list[UnreadableImage]) -> UnreadableImage:
-    return UnreadableImage(f"{entry.name}: none of its {len(errors)} frames can be read; the first: {errors[0]}")
+def _whole_tracklet(entry: Entry, errors: list[tuple[Path, UnreadableImage]]) -> UnreadableImage:
+    return UnreadableImage(f"{entry.name}: none of its {len(errors)} frames can be read; the first: {errors[0][1]}")

@@ -91,7 +91,7 @@ class FeaturesWriter:
             except (OSError, ValueError):
                 found = None
             if found != self.header:
-                self.started_over = "it is another model's" if found else "it is damaged"
+                self.started_over = "they are of another model or of other entries" if found else "they are damaged"
                 if not _is_ours(self.folder):
                     raise ClearError(f"{self.folder} is in the way: it holds other files. Move it or name another output.")
                 shutil.rmtree(self.folder)
@@ -134,7 +134,10 @@ class FeaturesWriter:
     def add(self, entry: Entry, feature: np.ndarray) -> None:
         """Keeps a feature, float32 [d']."""
         told = signature(entry)
-        self._features.write(np.ascontiguousarray(feature, dtype="<f4").tobytes())
+        try:
+            self._features.write(np.ascontiguousarray(feature, dtype="<f4").tobytes())
+        except OSError as error:
+            raise ClearError(f"{self.folder} cannot be written ({error.strerror or error}).") from error
         self._pending.append(json.dumps({"row": self._count, "name": entry.name, "signature": told}) + "\n")
         self._rows[entry.name] = (told, self._count)
         self._count += 1
@@ -181,6 +184,11 @@ class FeaturesWriter:
         self._rows.pop(entry.name, None)
 
 
+def _as_text(name: str) -> str:
+    """A path as valid Unicode: bytes of other encodings become replacement characters."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def _is_ours(folder: Path) -> bool:
     return {path.name for path in folder.iterdir()} <= {"header.json", "features.bin", "done.jsonl"}
 
@@ -209,7 +217,7 @@ def _write_parquet(stream: IO[bytes], names: list[str], blocks: Iterator[np.ndar
     with parquet.ParquetWriter(stream, schema) as writer:
         for block in blocks:
             columns: list[Any] = [
-                pyarrow.array(names[done : done + len(block)], pyarrow.string()),
+                pyarrow.array([_as_text(name) for name in names[done : done + len(block)]], pyarrow.string()),
                 pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(block.reshape(-1)), width),
             ]
             writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))

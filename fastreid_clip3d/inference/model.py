@@ -80,7 +80,7 @@ class TorchModel(ReIDModel):
         }
         self.feature_dim = self.encode(torch.zeros(1, 3, *self.size, dtype=torch.uint8)).shape[1]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _features(self, pixels: Tensor) -> Tensor:
         if not len(pixels):
             return torch.zeros(0, self.feature_dim)
@@ -91,7 +91,7 @@ class TorchModel(ReIDModel):
         layout = torch.channels_last if self.cfg.MODEL.CHANNELS_LAST else torch.contiguous_format
         return pixels.to(self.device).to(torch.float32, memory_format=layout, copy=True)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def local_features(self, images: Picture | Iterable[Picture], channels: str = "RGB") -> Tensor:
         """F, the student's patches from top left to bottom right, float32 [B, N, d'] on the CPU, not normalised.
 
@@ -104,7 +104,7 @@ class TorchModel(ReIDModel):
     @functools.cached_property
     def map_size(self) -> tuple[int, int]:
         """Rows and columns of the patches, N = h x w."""
-        with torch.inference_mode():
+        with torch.no_grad():
             return tuple(self._feature_map(self._as_input(torch.zeros(1, 3, *self.size))).shape[2:])
 
     def _feature_map(self, images: Tensor) -> Tensor:

@@ -33,11 +33,11 @@ class Listing(list[Entry]):
 
 
 def list_images(sources: Sequence[str | Path], tracklets: bool = False) -> Listing:
-    """The pictures of `sources`, in the order of the sources, inside each in natural order, each once.
+    """The pictures of `sources`: in the order of the sources, inside each in natural order, each once.
 
     Args:
-        sources: files, folders (with all folders in them; hidden ones and hidden files are ignored), globs, and ``.txt``
-            lists with one of these on each line (relative to the list; empty lines and lines with # are comments).
+        sources: files, folders (with all folders in them; hidden ones and hidden files are ignored), globs (of image
+            files and folders), and ``.txt`` lists with one of these on each line (relative to the list; empty lines and lines with # are comments).
         tracklets: a folder that holds images directly is one entry, and so are the image files of a list.
 
     Raises:
@@ -53,9 +53,12 @@ def list_images(sources: Sequence[str | Path], tracklets: bool = False) -> Listi
             listing.append(Entry(name, tuple(frames)))
 
     for source in sources:
+        is_glob = not os.path.exists(source)
         for found in _expand(str(source)):
             if found.is_dir():
                 listing.passed_over += _add_folder(found, tracklets, add)
+            elif is_glob and found.suffix.lower() not in SUFFIXES:
+                listing.passed_over += 1
             elif found.suffix.lower() == ".txt":
                 listing.passed_over += _add_list(found, tracklets, add)
             else:
@@ -72,9 +75,9 @@ def _expand(source: str) -> list[Path]:
     if os.path.exists(source):
         return [Path(source)]
     if glob.has_magic(source):
-        found = sorted((path for path in glob.iglob(source, recursive=True)), key=natural_order)
+        found = sorted(glob.iglob(source, recursive=True), key=natural_order)
         if found:
-            return [Path(path) for path in found if not Path(path).is_dir() or not source.endswith("**")]
+            return [Path(path) for path in found]
         raise ClearError(f"{source}: no file has such a name.")
     raise ClearError(f"{source}: no such file or folder.")
 

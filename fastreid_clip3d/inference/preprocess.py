@@ -125,6 +125,7 @@ def as_rgb(picture: Picture, channels: str = "RGB", where: str = "the image") ->
     if isinstance(picture, Tensor):
         if picture.ndim != 3 or picture.shape[0] != 3:
             raise ClearError(f"{where} is a tensor of shape {tuple(picture.shape)}; a picture is [3, H, W].")
+        _check_kind(str(picture.dtype).removeprefix("torch."), where)
         array = picture.detach().cpu().permute(1, 2, 0).numpy()
     elif isinstance(picture, np.ndarray):
         array = picture
@@ -137,11 +138,7 @@ def as_rgb(picture: Picture, channels: str = "RGB", where: str = "the image") ->
 
 
 def _array_as_rgb(array: np.ndarray, channels: str, where: str) -> Image.Image:
-    if array.dtype != np.uint8:
-        raise ClearError(
-            f"{where} has {array.dtype} pixels; they must be uint8, 0 to 255. Values from 0 to 1 become that by "
-            "(255 * pixels).round().astype(\"uint8\")."
-        )
+    _check_kind(str(array.dtype), where)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim != 2 and (array.ndim != 3 or array.shape[2] != 3):
@@ -155,6 +152,14 @@ def _array_as_rgb(array: np.ndarray, channels: str, where: str) -> Image.Image:
     if array.ndim == 2:
         return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
     return Image.fromarray(np.ascontiguousarray(array if channels == "RGB" else array[:, :, ::-1]))
+
+
+def _check_kind(kind: str, where: str) -> None:
+    if kind != "uint8":
+        raise ClearError(
+            f"{where} has {kind} pixels; they must be uint8, 0 to 255. Values from 0 to 1 become that when they are "
+            "multiplied by 255, rounded and converted."
+        )
 
 
 def read_picture(path: str | Path) -> Image.Image:
