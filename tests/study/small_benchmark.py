@@ -1,0 +1,60 @@
+"""A SynthCC-tiny of a few people, synthetic bodies and a tiny teacher, and options that train on them in two iterations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fastreid_clip3d.body.synthetic_writer import SyntheticSet, SyntheticSettings
+from tests.standins import tiny_teacher_folder
+
+PEOPLE = {"train": range(8), "test": range(400, 404), "val": range(550, 553)}
+FOLDERS = {"train": ("train",), "test": ("query", "gallery"), "val": ("val_query", "val_gallery")}
+
+
+def make_benchmark(root: Path) -> Path:
+    """Writes everything below `root` and returns it: 32 training images, 8 queries, 16 gallery images, 6 bodies."""
+    generator = np.random.default_rng(0)
+    files, splits, choices = [], [], []
+    for group, people in PEOPLE.items():
+        for person in people:
+            descriptors = generator.integers(0, 2, 16)
+            for folder in FOLDERS[group]:
+                for outfit in (1, 2):
+                    for camera in (1,) if "query" in folder else (2, 3) if "gallery" in folder else (1, 2):
+                        name = f"{folder}/{person:04d}_o{outfit}_c{camera}_00.jpg"
+                        shade = np.array([20 * (person % 12), 90 * outfit, 100])
+                        path = root / "SynthCC-tiny" / name
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        noise = generator.integers(0, 30, (32, 16, 3))
+                        Image.fromarray((shade + noise).clip(0, 255).astype(np.uint8)).save(path)
+                        files.append(name)
+                        splits.append(folder)
+                        choices.append(descriptors)
+    arrays = {"files": np.array(files), "split": np.array(splits), "phrase_choices": np.array(choices)}
+    np.savez(root / "SynthCC-tiny" / "index.npz", **arrays)
+    settings = SyntheticSettings(bodies=6, poses_per_body=1, image_size=(32, 16))
+    SyntheticSet(root / "SyntheticBodies", settings, workers=1).make(progress=False)
+    tiny_teacher_folder(root / "teacher")
+    return root
+
+
+def teacher_options(data: Path) -> list[str]:
+    return ["MODEL.TEACHER.NAME", f"local-dir:{data / 'teacher'}", "MODEL.TEACHER.PRETRAINED", "''"]
+
+
+def tiny_options(data: Path) -> list[str]:
+    """Two iterations on 32 x 16 images."""
+    pairs = {
+        "MODEL.BACKBONE.PRETRAIN": "False",
+        "INPUT.SIZE_TRAIN": "[32, 16]",
+        "INPUT.SIZE_TEST": "[32, 16]",
+        "SOLVER.IMS_PER_BATCH": "16",
+        "SOLVER.MAX_EPOCH": "1",
+        "SOLVER.WARMUP_ITERS": "0",
+        "DATALOADER.NUM_INSTANCE": "2",
+        "DATALOADER.NUM_WORKERS": "0",
+    }
+    return [text for pair in pairs.items() for text in pair] + teacher_options(data)
