@@ -134,10 +134,10 @@ def export(model: TorchModel, path: str | Path, format: str = "", pictures: list
                 f"--format: {', '.join(name for name in SUFFIXES if name != format)}."
             ) from error
         if not difference <= LARGEST_DIFFERENCE:
-            raise ClearError(
-                f"{model.backbone_name} as {format}: features differ from PyTorch's by {difference:.1e} in cosine, more than "
-                f"{LARGEST_DIFFERENCE:.0e}. {path} is not kept."
-            )
+            how = f"differ from PyTorch's by {difference:.1e} in cosine, more than {LARGEST_DIFFERENCE:.0e}"
+            if difference == float("inf"):
+                how = "have another shape than PyTorch's, or are not finite"
+            raise ClearError(f"{model.backbone_name} as {format}: features {how}. {path} is not written.")
         os.replace(temporary, path)
     except OSError as error:
         raise ClearError(f"{path} cannot be written ({error.strerror or error}).") from error
@@ -147,7 +147,7 @@ def export(model: TorchModel, path: str | Path, format: str = "", pictures: list
 
 
 def _largest_difference(model: TorchModel, runner: Runner, real: Tensor) -> tuple[float, int]:
-    """1 - cosine at worst, over random pixels in batches of 1 and 5 and over `real` in batches of 4; and how many random."""
+    """1 - cosine at worst (infinite for another shape), over random pixels in batches of 1 and 5 and over `real` in batches of 4; and how many random."""
     generator = torch.Generator().manual_seed(0)
     random = torch.randint(0, 256, (6, 3, *model.size), dtype=torch.uint8, generator=generator)
     worst = 0.0

@@ -1,0 +1,131 @@
+"""Exported students give PyTorch's features for any batch, say what they are, and are refused when they do not."""
+
+from __future__ import annotations
+
+import runpy
+
+import pytest
+import torch
+
+from fastreid_clip3d.config import load_config
+from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.inference import export as exporting
+from fastreid_clip3d.inference import load_model
+from fastreid_clip3d.inference.export import export, format_of, load_onnx, load_torch_export, load_torchscript, read_metadata
+from tests.conftest import REPOSITORY
+from tests.inference.conftest import write_run
+from tests.standins import small_config
+
+main = runpy.run_path(str(REPOSITORY / "tools/export.py"))["main"]
+
+
+@pytest.fixture(scope="module")
+def onnx_file(run, folder, tmp_path_factory):
+    path = tmp_path_factory.mktemp("exported") / "new folder" / "student.onnx"
+    assert main(["--model", str(run), "--output", str(path), "--images", str(folder)]) == 0
+    return path
+
+
+def check_features(runner, model) -> None:
+    for count in (1, 5):
+        batch = torch.randint(0, 256, (count, 3, 64, 32), dtype=torch.uint8)
+        given = batch.float()
+        features = runner(given)
+        assert torch.equal(given, batch.float())  # its input is left as it was
+        assert features.shape == (count, 48)
+        torch.testing.assert_close(features, model(batch), atol=1e-5, rtol=0)
+        torch.testing.assert_close(features.norm(dim=1), torch.ones(count))
+
+
+def test_onnx(onnx_file, model) -> None:
+    check_features(load_onnx(onnx_file), model)
+    assert [path.name for path in onnx_file.parent.iterdir()] == ["student.onnx"]
+
+
+@pytest.mark.parametrize("name, load", [("student.pt", load_torchscript), ("student.pt2", load_torch_export)])
+def test_formats_of_torch(model, tmp_path, name, load) -> None:
+    exported = export(model, tmp_path / name)
+    assert exported.difference < 1e-5 and exported.num_real == 6
+    check_features(load(tmp_path / name), model)
+    assert read_metadata(tmp_path / name)["fingerprint"] == model.fingerprint
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_metadata(onnx_file, model) -> None:
+    described = read_metadata(onnx_file)
+    assert (described["size"], described["channels"], described["feature_dim"]) == ([64, 32], "RGB", 48)
+    assert described["input"] == "float32 [B, 3, height, width], 0..255"
+    assert (described["backbone"], described["meta_architecture"]) == ("build_resnet_backbone 18x", "CLIP3DReID")
+
+
+def test_an_onnx_file_loads_like_its_run(onnx_file, model, folder) -> None:
+    loaded = load_model(str(onnx_file), "cpu")
+    assert (loaded.size, loaded.feature_dim, loaded.fingerprint) == (model.size, 48, model.fingerprint)
+    assert loaded.backbone_name == model.backbone_name
+    paths = sorted(folder.iterdir())
+    torch.testing.assert_close(loaded(paths), model(paths), atol=1e-5, rtol=0)
+    assert loaded([]).shape == (0, 48)
+    assert loaded.compare(paths[0], paths[0]).similarity == pytest.approx(1, abs=1e-5)
+    torch.testing.assert_close(loaded.preprocess(paths), model.preprocess(paths), atol=0, rtol=0)
+
+
+def test_a_file_that_gives_other_features_is_not_kept(model, tmp_path, monkeypatch) -> None:
+    path = tmp_path / "student.pt"
+    path.write_text("an older file")
+
+    def forward(student, images):
+        features = student.network(images.clone())
+        return torch.nn.functional.normalize(features + 0.1 * features.flip(1))
+
+    monkeypatch.setattr(exporting.NormalisedStudent, "forward", forward)
+    with pytest.raises(ClearError, match="differ from PyTorch's by .* in cosine"):
+        export(model, path)
+    assert path.read_text() == "an older file" and [item.name for item in tmp_path.iterdir()] == ["student.pt"]
+
+
+def test_a_file_of_one_batch_size_is_not_kept(model, tmp_path, monkeypatch) -> None:
+    def forward(student, images):
+        return torch.nn.functional.normalize(student.network(images.clone())).reshape(int(images.shape[0]), -1)
+
+    monkeypatch.setattr(exporting.NormalisedStudent, "forward", forward)
+    with pytest.raises(ClearError, match="torchscript: features have another shape than PyTorch's"):
+        export(model, tmp_path / "student.pt")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "config, depth, width",
+    [
+        ("shufflenetv2", "1.0x", 1024),  # writes its batch size down when traced, without help
+        ("timm_eva02", "eva02_tiny_patch14_224", 192),
+    ],
+)
+def test_students_that_are_hard_to_trace(config, depth, width, tmp_path) -> None:
+    cfg = load_config(str(REPOSITORY / f"configs/CLIP3D/students/{config}.yml"))
+    own = small_config()
+    own.MODEL.BACKBONE = cfg.MODEL.BACKBONE
+    own.MODEL.BACKBONE.PRETRAIN, own.MODEL.BACKBONE.DEPTH, own.MODEL.BACKBONE.FEAT_DIM = False, depth, width
+    write_run(tmp_path / "run", own)
+    assert export(load_model(tmp_path / "run", "cpu"), tmp_path / "student.onnx").difference < 1e-5
+
+
+def test_wrong_files_and_formats_are_named(onnx_file, run, tmp_path) -> None:
+    with pytest.raises(ClearError, match="the ending tells no format"):
+        format_of("student.bin")
+    with pytest.raises(ClearError, match="must end in .onnx"):
+        format_of("student.bin", "onnx")
+    assert format_of("student.bin", "torchscript") == "torchscript"
+    with pytest.raises(ClearError, match="is an exported student"):
+        main(["--model", str(onnx_file), "--output", str(tmp_path / "x.onnx")])
+    with pytest.raises(ClearError, match="gone.onnx: no such file"):
+        load_model(tmp_path / "gone.onnx")
+    (tmp_path / "cut.onnx").write_bytes(onnx_file.read_bytes()[:5000])
+    with pytest.raises(ClearError, match="cut.onnx cannot be read as an ONNX network"):
+        load_model(tmp_path / "cut.onnx")
+    import onnx
+
+    foreign = onnx.load(str(onnx_file))
+    del foreign.metadata_props[:]
+    onnx.save(foreign, str(tmp_path / "foreign.onnx"))
+    with pytest.raises(ClearError, match="does not say which student it holds"):
+        load_model(tmp_path / "foreign.onnx")
