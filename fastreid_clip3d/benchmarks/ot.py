@@ -11,6 +11,8 @@ from typing import Any, Callable
 
 import torch
 
+from fastreid_clip3d.benchmarks.memory import peak_mib, told
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this benchmark's options."""
@@ -128,7 +130,10 @@ def _compare(
     seconds: dict[str, list[float]] = {name: [] for name in solvers}
     values, peaks = {}, {}
     for name, solve in solvers.items():  # warms up
-        peaks[name], values[name] = _peak_mib(solve, device)
+        if device.startswith("cuda"):
+            solve()  # what the device keeps for good is not the solver's
+        peaks[name], value = peak_mib(solve, device)
+        values[name] = float(value.detach())
     expected = values["ours"]
     for name, value in values.items():
         if abs(value - expected) > 1e-4 * abs(expected) + 1e-6:
@@ -159,30 +164,6 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def _peak_mib(solve: Callable[[], torch.Tensor], device: str) -> tuple[float | None, float]:
-    """Memory that one call takes above what was there before, and its value."""
-    if device.startswith("cuda"):
-        value = float(solve().detach())
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        solve()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20, value
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the highest resident size so far
-        before = _status_kib("VmRSS")
-        value = float(solve().detach())
-        return (_status_kib("VmHWM") - before) / 2**10, value
-    except OSError:
-        return None, float(solve().detach())
-
-
-def _status_kib(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1])
-    raise OSError(f"no {field}")
-
-
 def _print_table(figures: dict[str, Any]) -> None:
     print(
         f"{figures['device']}; B {figures['batch']}, N {figures['patches']}, M 16, d' {figures['width']}, "
@@ -190,10 +171,9 @@ def _print_table(figures: dict[str, Any]) -> None:
     )
     print(f"{'part':8}{'t':>5}  {'solver':20}{'ms':>10}{'by ours':>9}{'peak MiB':>10}")
     for row in figures["rows"]:
-        peak = "-" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}"
         print(
             f"{row['part']:8}{row['iterations']:>5}  {row['solver']:20}{row['milliseconds']:>10.2f}"
-            f"{row['ratio']:>9.1f}{peak:>10}"
+            f"{row['ratio']:>9.1f}{told(row['peak_mib']):>10}"
         )
 
 

@@ -87,7 +87,7 @@ def check_processes(cfg: CfgNode, here: int, everywhere: int, training: bool) ->
         if norm == "syncBN" and everywhere > 1 and not device.startswith("cuda"):
             raise ClearError(
                 f"{key} is syncBN, which torch computes on CUDA devices only; with several processes on CPUs set it to "
-                "BN (each process its own statistics) or FrozenBN."
+                "BN: each process then has its own statistics."
             )
 
 
