@@ -1,0 +1,85 @@
+"""Images a second of a student in PyTorch, TorchScript and ONNX on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Callable
+
+import torch
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds this benchmark's options."""
+    parser.add_argument("--model", required=True, metavar="RUN", help="run folder or checkpoint")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 64], metavar="B", help="images at once (1 8 64)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="time for each figure, shared by its repeats (1)")
+    parser.add_argument("--threads", type=int, default=0, help="threads for every runner (torch's default)")
+    parser.add_argument("--json", metavar="FILE", default="", help="also write the figures to FILE")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Exports the student, runs all three in turn on the CPU, prints a table and returns the figures.
+
+    Returns:
+        ``rows``: a list of {batch, images_per_second: {pytorch, torchscript, onnx}}, medians of repeats that take turns;
+        ``model``, ``size``, ``threads``, and ``difference``: 1 - cosine to PyTorch by exported format.
+    """
+    from tabulate import tabulate
+
+    from fastreid_clip3d.errors import ClearError
+    from fastreid_clip3d.inference.export import NormalisedStudent, export, load_onnx, load_torchscript
+    from fastreid_clip3d.inference.model import load_torch_model
+
+    if min(arguments.batch) < 1 or arguments.seconds <= 0:
+        raise ClearError("--batch is at least 1, --seconds above 0.")
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    model = load_torch_model(arguments.model, "cpu")
+    student = NormalisedStudent(model.network).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: Path(folder) / f"student{ending}" for name, ending in (("torchscript", ".pt"), ("onnx", ".onnx"))}
+        difference = {name: export(model, path).difference for name, path in files.items()}
+        runners = {
+            "pytorch": student,
+            "torchscript": load_torchscript(files["torchscript"]),
+            "onnx": load_onnx(files["onnx"]),
+        }
+    with torch.no_grad():
+        rows = [_row(runners, batch, model.size, arguments.seconds) for batch in arguments.batch]
+    figures = {
+        "model": model.backbone_name,
+        "size": list(model.size),
+        "threads": torch.get_num_threads(),
+        "difference": difference,
+        "rows": rows,
+    }
+    print(f"{model.backbone_name}, {model.size[0]} x {model.size[1]}, cpu, {figures['threads']} threads; images a second\n")
+    table = [[row["batch"], *(f"{speed:.1f}" for speed in row["images_per_second"].values())] for row in rows]
+    print(tabulate(table, headers=["batch", *runners], tablefmt="pipe", disable_numparse=True))
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(figures, indent=2) + "\n")
+    return figures
+
+
+def _row(runners: dict[str, Callable], batch: int, size: tuple[int, int], seconds: float) -> dict[str, Any]:
+    """Every runner in turn, again and again: the machine's other work meets all of them."""
+    images = 255 * torch.rand(batch, 3, *size)
+    for runner in runners.values():
+        runner(images)
+        runner(images)  # TorchScript compiles in its second run
+    taken: dict[str, list[float]] = {name: [] for name in runners}
+    end = time.perf_counter() + seconds * len(runners)
+    while not taken["onnx"] or time.perf_counter() < end:
+        for name, runner in runners.items():
+            start = time.perf_counter()
+            runner(images)
+            taken[name].append(time.perf_counter() - start)
+    return {
+        "batch": batch,
+        "images_per_second": {name: batch / statistics.median(times) for name, times in taken.items()},
+    }
