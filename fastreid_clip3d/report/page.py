@@ -29,7 +29,7 @@ nav{margin:14px 0 0;font-size:14px}nav a{color:var(--first);margin-right:16px;te
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(132px,1fr));gap:12px;margin:24px 0 0}
 .tile,.card{background:var(--card);border:1px solid var(--line);border-radius:10px}
 .tile{padding:12px 14px}.tile b{display:block;font-size:23px;font-weight:600;line-height:1.25}
-.tile span{color:var(--soft);font-size:12.5px}
+.tile span{display:block;color:var(--soft);font-size:12.5px;line-height:1.35}
 .note{background:var(--warn);color:var(--warnink);border-radius:10px;padding:10px 16px;margin:20px 0 0;font-size:14px}
 .note ul{margin:4px 0;padding-left:20px}
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));gap:14px}
