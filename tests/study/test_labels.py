@@ -10,7 +10,6 @@ import pytest
 
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.study import labels as subject
-from tests.study.small_benchmark import make_benchmark
 
 
 def test_accuracy_majority_and_balance_are_what_counting_gives() -> None:
@@ -33,8 +32,10 @@ def test_accuracy_majority_and_balance_are_what_counting_gives() -> None:
     np.testing.assert_allclose(constant.balanced_accuracy[varied], 0.5)
 
 
-def test_each_teacher_is_measured_and_a_missing_one_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = make_benchmark(tmp_path / "data")
+def test_each_teacher_is_measured_and_a_missing_one_is_told(
+    benchmark_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = benchmark_folder
     teacher = f"local-dir:{data / 'teacher'}"
     gone = f"local-dir:{tmp_path / 'gone'}"
     found, left_out = subject.measure([teacher, gone], data / "SynthCC-tiny", tmp_path / "answers")
@@ -49,7 +50,10 @@ def test_each_teacher_is_measured_and_a_missing_one_is_told(tmp_path: Path, caps
     assert float(rows[0]["accuracy"]) == pytest.approx(found[teacher, "train"].accuracy[0], abs=1e-6)
 
 
-def test_no_teacher_at_hand_is_an_error(tmp_path: Path) -> None:
-    data = make_benchmark(tmp_path / "data")
+def test_no_teacher_at_hand_is_an_error(
+    benchmark_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = benchmark_folder
+    monkeypatch.setenv("FASTREID_DATASETS", "")  # what the study sets is taken back after the test
     with pytest.raises(ClearError, match="none of the teachers"):
         subject.table_of_labels([f"local-dir:{tmp_path / 'gone'}"], tmp_path, data, "")

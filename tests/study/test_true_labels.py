@@ -16,15 +16,15 @@ from fastreid_clip3d.teacher.cache import CacheError, TeacherCache, build_cache
 from fastreid_clip3d.teacher.clip import load_teacher
 from fastreid_clip3d.teacher.guidance import cache_folder, guidance_from_config
 from fastreid_clip3d.teacher.labels import choose_phrases
-from tests.study.small_benchmark import make_benchmark, teacher_options
+from tests.study.small_benchmark import teacher_options
 
 METHOD = "configs/CLIP3D/synthcc.yml"
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The benchmark with its teacher's cache, three shards."""
-    root = make_benchmark(tmp_path_factory.mktemp("datasets"))
+def data(benchmark_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The benchmark, beside which there is its teacher's cache of three shards."""
+    root = benchmark_folder
     images = sorted((root / "SynthCC-tiny" / "train").glob("*.jpg"))
     teacher = load_teacher(f"local-dir:{root / 'teacher'}")
     folder = cache_folder(config(root, root / "teacher_cache"))

@@ -8,21 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from fastreid_clip3d.engine.trainer import CLIP3DTrainer, check_training_config
 from fastreid_clip3d.config import load_config
+from fastreid_clip3d.engine.trainer import CLIP3DTrainer, check_training_config
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.study import paper, variants
 from fastreid_clip3d.study.runner import Run
 from fastreid_clip3d.study.synthcc import SynthCCStudy
-from tests.study.small_benchmark import make_benchmark, tiny_options
+from tests.study.small_benchmark import tiny_options
 
 LOSSES = "MODEL.LOSSES.NAME"
 SYNTHETIC = "DATALOADER.SYNTHETIC_PER_BATCH"
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_benchmark(tmp_path_factory.mktemp("datasets"))
 
 
 def study_of(rows: list[variants.Variant], folder: Path, data: Path, *options: str) -> SynthCCStudy:
@@ -45,7 +40,8 @@ def losses_of(run: Run) -> set[str]:
     return set(load_config(run.config_file, run.all_options).MODEL.LOSSES.NAME)
 
 
-ALL = {"CrossEntropyLoss", "TripletLoss", "OTLoss", "GlobalDistillLoss", "BodyShapeLoss"}
+OURS = {"OTLoss", "GlobalDistillLoss", "BodyShapeLoss"}
+ALL = set(load_config(str(variants.REPOSITORY / variants.METHOD)).MODEL.LOSSES.NAME)
 
 
 @pytest.mark.parametrize(
@@ -55,16 +51,18 @@ ALL = {"CrossEntropyLoss", "TripletLoss", "OTLoss", "GlobalDistillLoss", "BodySh
         ("without_ot", ALL - {"OTLoss"}, {LOSSES}),
         ("without_global", ALL - {"GlobalDistillLoss"}, {LOSSES}),
         ("without_3d", ALL - {"BodyShapeLoss"}, {LOSSES}),
-        ("without_all", {"CrossEntropyLoss", "TripletLoss"}, {LOSSES, SYNTHETIC}),
+        ("without_all", ALL - OURS, {LOSSES, SYNTHETIC}),
+        ("full_triplet", ALL | {"TripletLoss"}, {LOSSES}),
+        ("without_all_triplet", ALL - OURS | {"TripletLoss"}, {LOSSES, SYNTHETIC}),
         ("true_labels", ALL, {"MODEL.TEACHER.MODE"}),
     ],
 )
 def test_an_ablation_leaves_out_what_it_names_and_nothing_else(
     runs: dict[str, Run], name: str, losses: set[str], keys: set[str]
 ) -> None:
-    assert losses_of(runs["full"]) == ALL and losses_of(runs[name]) == losses
+    assert losses_of(runs["full"]) == ALL >= OURS | {"CrossEntropyLoss"} and losses_of(runs[name]) == losses
     changed = differences(runs[name], runs["full"])
-    assert set(changed) == keys
+    assert set(changed) == (keys - {LOSSES} if losses == ALL else keys)
     assert changed.get(SYNTHETIC, "0") == "0"
 
 
@@ -90,8 +88,9 @@ def test_every_row_of_every_table_is_a_config_that_training_accepts(tmp_path: Pa
 
 
 def test_rows_see_the_same_real_images_in_the_same_order(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    benchmark_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    data = benchmark_folder
     options = tiny_options(data)
     rows = [row for row in variants.table_10() if not row.true_labels]
     monkeypatch.setenv("FASTREID_DATASETS", str(data))
