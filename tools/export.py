@@ -50,9 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
     exported = export(model, parsed.output, chosen, pictures)
     kind = "real" if parsed.images else "drawn"
     print(
-        f"{exported.path}: {exported.format}, {exported.path.stat().st_size / 1e6:.1f} MB, {model.backbone_name}, input "
-        f"{model.size[0]} x {model.size[1]}, {model.feature_dim} numbers. Run on {exported.num_random} random and "
-        f"{exported.num_real} {kind} images: at most {exported.difference:.1e} from PyTorch in cosine."
+        f"{exported.path}: {exported.format}, {exported.path.stat().st_size / 1e6:.1f} MB, {model.backbone_name}, "
+        f"input {model.size[0]} x {model.size[1]}, {model.feature_dim} numbers. Run on {exported.num_random} random "
+        f"and {exported.num_real} {kind} images: at most {exported.difference:.1e} from PyTorch in cosine."
     )
     return 0
 

@@ -22,8 +22,9 @@ examples:
   # a folder of frames is one entry
   python tools/extract_features.py tracklets --tracklets --model logs/demo/clip3d --output tracklets.parquet
 
-FILE.npz holds features (float32 [N, d']), paths (text [N]) and fingerprint (of the model). The same command again goes on
-after an interruption: what lies in FILE.partial is kept for pictures that have not changed.
+FILE.npz holds features (float32 [N, d']), paths (text [N]) and fingerprint (of the model). After an interruption the
+same command goes on: what lies in FILE.partial is kept for pictures that have not changed. If the model has changed,
+it starts anew.
 
 exit code: 0 done, if with some pictures left out; 1 no picture could be read, or with --strict any; 2 an error
 """

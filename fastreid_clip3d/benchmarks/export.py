@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Exports the student, runs all three in turn on the CPU, prints a table and returns the figures.
 
     Returns:
-        ``rows``: a list of {batch, images_per_second: {pytorch, torchscript, onnx}}, medians of repeats that take turns;
+        ``rows``: a list of {batch, images_per_second: {pytorch, torchscript, onnx}}, medians of repeats in turn;
         ``model``, ``size``, ``threads``, and ``difference``: 1 - cosine to PyTorch by exported format.
     """
     from tabulate import tabulate
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     model = load_torch_model(arguments.model, "cpu")
     student = NormalisedStudent(model.network).eval()
     with tempfile.TemporaryDirectory() as folder:
-        files = {name: Path(folder) / f"student{ending}" for name, ending in (("torchscript", ".pt"), ("onnx", ".onnx"))}
+        files = {"torchscript": Path(folder) / "student.pt", "onnx": Path(folder) / "student.onnx"}
         difference = {name: export(model, path).difference for name, path in files.items()}
         runners = {
             "pytorch": student,
@@ -58,7 +58,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "difference": difference,
         "rows": rows,
     }
-    print(f"{model.backbone_name}, {model.size[0]} x {model.size[1]}, cpu, {figures['threads']} threads; images a second\n")
+    height, width = model.size
+    print(f"{model.backbone_name}, {height} x {width}, cpu, {figures['threads']} threads; images a second\n")
     table = [[row["batch"], *(f"{speed:.1f}" for speed in row["images_per_second"].values())] for row in rows]
     print(tabulate(table, headers=["batch", *runners], tablefmt="pipe", disable_numparse=True))
     if arguments.json:

@@ -73,7 +73,7 @@ class ReIDModel:
         return torch.cat(parts) if parts else torch.zeros(0, self.feature_dim)
 
     def preprocess(self, images: Picture | Iterable[Picture], channels: str = "RGB") -> Tensor:
-        """What the student's ``forward`` takes: float32 [B, 3, h, w], RGB, 0..255, as fast-reid's test transforms give it."""
+        """What the student's ``forward`` takes, by fast-reid's test transforms: float32 [B, 3, h, w], RGB, 0..255."""
         check_channels(channels)
         pictures = one_by_one(images)
         return self._pixels(pictures, channels, 0, len(pictures)).float().contiguous()
@@ -94,7 +94,7 @@ class ReIDModel:
         return compare_similarity(float(features[0] @ features[1]), read_calibration(self.run_folder, self.fingerprint))
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """f_id of pictures that already have the student's size: uint8 [B, 3, h, w], RGB -> float32 [B, d'], normalised."""
+        """f_id of pictures of the student's size: uint8 [B, 3, h, w], RGB -> float32 [B, d'], normalised."""
         features = self._features(pixels)
         if not torch.isfinite(features).all():
             raise ClearError(f"{self.run_folder}: the student's features are not finite; its weights have diverged.")

@@ -147,7 +147,10 @@ def export(model: TorchModel, path: str | Path, format: str = "", pictures: list
 
 
 def _largest_difference(model: TorchModel, runner: Runner, real: Tensor) -> tuple[float, int]:
-    """1 - cosine at worst (infinite for another shape), over random pixels in batches of 1 and 5 and over `real` in batches of 4; and how many random."""
+    """1 - cosine at worst (infinite for another shape), and over how many random images besides `real`.
+
+    Random pixels come in batches of 1 and 5, real pictures in batches of 4.
+    """
     generator = torch.Generator().manual_seed(0)
     random = torch.randint(0, 256, (6, 3, *model.size), dtype=torch.uint8, generator=generator)
     worst = 0.0
@@ -239,7 +242,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
 
 def drawn_pictures(count: int, size: tuple[int, int]) -> Tensor:
-    """Pictures with what random pixels lack, edges and plain areas: figures before a blurred ground, uint8 [count, 3, h, w]."""
+    """Figures before a blurred ground, with the edges and plain areas random pixels lack: uint8 [count, 3, h, w]."""
     generator = np.random.default_rng(0)
     return torch.stack([torch.from_numpy(_drawn(generator, size)).permute(2, 0, 1) for _ in range(count)])
 

@@ -40,7 +40,7 @@ def check_output(path: str | Path) -> Path:
         try:
             import pyarrow  # noqa: F401
         except ImportError as error:
-            raise ClearError(f"{path}: parquet needs the package pyarrow: pip install pyarrow. Or name a .npz file.") from error
+            raise ClearError(f"{path}: parquet needs the package pyarrow; install it, or name a .npz file.") from error
     return path
 
 
@@ -93,7 +93,7 @@ class FeaturesWriter:
             if found != self.header:
                 self.started_over = "they are of another model or of other entries" if found else "they are damaged"
                 if not _is_ours(self.folder):
-                    raise ClearError(f"{self.folder} is in the way: it holds other files. Move it or name another output.")
+                    raise ClearError(f"{self.folder} is in the way: it holds other files. Name another output.")
                 shutil.rmtree(self.folder)
         if not self.folder.exists():
             self.folder.mkdir(parents=True)
@@ -171,8 +171,10 @@ class FeaturesWriter:
         named = [(entry.name, self._rows[entry.name][1]) for entry in entries if entry.name in self._rows]
         if named:
             names, rows = [name for name, _ in named], np.array([row for _, row in named])
-            stored = np.memmap(self.folder / "features.bin", dtype="<f4", mode="r", shape=(self._count, self.feature_dim))
-            blocks = (np.asarray(stored[rows[start : start + _ROWS_AT_ONCE]]) for start in range(0, len(rows), _ROWS_AT_ONCE))
+            shape = (self._count, self.feature_dim)
+            stored = np.memmap(self.folder / "features.bin", dtype="<f4", mode="r", shape=shape)
+            starts = range(0, len(rows), _ROWS_AT_ONCE)
+            blocks = (np.asarray(stored[rows[start : start + _ROWS_AT_ONCE]]) for start in starts)
             write = _write_npz if self.path.suffix.lower() == ".npz" else _write_parquet
             write_atomically(self.path, lambda stream: write(stream, names, blocks, self.feature_dim, self.fingerprint))
             del stored
@@ -194,7 +196,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _write_npz(stream: IO[bytes], names: list[str], blocks: Iterator[np.ndarray], width: int, fingerprint: str) -> None:
-    """``features`` float32 [N, d'], ``paths`` str [N], ``fingerprint`` str [], without holding all features in memory."""
+    """``features`` float32 [N, d'], ``paths`` str [N], ``fingerprint`` str []; never holds all features in memory."""
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         with archive.open("features.npy", "w", force_zip64=True) as file:
             header = {"descr": "<f4", "fortran_order": False, "shape": (len(names), width)}
@@ -206,7 +208,9 @@ def _write_npz(stream: IO[bytes], names: list[str], blocks: Iterator[np.ndarray]
                 np.lib.format.write_array(file, array, allow_pickle=False)
 
 
-def _write_parquet(stream: IO[bytes], names: list[str], blocks: Iterator[np.ndarray], width: int, fingerprint: str) -> None:
+def _write_parquet(
+    stream: IO[bytes], names: list[str], blocks: Iterator[np.ndarray], width: int, fingerprint: str
+) -> None:
     """Columns ``path`` and ``feature`` (list of d' float32); the fingerprint stands in the schema's metadata."""
     import pyarrow
     from pyarrow import parquet

@@ -110,7 +110,7 @@ class TorchModel(ReIDModel):
     def _feature_map(self, images: Tensor) -> Tensor:
         if not hasattr(self.network, "heads"):
             raise ClearError(
-                f"{self.run_folder}: MODEL.META_ARCHITECTURE {self.cfg.MODEL.META_ARCHITECTURE} has no single feature map."
+                f"{self.run_folder}: MODEL.META_ARCHITECTURE {self.cfg.MODEL.META_ARCHITECTURE} has no one feature map."
             )
         return student_maps(self.network.backbone, self.network.preprocess_image({"images": images})).feature_map
 
@@ -129,7 +129,8 @@ class TorchModel(ReIDModel):
             table = self._table_of_teacher()
         first, second = (weights[f"ot_loss.projection.{layer}.weight"] for layer in (0, 2))
         loss = OTLoss(first.shape[1], second.shape[0], first.shape[0])
-        loss.load_state_dict({name[len("ot_loss.") :]: value for name, value in weights.items() if name != "phrase_table"})
+        own = {name: value for name, value in weights.items() if name.startswith("ot_loss.")}
+        loss.load_state_dict({name.removeprefix("ot_loss."): value for name, value in own.items()})
         with torch.no_grad():
             return loss.project(table.float())
 
@@ -142,8 +143,8 @@ class TorchModel(ReIDModel):
             return guidance_from_config(cfg).phrase_table.cpu()
         except ClearError as error:
             raise ClearError(
-                f"{self._checkpoint} is from before checkpoints kept their phrases, and the teacher that has them is not "
-                f"at hand: {error}"
+                f"{self._checkpoint} is from before checkpoints kept their phrases, and the teacher that has them is "
+                f"not at hand: {error}"
             ) from error
 
 
@@ -176,8 +177,8 @@ def find_run_files(run: Path) -> tuple[Path, Path]:
     config = checkpoint.parent / "config.yaml"
     if not config.is_file():
         raise ClearError(
-            f"{config} is missing: training writes it beside its checkpoints, and it says which network {checkpoint.name} "
-            "belongs to. Copy it there from the run's folder."
+            f"{config} is missing: training writes it beside its checkpoints, and it says which network "
+            f"{checkpoint.name} belongs to. Copy it there from the run's folder."
         )
     return checkpoint, config
 
@@ -190,7 +191,7 @@ def _checkpoint_of_folder(folder: Path) -> Path:
         named = folder / Path(tag.read_text(encoding="utf-8", errors="replace").strip()).name
         if named.is_file():
             return named
-        raise ClearError(f"{tag} names {named.name}, which is not in {folder}. Name a checkpoint instead of the folder.")
+        raise ClearError(f"{tag} names {named.name}, which is not in {folder}. Name a checkpoint, not the folder.")
     others = sorted(path.name for path in folder.glob("*.pth"))
     hint = f"Name one of its checkpoints: {', '.join(others)}." if others else (
         "A run folder is the OUTPUT_DIR of a training that has written a checkpoint."
@@ -208,12 +209,14 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         # Mapped, so that the optimiser's state is never read.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # zip, pickle and EOF errors alike
+        reason = (str(error).splitlines() or [""])[0]
         raise ClearError(
-            f"Checkpoint {path} cannot be read ({type(error).__name__}: {(str(error).splitlines() or [''])[0]}). If it is "
-            "damaged, name another checkpoint of the run."
+            f"Checkpoint {path} cannot be read ({type(error).__name__}: {reason}). If it is damaged, name another "
+            "checkpoint of the run."
         ) from error
     weights = content.get("model", content) if isinstance(content, Mapping) else None
-    if not isinstance(weights, Mapping) or not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+    is_filled = isinstance(weights, Mapping) and len(weights) > 0
+    if not is_filled or not all(isinstance(value, Tensor) for value in weights.values()):
         raise ClearError(f"Checkpoint {path} holds no weights under \"model\", where fast-reid's trainer writes them.")
     return {name.removeprefix("module."): value for name, value in weights.items()}
 
@@ -259,7 +262,7 @@ def _is_classifier(name: str) -> bool:
 def _refuse(names: list[str], problem: str) -> None:
     if names:
         shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-        raise ClearError(f"{problem.format(len(names))}: {shown}. Name the checkpoint that belongs to this config.yaml.")
+        raise ClearError(f"{problem.format(len(names))}: {shown}. Name the checkpoint that belongs to this config.")
 
 
 def _fingerprint(network: nn.Module, cfg: CfgNode, recipe: InputSize) -> str:

@@ -52,8 +52,8 @@ class OnnxModel(ReIDModel):
             self.backbone_name, self.metric = str(described["backbone"]), str(described["metric"])
         except (KeyError, TypeError, ValueError) as error:
             raise ClearError(
-                f"{path} does not say which student it holds ({METADATA_KEY} in its metadata lacks {error}). Only files of "
-                "tools/export.py can be loaded."
+                f"{path} does not say which student it holds ({METADATA_KEY} in its metadata lacks {error}). Only "
+                "files of tools/export.py can be loaded."
             ) from error
 
     def _features(self, pixels: Tensor) -> Tensor:

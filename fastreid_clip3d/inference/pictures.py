@@ -37,7 +37,8 @@ def list_images(sources: Sequence[str | Path], tracklets: bool = False) -> Listi
 
     Args:
         sources: files, folders (with all folders in them; hidden ones and hidden files are ignored), globs (of image
-            files and folders), and ``.txt`` lists with one of these on each line (relative to the list; empty lines and lines with # are comments).
+            files and folders), and ``.txt`` lists with one of these on each line (relative to the list; empty lines and
+            lines with # are passed over).
         tracklets: a folder that holds images directly is one entry, and so are the image files of a list.
 
     Raises:

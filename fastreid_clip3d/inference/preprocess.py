@@ -38,7 +38,8 @@ class InputSize:
     def __post_init__(self) -> None:
         steps: list[Any] = []
         if self.resize:
-            steps.append(transforms.Resize(_as_torchvision(self.resize), interpolation=transforms.InterpolationMode.BICUBIC))
+            bicubic = transforms.InterpolationMode.BICUBIC
+            steps.append(transforms.Resize(_as_torchvision(self.resize), interpolation=bicubic))
         if self.crop:
             steps.append(transforms.CenterCrop(_as_torchvision(self.crop)))
         object.__setattr__(self, "_steps", steps)
@@ -131,8 +132,8 @@ def as_rgb(picture: Picture, channels: str = "RGB", where: str = "the image") ->
         array = picture
     else:
         raise ClearError(
-            f"{where} is a {type(picture).__name__}; it must be a path, a PIL image, a uint8 array [H, W, 3] or a uint8 "
-            "tensor [3, H, W]."
+            f"{where} is a {type(picture).__name__}; it must be a path, a PIL image, a uint8 array [H, W, 3] or a "
+            "uint8 tensor [3, H, W]."
         )
     return _array_as_rgb(array, channels, where)
 
@@ -143,7 +144,7 @@ def _array_as_rgb(array: np.ndarray, channels: str, where: str) -> Image.Image:
         array = array[:, :, 0]
     if array.ndim != 2 and (array.ndim != 3 or array.shape[2] != 3):
         raise ClearError(
-            f"{where} has shape {array.shape}; an array is [H, W, 3] or, grey, [H, W]. Take an alpha channel away first."
+            f"{where} has shape {array.shape}; an array is [H, W, 3] or, grey, [H, W], without an alpha channel."
         )
     if 0 in array.shape:
         raise ClearError(
@@ -166,7 +167,7 @@ def read_picture(path: str | Path) -> Image.Image:
     """An image file as 8-bit RGB: upright by its EXIF tag, the first frame of an animation, alpha left out.
 
     Raises:
-        UnreadableImage: missing, empty, truncated, not an image, or larger than PIL's limit against decompression bombs.
+        UnreadableImage: missing, empty, truncated, no image, or above PIL's limit against decompression bombs.
     """
     try:
         with Image.open(path) as picture:

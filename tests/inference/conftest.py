@@ -1,4 +1,4 @@
-"""A run folder as training leaves it, made on the spot: a ResNet-18 with all losses, random weights, settled batch norms."""
+"""A run folder as training leaves it, made on the spot: a ResNet-18 of random weights, trained with all losses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOSSES = ("CrossEntropyLoss", "OTLoss", "GlobalDistillLoss", "BodyShapeLoss")
 
 
 def write_run(folder: Path, cfg) -> nn.Module:
-    """Builds the config's model, lets its batch norms see some pictures, and saves both; returns the model in eval mode."""
+    """Builds the config's model, lets its batch norms see some pictures and saves both; the model in eval mode."""
     torch.manual_seed(0)
     model = build_model(cfg).train()
     for part in model.modules():

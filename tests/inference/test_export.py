@@ -11,7 +11,14 @@ from fastreid_clip3d.config import load_config
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference import export as exporting
 from fastreid_clip3d.inference import load_model
-from fastreid_clip3d.inference.export import export, format_of, load_onnx, load_torch_export, load_torchscript, read_metadata
+from fastreid_clip3d.inference.export import (
+    export,
+    format_of,
+    load_onnx,
+    load_torch_export,
+    load_torchscript,
+    read_metadata,
+)
 from tests.conftest import REPOSITORY
 from tests.inference.conftest import write_run
 from tests.standins import small_config

@@ -70,17 +70,19 @@ def odd_folder(tmp_path) -> Path:
 
 
 GOOD = {
-    "alpha.png", "animated.gif", "animated.webp", "cmyk.jpg", "deep.png", "dot.bmp", "grey.png", "large.jpg", "palette.gif",
-    "plain.jpg",
+    "alpha.png", "animated.gif", "animated.webp", "cmyk.jpg", "deep.png", "dot.bmp", "grey.png", "large.jpg",
+    "palette.gif", "plain.jpg",
 }
 BROKEN = {"broken_bomb.png", "broken_cut.jpg", "broken_empty.png", "broken_text.jpg"}
 
 
 def test_odd_pictures_go_through_or_are_named(odd_folder, run, model, tmp_path, capsys) -> None:
-    command = [str(odd_folder), "--model", str(run), "--output", str(tmp_path / "f.npz"), "--device", "cpu", "--batch-size", "3"]
+    command = [str(odd_folder), "--model", str(run), "--output", str(tmp_path / "f.npz"), "--device", "cpu"]
+    command += ["--batch-size", "3"]
     assert main(command) == 0
     told = capsys.readouterr()
-    assert "10 of 14 entries have a feature of 48 numbers" in told.out and "1 files of the folders are no images" in told.out
+    assert "10 of 14 entries have a feature of 48 numbers" in told.out
+    assert "1 files of the folders are no images" in told.out
     listed = told.err[told.err.index("Not read, 4:") :]
     assert all(name in listed for name in BROKEN) and not any(name in listed for name in GOOD)
     with np.load(tmp_path / "f.npz", allow_pickle=False) as saved:
@@ -141,8 +143,9 @@ def test_a_kill_loses_nothing(folder, whole, tmp_path, monkeypatch) -> None:
     output = tmp_path / "f.npz"
     killed_run(folder, output, dies_at=4)
     assert not output.exists() and (tmp_path / "f.npz.partial").is_dir()
-    with open(tmp_path / "f.npz.partial/features.bin", "ab") as rows, open(tmp_path / "f.npz.partial/done.jsonl", "a") as lines:
+    with open(tmp_path / "f.npz.partial/features.bin", "ab") as rows:
         rows.write(b"half")  # as if the kill had come in the middle of writing
+    with open(tmp_path / "f.npz.partial/done.jsonl", "a") as lines:
         lines.write('{"row": 6, "na')
     again = Colours()
     summary = extract_to_file(again, list_images([str(folder)]), output, batch_size=2)
@@ -179,7 +182,8 @@ def test_tracklets_are_normalised_means(tmp_path, folder) -> None:
     paths = sorted(folder.iterdir())
     gone = tmp_path / "gone.png"
     frames: list = []
-    entries = [Entry("a", tuple(paths[:5])), Entry("b", (paths[5], gone)), Entry("c", (gone, gone)), Entry("d", (gone,))]
+    entries = [Entry("a", tuple(paths[:5])), Entry("b", (paths[5], gone))]
+    entries += [Entry("c", (gone, gone)), Entry("d", (gone,))]
     results = dict((entry.name, outcome) for entry, outcome in extract(model, entries, 3, unreadable_frames=frames))
     expected = torch.nn.functional.normalize(model(paths[:5]).mean(0), dim=0)
     torch.testing.assert_close(results["a"], expected)

@@ -65,7 +65,8 @@ def test_every_kind_of_input_gives_the_same_features(model, folder) -> None:
     assert torch.equal(model(arrays), expected)
     assert torch.equal(model([array[:, :, ::-1] for array in arrays], channels="BGR"), expected)
     assert torch.equal(model(path for path in paths), expected)
-    for single in (str(paths[3]), paths[3], pictures[3], arrays[3], torch.from_numpy(arrays[3].copy()).permute(2, 0, 1)):
+    tensor = torch.from_numpy(arrays[3].copy()).permute(2, 0, 1)
+    for single in (str(paths[3]), paths[3], pictures[3], arrays[3], tensor):
         torch.testing.assert_close(model(single), expected[3:4], atol=2e-6, rtol=0)
     with pytest.raises(AssertionError):  # the wrong order is another picture
         torch.testing.assert_close(model(arrays, channels="BGR"), expected, atol=1e-3, rtol=0)
@@ -196,7 +197,7 @@ def test_the_fingerprint_follows_what_features_depend_on(own_run, model) -> None
         (lambda weights: weights.pop("backbone.conv1.weight"), "lacks 1 of the .* tensors .*: backbone.conv1.weight"),
         (lambda weights: weights.pop("heads.bottleneck.0.running_var"), "lacks 1 .*heads.bottleneck.0.running_var"),
         (lambda weights: weights.update({"backbone.layer9.weight": torch.ones(1)}), "1 tensors more.*backbone.layer9"),
-        (lambda weights: weights.update({"backbone.conv1.weight": torch.ones(1)}), r"another shape.*conv1.weight \[1\]"),
+        (lambda weights: weights.update({"backbone.conv1.weight": torch.ones(1)}), r"another shape.*conv1.weight"),
         (lambda weights: weights["heads.bottleneck.0.running_mean"].fill_(torch.nan), "not finite"),
         (lambda weights: weights.clear(), "holds no weights"),
     ],

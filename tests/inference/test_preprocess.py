@@ -31,7 +31,8 @@ def test_it_is_fastreids_test_transform(size, crop, input_size) -> None:
     cfg = config(size, crop)
     recipe, transform = InputSize.from_config(cfg), build_transforms(cfg, is_train=False)
     assert recipe.size == input_size
-    pictures = [picture(seed, height, width) for seed, (height, width) in enumerate([(80, 40), (33, 91), (1, 1), (64, 32)])]
+    sizes = [(80, 40), (33, 91), (1, 1), (64, 32)]
+    pictures = [picture(seed, *size) for seed, size in enumerate(sizes)]
     expected = torch.stack([transform(item) for item in pictures])
     found = as_batch([recipe.apply(item) for item in pictures], recipe.size)
     assert found.dtype == torch.uint8 and torch.equal(found.float(), expected)
