@@ -4,7 +4,6 @@
 - ``gradient_share/<loss>``: how much of the pull on the student's feature map each loss has, 0..1 (see
   :class:`GradientShares`).
 - images ``<dataset>/<protocol>``: after an evaluation, the top matches of four fixed queries, hits and misses framed.
-- the last evaluation, which fast-reid makes after its writers have written for the last time.
 """
 
 from __future__ import annotations
@@ -37,8 +36,7 @@ def training_pictures(chosen: list[HookBase], cfg: CfgNode) -> list[HookBase]:
     if period > 0:
         ours.append(GradientShares(period))
     place = next((row for row, hook in enumerate(chosen) if isinstance(hook, hooks.PeriodicWriter)), len(chosen))
-    writers = chosen[place]._writers if place < len(chosen) else []
-    return [*chosen[:place], *ours, LastEvaluation(writers), *chosen[place:]]
+    return [*chosen[:place], *ours, *chosen[place:]]
 
 
 def gradient_shares_period(cfg: CfgNode) -> int:
@@ -56,21 +54,6 @@ class Throughput(HookBase):
         seconds, iteration = self.trainer.storage.latest().get("time", (0.0, -1))
         if iteration == self.trainer.iter and seconds > 0:
             self.trainer.storage.put_scalar("images_per_second", self.images_per_step / seconds)
-
-
-class LastEvaluation(HookBase):
-    """Lets the writers write once more after the last evaluation, before they close."""
-
-    def __init__(self, writers: list[Any]) -> None:
-        self.writers = writers
-
-    def after_train(self) -> None:
-        storage = self.trainer.storage
-        if self.trainer.iter < self.trainer.max_iter:  # the training failed
-            return
-        if any(iteration == storage.iter for _, iteration in storage.latest().values()):
-            for writer in self.writers:
-                writer.write()
 
 
 class GradientShares(HookBase):

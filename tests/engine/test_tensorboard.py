@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from fastreid.config import CfgNode
+from fastreid.engine import hooks
 from fastreid.utils.events import EventStorage
 from PIL import Image
 from torch import nn
@@ -243,11 +244,11 @@ def test_a_missing_picture_ends_no_training(tmp_path: Path) -> None:
         assert storage._vis_data == []
 
 
-def test_only_a_process_that_writes_has_writers(data: Path) -> None:
+def test_ours_come_before_the_writers_and_after_the_timer(data: Path) -> None:
     cfg = config(data, data, 0)
-    (_, last) = tensorboard.training_pictures([], cfg)
-    assert last.writers == []
+    timer, writer = hooks.IterationTimer(), hooks.PeriodicWriter([])
+    names = lambda chosen: [type(hook).__name__ for hook in tensorboard.training_pictures(chosen, cfg)]  # noqa: E731
+    assert names([timer, writer]) == ["IterationTimer", "Throughput", "PeriodicWriter"]
     cfg.TENSORBOARD.GRADIENT_SHARES_PERIOD = 7
-    assert [type(hook).__name__ for hook in tensorboard.training_pictures([], cfg)] == [
-        "Throughput", "GradientShares", "LastEvaluation",
-    ]  # fmt: skip
+    assert names([timer, writer]) == ["IterationTimer", "Throughput", "GradientShares", "PeriodicWriter"]
+    assert names([timer]) == ["IterationTimer", "Throughput", "GradientShares"]  # a process that writes nothing
