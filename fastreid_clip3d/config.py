@@ -88,6 +88,10 @@ def _add_losses(cfg: CN) -> None:
     losses.OT.TOLERANCE = 0.0  # stops iterating when the row marginals are this close (L1); 0: never stops early
     losses.OT.DIFFERENTIABLE = False  # gradient through the plan T* as well; False: T* is a constant (envelope theorem)
     losses.OT.HIDDEN_DIM = 0  # hidden width of Psi; 0: d'
+    # Weight of a term that is not in the paper: an image lies nearer to its own phrase than to the opposite one. L_OT alone
+    # lets all phrases become one direction. 0: left out.
+    losses.OT.CONTRAST = 0.0
+    losses.OT.CONTRAST_TEMPERATURE = 0.1  # its temperature, in units of cosine
 
     # L_global: MSE between Phi(g) and f_id (Eq. 8).
     losses.GLOBAL_DISTILL = CN()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .directions import scale_and_norms
 from .mlp import MLP
@@ -28,6 +29,8 @@ class OTLoss(nn.Module):
         tolerance: early stop of :func:`sinkhorn`; 0 runs all iterations.
         differentiable: False takes T* as a constant (envelope theorem, exact at convergence); True differentiates
             through the iterations.
+        contrast: weight of :meth:`opposition`, which is not in the paper; 0 leaves it out.
+        contrast_temperature: its temperature, in units of cosine.
     """
 
     def __init__(
@@ -39,6 +42,8 @@ class OTLoss(nn.Module):
         num_iters: int = 1,
         tolerance: float = 0.0,
         differentiable: bool = False,
+        contrast: float = 0.0,
+        contrast_temperature: float = 0.1,
     ) -> None:
         super().__init__()
         self.projection = MLP(text_dim, hidden_dim or feat_dim, feat_dim)
@@ -46,6 +51,12 @@ class OTLoss(nn.Module):
         self.num_iters = int(num_iters)
         self.tolerance = float(tolerance)
         self.differentiable = bool(differentiable)
+        self.contrast = float(contrast)
+        self.contrast_temperature = float(contrast_temperature)
+        if self.contrast < 0 or self.contrast_temperature <= 0:
+            raise ValueError(
+                f"OTLoss: contrast must be 0 or more and its temperature above 0, got {contrast} and {contrast_temperature}"
+            )
         # Wrong settings are told when the model is built, not at the first step.
         sinkhorn(torch.zeros(1, 1, 1), self.reg, self.num_iters, tolerance=self.tolerance)
 
@@ -68,6 +79,10 @@ class OTLoss(nn.Module):
         Raises:
             ValueError: if the shapes do not belong together.
         """
+        return 1.0 - self._chosen(self._cosines(local_features, projected_table, phrase_choices), phrase_choices)
+
+    def _cosines(self, local_features: Tensor, projected_table: Tensor, phrase_choices: Tensor) -> Tensor:
+        """cos(f_n, Psi(h)) for all phrases: [B, N, 2 M]."""
         num_phrases, feat_dim = projected_table.shape
         if local_features.dim() != 3 or local_features.shape[2] != feat_dim:
             raise ValueError(
@@ -80,10 +95,27 @@ class OTLoss(nn.Module):
             )
         with torch.autocast(device_type=local_features.device.type, enabled=False):
             scaled, norms = scale_and_norms(local_features)
-            cosines = (scaled @ projected_table.to(scaled.dtype).t()) / norms[..., None]
-            first_rows = torch.arange(0, num_phrases, 2, device=phrase_choices.device)
-            columns = (first_rows + phrase_choices)[:, None, :].expand(-1, local_features.shape[1], -1)
-            return 1.0 - cosines.gather(2, columns)
+            return (scaled @ projected_table.to(scaled.dtype).t()) / norms[..., None]
+
+    @staticmethod
+    def _chosen(cosines: Tensor, phrase_choices: Tensor) -> Tensor:
+        """The columns of an image's own phrases: [B, N, 2 M] -> [B, N, M]."""
+        first_rows = torch.arange(0, cosines.shape[2], 2, device=phrase_choices.device)
+        return cosines.gather(2, (first_rows + phrase_choices)[:, None, :].expand(-1, cosines.shape[1], -1))
+
+    def opposition(self, cosines: Tensor, phrase_choices: Tensor) -> Tensor:
+        """``softplus((mean_n cos(f_n, opposite) - mean_n cos(f_n, own)) / temperature)``, averaged over images and pairs.
+
+        L_OT draws patches and phrases together and pushes nothing apart: all phrases may become one direction, and then
+        the labels say nothing. This term asks an image to lie nearer to its own phrase than to the opposite one.
+
+        Args:
+            cosines: [B, N, 2 M]; phrase_choices: [B, M].
+        """
+        own = self._chosen(cosines, phrase_choices).mean(1)
+        opposite = self._chosen(cosines, 1 - phrase_choices).mean(1)
+        terms = functional.softplus((opposite - own) / self.contrast_temperature)
+        return terms.sum() / max(terms.numel(), 1)
 
     def plan(self, cost: Tensor) -> Tensor:
         """T* of Eq. 7 for a cost of :meth:`cost`: [B, N, M], each plan sums to 1."""
@@ -98,5 +130,9 @@ class OTLoss(nn.Module):
 
     def forward(self, local_features: Tensor, projected_table: Tensor, phrase_choices: Tensor) -> Tensor:
         """The loss, a scalar; arguments as for :meth:`cost`. No images give a zero that is part of the graph."""
-        cost = self.cost(local_features, projected_table, phrase_choices)
-        return (self.plan(cost) * cost).sum() / max(len(cost), 1)
+        cosines = self._cosines(local_features, projected_table, phrase_choices)
+        cost = 1.0 - self._chosen(cosines, phrase_choices)
+        transport = (self.plan(cost) * cost).sum() / max(len(cost), 1)
+        if self.contrast == 0:
+            return transport
+        return transport + self.contrast * self.opposition(cosines, phrase_choices)

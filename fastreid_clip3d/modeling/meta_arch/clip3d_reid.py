@@ -93,8 +93,9 @@ class CLIP3DReID(Baseline):
             if loss_names.OT in names:
                 keys = losses.OT
                 arguments["ot_loss"] = OTLoss(
-                    teacher_dim, local_dim, keys.HIDDEN_DIM, keys.REG, keys.NUM_ITERS, keys.TOLERANCE, keys.DIFFERENTIABLE
-                )
+                    teacher_dim, local_dim, keys.HIDDEN_DIM, keys.REG, keys.NUM_ITERS, keys.TOLERANCE, keys.DIFFERENTIABLE,
+                    keys.CONTRAST, keys.CONTRAST_TEMPERATURE,
+                )  # fmt: skip
             if loss_names.GLOBAL_DISTILL in names:
                 keys = losses.GLOBAL_DISTILL
                 arguments["global_distill_loss"] = GlobalDistillLoss(
@@ -127,9 +128,8 @@ class CLIP3DReID(Baseline):
     def forward(self, batched_inputs: dict[str, Any]) -> dict[str, Tensor] | Tensor:
         if not self.training:
             return super().forward(batched_inputs)
-        targets = batched_inputs["targets"]
-        if targets.sum() < 0:  # fast-reid's sign for batches that only refresh batch-norm statistics
-            targets.zero_()
+        # fast-reid marks batches that only refresh batch-norm statistics by targets of -1; to ask for them would wait.
+        targets = batched_inputs["targets"].clamp(min=0)
         real, synthetic = self.student_maps(batched_inputs)
         outputs = self.heads(real.head_input, targets)
         losses = self.losses(outputs, targets)

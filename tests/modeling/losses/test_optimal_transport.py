@@ -187,3 +187,44 @@ def test_wrong_settings_and_shapes_are_named() -> None:
         loss(features.flatten(1), projected, choices)
     with pytest.raises(ValueError, match="phrase_choices"):
         loss(features, projected, choices[:, :15])
+
+
+def test_opposition_against_a_loop_over_images_and_pairs() -> None:
+    loss = make_loss(contrast=0.7, contrast_temperature=0.3).double()
+    features, table, choices = make_batch(8)
+    projected = loss.project(table)
+    terms = []
+    for image in range(3):
+        for pair in range(16):
+            own, opposite = projected[2 * pair + choices[image, pair]], projected[2 * pair + 1 - choices[image, pair]]
+            cosines = [
+                torch.stack([torch.nn.functional.cosine_similarity(patch, phrase, dim=0) for patch in features[image]]).mean()
+                for phrase in (own, opposite)
+            ]
+            terms.append(torch.log(1 + torch.exp((cosines[1] - cosines[0]) / 0.3)))
+    without = make_loss().double()
+    expected = without(features, without.project(table), choices) + 0.7 * torch.stack(terms).mean()
+    torch.testing.assert_close(loss(features, projected, choices), expected)
+
+
+def test_opposition_pushes_phrases_apart_that_transport_lets_coincide() -> None:
+    features, table, choices = make_batch(9, batch=12)
+    spread = {}
+    for contrast in (0.0, 1.0):
+        loss = make_loss(contrast=contrast).double()
+        patches = features.clone().requires_grad_()
+        optimizer = torch.optim.Adam([patches, *loss.parameters()], lr=0.02)
+        for _ in range(300):
+            optimizer.zero_grad()
+            loss(patches, loss.project(table), choices).backward()
+            optimizer.step()
+        projected = loss.project(table)
+        spread[contrast] = (projected[::2] * projected[1::2]).sum(1).mean().item()
+    assert spread[0.0] > 0.98  # a phrase and its opposite became one direction
+    assert spread[1.0] < 0.9
+
+
+@pytest.mark.parametrize("settings", [{"contrast": -1.0}, {"contrast": 1.0, "contrast_temperature": 0.0}])
+def test_wrong_contrast_is_told_when_the_loss_is_built(settings: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="contrast"):
+        make_loss(**settings)
