@@ -33,7 +33,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--model", required=True, metavar="RUN", help="run folder, checkpoint or .onnx file")
     parser.add_argument("--data", required=True, metavar="DATA", help="name of a dataset, or an npz file of features")
-    parser.add_argument("--protocols", nargs="+", metavar="NAME", help="default: the dataset's; of a file general, CC, SC")
+    parser.add_argument(
+        "--protocols", nargs="+", metavar="NAME", help="default: the dataset's; of a file general, CC, SC"
+    )
     parser.add_argument(
         "--false-match-rate", type=float, default=0.01, metavar="RATE",
         help="share of pairs of different people that may be called the same person (default: 0.01)",

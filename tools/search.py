@@ -43,8 +43,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--model", required=True, metavar="RUN", help="run folder, checkpoint or .onnx file")
     parser.add_argument("--gallery", metavar="FOLDER", default="", help="folder with the pictures to search in")
-    parser.add_argument("--query", nargs="+", metavar="IMAGE", default=[], help="pictures, folders, globs or .txt lists")
-    parser.add_argument("--phrases", nargs="+", metavar="PHRASE", default=[], help="body-shape phrases instead of a query")
+    parser.add_argument(
+        "--query", nargs="+", metavar="IMAGE", default=[], help="pictures, folders, globs or .txt lists"
+    )
+    parser.add_argument(
+        "--phrases", nargs="+", metavar="PHRASE", default=[], help="body-shape phrases instead of a query"
+    )
     parser.add_argument("--free-text", action="store_true", help="take other phrases than the 32, through the teacher")
     parser.add_argument("--top", type=int, default=10, help="how many to list for each query (default: 10)")
     parser.add_argument("--tracklets", action="store_true", help="a folder of frames is one entry")

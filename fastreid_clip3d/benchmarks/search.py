@@ -69,7 +69,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         row = _row(APPROXIMATE, build_seconds, seconds, found, truth)
         rows.append({**row, "clusters": built.index.nlist, "clusters_searched": built.index.nprobe})
     figures = {key: getattr(arguments, key) for key in ("gallery", "dims", "queries", "top", "people")}
-    figures.update(threads=faiss.omp_get_max_threads(), vectors_mib=4 * arguments.gallery * arguments.dims / 2**20, rows=rows)
+    figures.update(
+        threads=faiss.omp_get_max_threads(), vectors_mib=4 * arguments.gallery * arguments.dims / 2**20, rows=rows
+    )
     _print_table(figures)
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(figures, indent=2) + "\n")
@@ -131,7 +133,15 @@ def _print_table(figures: dict[str, Any]) -> None:
         f"{figures['gallery']:,} vectors ({kind}) x {figures['dims']} dimensions, {figures['vectors_mib']:.0f} MiB, "
         f"{figures['queries']} queries one by one, {figures['threads']} threads"
     )
-    keys = ["index", "build_seconds", "seconds_per_query", "slowest_seconds", "recall", "first_recall", "clusters_searched"]
+    keys = [
+        "index",
+        "build_seconds",
+        "seconds_per_query",
+        "slowest_seconds",
+        "recall",
+        "first_recall",
+        "clusters_searched",
+    ]
     headers = [
         "index", "seconds to build", "seconds a query", "slowest", f"recall at {figures['top']}", "nearest found",
         "clusters searched",

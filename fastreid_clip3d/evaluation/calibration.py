@@ -17,7 +17,15 @@ import numpy as np
 
 from fastreid_clip3d.errors import ClearError
 
-from .error_rates import THRESHOLDS, PairCounts, PairSource, Progress, count_pairs, intervals, reaches
+from .error_rates import (
+    THRESHOLDS,
+    PairCounts,
+    PairSource,
+    Progress,
+    count_pairs,
+    intervals,
+    reaches,
+)
 from .features_file import write_atomically
 from .protocols import Protocol
 from .ranking import DEFAULT_MAX_MEMORY, LabelledFeatures
@@ -120,7 +128,15 @@ class Calibration:
                     _with_interval(chosen.false_non_match_rate, chosen.false_non_match_interval),
                 ]
             rows.append([name, *values, rates.people, rates.genuine_pairs, rates.impostor_pairs])
-        headers = ["protocol", "threshold", "false matches", "false non-matches", "people", "genuine pairs", "impostor pairs"]
+        headers = [
+            "protocol",
+            "threshold",
+            "false matches",
+            "false non-matches",
+            "people",
+            "genuine pairs",
+            "impostor pairs",
+        ]
         return tabulate(rows, headers, tablefmt="pipe", missingval="-", disable_numparse=True)
 
 
@@ -198,9 +214,13 @@ def _protocol_rates(
     false_non_match = counts.false_non_matches / max(num_genuine, 1)
     notes = []
     if not num_genuine:
-        notes.append("no pair of the same person is kept: there are no false non-match rates and no recommended threshold.")
+        notes.append(
+            "no pair of the same person is kept: there are no false non-match rates and no recommended threshold."
+        )
     if not num_impostor:
-        notes.append("there is no pair of different people: there are no false match rates and no recommended threshold.")
+        notes.append(
+            "there is no pair of different people: there are no false match rates and no recommended threshold."
+        )
     elif asked * num_impostor < 1:
         notes.append(
             f"a false match rate of {_rate(asked)} was asked for, but {num_impostor:,} pairs of different people tell "
@@ -209,8 +229,8 @@ def _protocol_rates(
         )
     elif asked * num_impostor < 30:
         notes.append(
-            f"a false match rate of {_rate(asked)} is {asked * num_impostor:.0f} of {num_impostor:,} pairs of different "
-            "people; with fewer than 30 wrong pairs the threshold is a matter of chance."
+            f"a false match rate of {_rate(asked)} is {asked * num_impostor:.0f} of {num_impostor:,} pairs of "
+            "different people; with fewer than 30 wrong pairs the threshold is a matter of chance."
         )
     recommended = None
     if bounds is not None and place is not None:
@@ -241,7 +261,7 @@ def _protocol_rates(
 
 
 def _kept_places(counts: PairCounts, recommended: int | None) -> np.ndarray:
-    """Places of the thresholds that are written: evenly spread over similarity, and over the logarithm of both rates."""
+    """Places of the thresholds that are written: evenly spread over similarity and over the logarithm of both rates."""
     filled = np.flatnonzero(counts.genuine + counts.impostor)
     low, high = int(filled[0]), min(int(filled[-1]) + 1, len(THRESHOLDS) - 1)
     places = [np.linspace(low, high, _LEVELS).round().astype(int)]
@@ -363,9 +383,9 @@ def read_calibration(run: str | Path, fingerprint: str) -> Calibration | None:
         ) from error
     if calibration.fingerprint != fingerprint:
         raise ClearError(
-            f"{path} belongs to another model: it was made for fingerprint {calibration.fingerprint[:12]}, this model's "
-            f"is {fingerprint[:12]}. The weights or the input size have changed since; run tools/calibrate.py again, or "
-            "remove the file."
+            f"{path} belongs to another model: it was made for fingerprint {calibration.fingerprint[:12]}, this "
+            f"model's is {fingerprint[:12]}. The weights or the input size have changed since; run tools/calibrate.py "
+            "again, or remove the file."
         )
     return calibration
 
@@ -373,7 +393,9 @@ def read_calibration(run: str | Path, fingerprint: str) -> Calibration | None:
 def _from_dict(content: dict[str, Any]) -> Calibration:
     protocols = {}
     for name, values in content["protocols"].items():
-        curve = {key: tuple(map(_finite, values[key])) for key in ("thresholds", "false_match_rate", "false_non_match_rate")}
+        curve = {
+            key: tuple(map(_finite, values[key])) for key in ("thresholds", "false_match_rate", "false_non_match_rate")
+        }
         if len({len(numbers) for numbers in curve.values()}) != 1:
             raise ValueError(f"protocol {name}: its lists have different lengths")
         if list(curve["thresholds"]) != sorted(curve["thresholds"]):
@@ -383,7 +405,8 @@ def _from_dict(content: dict[str, Any]) -> Calibration:
             single = ("threshold", "false_match_rate", "false_non_match_rate")
             double = ("false_match_interval", "false_non_match_interval")
             chosen = Recommended(
-                *(_finite(chosen[key]) for key in single), *((_finite(chosen[key][0]), _finite(chosen[key][1])) for key in double)
+                *(_finite(chosen[key]) for key in single),
+                *((_finite(chosen[key][0]), _finite(chosen[key][1])) for key in double),
             )
         protocols[str(name)] = ProtocolRates(
             **curve,

@@ -15,14 +15,17 @@ def plot_calibration(folder: str | Path, calibration: Calibration) -> Path:
     """Draws ``calibration.png`` into a folder, whole or not at all; returns its path.
 
     One colour a protocol: false non-matches solid, false matches dashed. Protocols whose false match curves are the
-    same (rules that remove pairs of one person only leave the impostor pairs alone) share one dashed line. Rates of 0 are below the picture.
+    same (rules that remove pairs of one person only leave the impostor pairs alone) share one dashed line. Rates of 0
+    are below the picture.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
     shared: dict[tuple, list[str]] = {}
-    lowest = min((1 / rates.impostor_pairs for rates in calibration.protocols.values() if rates.impostor_pairs), default=1e-4)
+    lowest = min(
+        (1 / rates.impostor_pairs for rates in calibration.protocols.values() if rates.impostor_pairs), default=1e-4
+    )
     for number, (name, rates) in enumerate(calibration.protocols.items()):
         colour = f"C{number}"
         if rates.genuine_pairs:
@@ -34,11 +37,22 @@ def plot_calibration(folder: str | Path, calibration: Calibration) -> Path:
         if rates.recommended:
             chosen = rates.recommended
             axes.axvline(chosen.threshold, color=colour, linewidth=0.8, linestyle=":")
-            axes.plot([chosen.threshold] * 2, [chosen.false_non_match_rate, chosen.false_match_rate], colour + "o", markersize=4)
+            axes.plot(
+                [chosen.threshold] * 2,
+                [chosen.false_non_match_rate, chosen.false_match_rate],
+                colour + "o",
+                markersize=4,
+            )
     for names in shared.values():
         rates = calibration.protocols[names[0]]
         colour = "0.3" if len(names) > 1 else f"C{list(calibration.protocols).index(names[0])}"
-        axes.plot(rates.thresholds, rates.false_match_rate, color=colour, linestyle="--", label=f"{', '.join(names)}: false matches")
+        axes.plot(
+            rates.thresholds,
+            rates.false_match_rate,
+            color=colour,
+            linestyle="--",
+            label=f"{', '.join(names)}: false matches",
+        )
     axes.axhline(calibration.false_match_rate, color="0.6", linewidth=0.8)
     axes.set_yscale("log")
     axes.set_ylim(max(lowest, 1e-7) / 2, 1.3)
@@ -54,4 +68,3 @@ def plot_calibration(folder: str | Path, calibration: Calibration) -> Path:
     path = Path(folder) / FILE_NAME
     write_atomically(path, lambda stream: stream.write(picture.getvalue()))
     return path
-

@@ -61,7 +61,9 @@ def build_approximate(exact: faiss.IndexFlatIP, wanted_recall: float = WANTED_RE
 
 def _neighbours(index: faiss.Index, queries: np.ndarray, own: np.ndarray) -> list[set[int]]:
     _, found = index.search(queries, _TOP + 1)
-    return [set([item for item in row if item >= 0 and item != place][:_TOP]) for row, place in zip(found.tolist(), own)]
+    return [
+        set([item for item in row if item >= 0 and item != place][:_TOP]) for row, place in zip(found.tolist(), own)
+    ]
 
 
 def recall_of(found: list[set[int]], truth: list[set[int]]) -> float:

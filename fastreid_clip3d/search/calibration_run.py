@@ -1,4 +1,4 @@
-"""What tools/calibrate.py does: from a model and a dataset, or its saved features, to a calibration in the run folder."""
+"""What tools/calibrate.py does: from a model and a dataset, or its saved features, to a run's calibration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from tqdm import tqdm
 from fastreid_clip3d.compat.pixels import UnreadableImage
 from fastreid_clip3d.data.datasets import build_dataset
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.evaluation.calibration import CIRCULAR, calibrate, write_calibration
+from fastreid_clip3d.evaluation.calibration import (
+    CIRCULAR,
+    calibrate,
+    write_calibration,
+)
 from fastreid_clip3d.evaluation.calibration_plot import plot_calibration
 from fastreid_clip3d.evaluation.features_file import read_features
 from fastreid_clip3d.evaluation.protocols import GENERAL, Protocol, find_protocols
@@ -63,7 +67,10 @@ def calibrate_run(options: argparse.Namespace) -> int:
             print(f"warning: {name}: {note}", file=sys.stderr)
     print(f"warning: {CIRCULAR.format(dataset=calibration.dataset)}", file=sys.stderr)
     folder = options.output or model.run_folder
-    print(f"written: {write_calibration(folder, calibration)} and {plot_calibration(folder, calibration)}", file=sys.stderr)
+    print(
+        f"written: {write_calibration(folder, calibration)} and {plot_calibration(folder, calibration)}",
+        file=sys.stderr,
+    )
     return 0
 
 
@@ -71,7 +78,9 @@ def _progress(blocks: Iterable, count: int) -> Iterable:
     return tqdm(blocks, total=count, desc="pairs", unit="block", leave=False, disable=None if count > 1 else True)
 
 
-def choose_protocols(names: Sequence[str] | None, declared: Sequence[Protocol], has_clothes: bool) -> tuple[Protocol, ...]:
+def choose_protocols(
+    names: Sequence[str] | None, declared: Sequence[Protocol], has_clothes: bool
+) -> tuple[Protocol, ...]:
     """The named protocols, or the dataset's own, or all standard ones that the ids allow."""
     if names:
         return find_protocols(names, declared)
@@ -93,9 +102,7 @@ def dataset_features(
     dataset = build_dataset(name)
     records = [*dataset.query, *dataset.gallery]
     sides = np.repeat([True, False], [len(dataset.query), len(dataset.gallery)])
-    entries = [
-        Entry(record[0], tuple(map(Path, getattr(record, "frames", ()) or (record[0],)))) for record in records
-    ]
+    entries = [Entry(record[0], tuple(map(Path, getattr(record, "frames", ()) or (record[0],)))) for record in records]
     features, kept = [], []
     for place, (_, outcome) in enumerate(extract(model, entries, batch_size, progress)):
         if isinstance(outcome, UnreadableImage):
@@ -107,7 +114,8 @@ def dataset_features(
         raise ClearError(f"{name}: none of its {len(records)} query and gallery images can be read.")
     chosen, rows = np.array(kept), torch.stack(features)
     ids = {
-        key: np.array([int(record[column]) for record in records])[chosen] for key, column in (("pids", 1), ("camids", 2))
+        key: np.array([int(record[column]) for record in records])[chosen]
+        for key, column in (("pids", 1), ("camids", 2))
     }
     clothes = np.array([getattr(record, "clothes_id", -1) for record in records])[chosen]
     known = bool((clothes >= 0).all())
@@ -148,7 +156,7 @@ def check_features(model: ReIDModel, query: LabelledFeatures, gallery: LabelledF
     similarities = torch.nn.functional.cosine_similarity(found, stored, dim=1)
     if float(similarities.median()) < _SAME_FEATURE:
         raise ClearError(
-            f"{path} holds another model's features: for {tried[0][1]} and {len(tried) - 1} more pictures this model's have "
-            f"a median cosine of {float(similarities.median()):.3f} with them. Evaluate this checkpoint again with "
+            f"{path} holds another model's features: for {tried[0][1]} and {len(tried) - 1} more pictures this "
+            f"model's have a median cosine of {float(similarities.median()):.3f} with them. Evaluate this checkpoint again with "
             "TEST.EVALUATION.SAVE_FEATURES True, or give the dataset's name."
         )

@@ -172,8 +172,8 @@ def _check_writable(folder: Path, gallery: str | Path) -> None:
         probe.unlink()
     except OSError as error:
         raise ClearError(
-            f"The index of {gallery} cannot be kept in {folder} ({error.strerror or error}). Give another folder for it: "
-            "--index FOLDER."
+            f"The index of {gallery} cannot be kept in {folder} ({error.strerror or error}). Give another folder for "
+            "it: --index FOLDER."
         ) from error
 
 
@@ -278,7 +278,11 @@ class _Stored:
 
     def write(self, kept: list[_Key], present: set[_Key]) -> None:
         """Writes listing and vectors, and removes what they replace."""
-        before = [*self.folder.glob("vectors-*.faiss"), *self.folder.glob("approximate-*.faiss"), *self.folder.glob("part-*.npz")]
+        before = [
+            *self.folder.glob("vectors-*.faiss"),
+            *self.folder.glob("approximate-*.faiss"),
+            *self.folder.glob("part-*.npz"),
+        ]
         self.arrange(kept)
         faults = {key: message for key, message in self.unreadable.items() if key in present}
         vectors = self.folder / f"vectors-{self.token}.faiss"

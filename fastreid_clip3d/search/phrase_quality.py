@@ -56,14 +56,17 @@ class PhraseQuality:
         low, high = (100 * bound for bound in self.chance)
         return (
             tabulate(rows, headers, tablefmt="pipe", floatfmt=".1f", missingval="-")
-            + f"\n\n{self.people} people, {self.images} images. The mean precision at 10 is {100 * self.precision.mean():.1f} %; "
+            + f"\n\n{self.people} people, {self.images} images. The mean precision at 10 is "
+            + f"{100 * self.precision.mean():.1f} %; "
             f"where scores are shuffled among the people it lies between {low:.1f} and {high:.1f} % in 95 of 100 cases."
         )
 
     def as_dict(self) -> dict[str, Any]:
         names = ("base_rate", "precision", "single_precision", "auc")
         phrases = {
-            phrase: {name: None if np.isnan(getattr(self, name)[row]) else float(getattr(self, name)[row]) for name in names}
+            phrase: {
+                name: None if np.isnan(getattr(self, name)[row]) else float(getattr(self, name)[row]) for name in names
+            }
             for row, phrase in enumerate(PHRASES)
         }
         mean = {name: float(np.nanmean(getattr(self, name))) for name in names}
@@ -85,7 +88,7 @@ def true_choices(folder: str | Path, paths: list[str]) -> np.ndarray:
             choices = arrays["phrase_choices"].astype(np.int64)
     except (OSError, ValueError, KeyError) as error:
         raise ClearError(
-            f"{index}: no table of true descriptors ({error}). Phrases are measured on the SynthCC sets, which have one."
+            f"{index}: no table of true descriptors ({error}). Phrases are measured on SynthCC sets, which have one."
         ) from error
     try:
         return choices[[rows[Path(os.path.relpath(path, folder)).as_posix()] for path in paths]]
@@ -136,9 +139,7 @@ def rank_people(scores: np.ndarray, pids: np.ndarray, choices: np.ndarray, seed:
     means = np.stack([np.bincount(inverse, column) / counts for column in scores.T], axis=1)
     generator = np.random.default_rng(seed)
     members = [np.flatnonzero(inverse == person) for person in range(len(people))]
-    singles = [
-        _precision(scores[[generator.choice(rows) for rows in members]], fits) for _ in range(DRAWS)
-    ]
+    singles = [_precision(scores[[generator.choice(rows) for rows in members]], fits) for _ in range(DRAWS)]
     shuffled = [_precision(means, fits[generator.permutation(len(people))]).mean() for _ in range(PERMUTATIONS)]
     return PhraseQuality(
         len(people),
@@ -161,6 +162,6 @@ def _auc(scores: np.ndarray, fits: np.ndarray) -> np.ndarray:
     """Area under the ROC curve of each column, [32]; NaN where a phrase fits everybody or nobody."""
     from sklearn.metrics import roc_auc_score
 
-    return np.array([
-        roc_auc_score(fit, score) if 0 < fit.sum() < len(fit) else np.nan for fit, score in zip(fits.T, scores.T)
-    ])
+    return np.array(
+        [roc_auc_score(fit, score) if 0 < fit.sum() < len(fit) else np.nan for fit, score in zip(fits.T, scores.T)]
+    )

@@ -59,8 +59,10 @@ def sentence_of(text: str) -> str:
     """Free text as the sentence that the teacher reads: "A photo of a person; the person is TEXT."."""
     words = text.strip().rstrip(".")
     verb, _, rest = words.partition(" ")
-    return PROMPT_TEMPLATE.format(verb=verb, phrase=rest) if verb in _VERBS and rest else PROMPT_TEMPLATE.format(
-        verb="is", phrase=words
+    return (
+        PROMPT_TEMPLATE.format(verb=verb, phrase=rest)
+        if verb in _VERBS and rest
+        else PROMPT_TEMPLATE.format(verb="is", phrase=words)
     )
 
 
@@ -103,8 +105,8 @@ def phrase_directions(
         near = near_misses(unknown[0])
         hint = f"Did you mean {' or '.join(repr(phrase) for phrase in near)}? " if near else ""
         raise ClearError(
-            f"{unknown[0]!r} is none of the 32 phrases. {hint}Known: {', '.join(PHRASES)}. Other texts need the teacher and "
-            "--free-text."
+            f"{unknown[0]!r} is none of the 32 phrases. {hint}Known: {', '.join(PHRASES)}. Other texts need the "
+            "teacher and --free-text."
         )
     texts = dict(zip(unknown, _free_directions(run, table, unknown))) if unknown else {}
     directions = [

@@ -73,13 +73,21 @@ def draw_sheet(found: Answers, path: str | Path) -> Path:
         x, y = 6 + column * cell[0], 6 + row * cell[1]
         sheet.paste(ImageOps.expand(thumbnail(picture), _FRAME, fill=colour), (x, y))
         for number, line in enumerate(lines):
-            draw.text((x, y + TILE[1] + 2 * _FRAME + 12 * number), _fitting(line, font, TILE[0]), fill=colour, font=font)
+            draw.text(
+                (x, y + TILE[1] + 2 * _FRAME + 12 * number), _fitting(line, font, TILE[0]), fill=colour, font=font
+            )
 
     for row, answer in enumerate(found.answers):
         words = [os.path.basename(answer.query)] if answer.picture else answer.query.split(", ")[:2]
         put(0, row, answer.picture, (0, 0, 0), words)
         for rank, hit in enumerate(answer.hits, start=1):
-            put(rank, row, hit.picture, _colour(hit), [f"{rank}. {_number(hit, found.kind)}", os.path.basename(hit.name)])
+            put(
+                rank,
+                row,
+                hit.picture,
+                _colour(hit),
+                [f"{rank}. {_number(hit, found.kind)}", os.path.basename(hit.name)],
+            )
     stored = io.BytesIO()
     suffix = Path(path).suffix.lower()
     sheet.save(stored, {"jpg": "JPEG", "jpeg": "JPEG"}.get(suffix[1:], suffix[1:].upper()))
@@ -108,7 +116,8 @@ _PAGE = """<!DOCTYPE html>
 body {{ font: 14px/1.4 system-ui, sans-serif; margin: 1.5rem; color: #222; background: #fff; }}
 h1 {{ font-size: 1.3rem; }} h2 {{ font-size: 1rem; overflow-wrap: anywhere; margin: 2rem 0 .5rem; }}
 .row {{ display: flex; flex-wrap: wrap; gap: .7rem; }}
-figure {{ margin: 0; width: 8.5rem; }} img {{ width: 100%; border: 4px solid #787878; border-radius: 4px; box-sizing: border-box; }}
+figure {{ margin: 0; width: 8.5rem; }}
+img {{ width: 100%; border: 4px solid #787878; border-radius: 4px; box-sizing: border-box; }}
 .query img {{ border-color: #222; }} .same img {{ border-color: #28a046; }} .other img {{ border-color: #cd3c32; }}
 figcaption {{ font-size: 12px; overflow-wrap: anywhere; }} .number {{ font-weight: 600; }} .sure {{ color: #555; }}
 </style>
@@ -135,7 +144,7 @@ def write_page(found: Answers, path: str | Path) -> Path:
             shown = {None: "", True: "same", False: "other"}[said]
             name = os.path.relpath(hit.name, found.gallery)
             figures.append(_figure(shown, hit.picture, f"{rank}. {_number(hit, found.kind)}", name, hit.verdict))
-        parts.append(f"<h2>{_escaped(answer.query)}</h2>\n<div class=\"row\">\n" + "\n".join(figures) + "\n</div>")
+        parts.append(f'<h2>{_escaped(answer.query)}</h2>\n<div class="row">\n' + "\n".join(figures) + "\n</div>")
     if found.unreadable:
         items = "\n".join(f"<li>{_escaped(reason)}</li>" for _, reason in found.unreadable)
         parts.append(f"<h2>{len(found.unreadable)} pictures could not be read</h2>\n<ul>\n{items}\n</ul>")

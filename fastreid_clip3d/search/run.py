@@ -16,17 +16,29 @@ from torch import Tensor
 
 from fastreid_clip3d.compat.pixels import UnreadableImage
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.evaluation.calibration import Calibration, compare_similarity, read_calibration
+from fastreid_clip3d.evaluation.calibration import (
+    Calibration,
+    compare_similarity,
+    read_calibration,
+)
 from fastreid_clip3d.inference import load_model
 from fastreid_clip3d.inference.encoder import ReIDModel
 from fastreid_clip3d.inference.extraction import extract
 from fastreid_clip3d.inference.pictures import Entry, list_images
 
-from .answers import Answer, Answers, Hit, print_answers, printable, report_unreadable, write_json
+from .answers import (
+    Answer,
+    Answers,
+    Hit,
+    print_answers,
+    printable,
+    report_unreadable,
+    write_json,
+)
 from .approximate import SMALLEST, approximate_index
 from .index import Gallery, index_folder, open_gallery
-from .pictures import check_sheet, draw_sheet, write_page
 from .phrases import patch_means, phrase_directions, require_phrases
+from .pictures import check_sheet, draw_sheet, write_page
 
 Outcomes = Iterator[tuple[Entry, Union[np.ndarray, UnreadableImage]]]
 
@@ -55,13 +67,13 @@ def search(options: argparse.Namespace) -> int:
     return 0 if found.answers else 1
 
 
-def open_pictures(
-    model: ReIDModel, options: argparse.Namespace, notes: Console, phrases: bool = False
-) -> Gallery:
+def open_pictures(model: ReIDModel, options: argparse.Namespace, notes: Console, phrases: bool = False) -> Gallery:
     """The gallery's features (or patch means, for phrases), brought up to date."""
     entries = list_images([options.gallery], tracklets=options.tracklets)
     if not entries:
-        raise ClearError(f"--gallery {options.gallery}: the folder holds no pictures ({entries.passed_over} other files).")
+        raise ClearError(
+            f"--gallery {options.gallery}: the folder holds no pictures ({entries.passed_over} other files)."
+        )
     key = "-".join([model.fingerprint[:16], *["tracklets"] * options.tracklets, *["phrases"] * phrases])
     folder = index_folder(options.gallery, key, options.index)
     dims = require_phrases(model, options.model).shape[1] if phrases else model.feature_dim
@@ -73,7 +85,9 @@ def open_pictures(
 
     gallery = open_gallery(options.gallery, entries, folder, dims, compute, options.rebuild)
     if gallery.computed or gallery.removed:
-        told = f"index of {options.gallery}: {gallery.computed} computed, {gallery.removed} removed, in {gallery.folder}"
+        told = (
+            f"index of {options.gallery}: {gallery.computed} computed, {gallery.removed} removed, in {gallery.folder}"
+        )
         notes.print(Text(printable(told)), soft_wrap=True)
     return gallery
 
@@ -101,9 +115,7 @@ def _by_pictures(model: ReIDModel, options: argparse.Namespace, notes: Console) 
         features = np.stack([feature for _, feature in readable])
         rows, similarities = nearest(index, features, gallery, [entry for entry, _ in readable], options.top)
         for (entry, _), own_rows, own in zip(readable, rows, similarities):
-            hits = tuple(
-                _hit(gallery.entries[row], similarity, calibration) for row, similarity in zip(own_rows, own)
-            )
+            hits = tuple(_hit(gallery.entries[row], similarity, calibration) for row, similarity in zip(own_rows, own))
             answers.append(Answer(entry.name, _shown(entry), hits))
     return Answers(tuple(answers), "similarity", options.gallery, len(gallery.entries), tuple(unreadable))
 
@@ -136,8 +148,8 @@ def _chosen_index(gallery: Gallery, options: argparse.Namespace, notes: Console)
         notes.print("--approximate: these pictures form no clusters that could be passed over; the exact index is used")
         return gallery.index
     notes.print(
-        f"approximate index: finds {100 * found.recall:.1f} % of the ten nearest (measured on this gallery), looks into "
-        f"{found.index.nprobe} of {found.index.nlist} clusters"
+        f"approximate index: finds {100 * found.recall:.1f} % of the ten nearest (measured on this gallery), looks "
+        f"into {found.index.nprobe} of {found.index.nlist} clusters"
     )
     return found.index
 
@@ -172,7 +184,9 @@ def evaluate_phrases(options: argparse.Namespace) -> int:
 
     if not options.data:
         raise ClearError("--evaluate-phrases needs --data DATASET, one of the SynthCC sets (SynthCCTiny, ...).")
-    quality = measure_phrases(load_model(options.model, options.device), options.model, options.data, options.batch_size)
+    quality = measure_phrases(
+        load_model(options.model, options.device), options.model, options.data, options.batch_size
+    )
     print(quality.table())
     if options.json:
         import json

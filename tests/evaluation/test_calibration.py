@@ -18,7 +18,13 @@ from fastreid_clip3d.evaluation.calibration import (
     write_calibration,
 )
 from fastreid_clip3d.evaluation.calibration_plot import plot_calibration
-from fastreid_clip3d.evaluation.error_rates import THRESHOLDS, PairSource, count_pairs, intervals, wilson
+from fastreid_clip3d.evaluation.error_rates import (
+    THRESHOLDS,
+    PairSource,
+    count_pairs,
+    intervals,
+    wilson,
+)
 from fastreid_clip3d.evaluation.protocols import CC, GENERAL, SC, Protocol
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures
 from tests.references import calibration as reference
@@ -213,7 +219,9 @@ def test_a_comparison_says_how_sure_it_is(calibration) -> None:
     assert sure.by_protocol["CC"]["false_non_match_rate"] == rates.recommended.false_non_match_rate
     surest = compare_similarity(1.0, calibration)
     assert surest.by_protocol["CC"]["false_match_rate"] == 0
-    assert "same person (CC, SC, general): at most 0.1 % false matches" in surest.sentence  # three of 13,680 pairs are 0.02 %
+    assert (
+        "same person (CC, SC, general): at most 0.1 % false matches" in surest.sentence
+    )  # three of 13,680 pairs are 0.02 %
     other = compare_similarity(threshold - 1e-5, calibration)
     assert other.same_person is False and "below the threshold, which misses" in other.sentence
     assert other.sentence.count("%") == 3 and "(SC)" in other.sentence

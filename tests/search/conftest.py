@@ -51,3 +51,20 @@ def gallery(tmp_path: Path) -> Path:
     for number in range(12):
         draw(folder / f"camera{number % 2}" / f"{number}.png", number)
     return folder
+
+
+@pytest.fixture
+def synthcc(tmp_path: Path, monkeypatch) -> Path:
+    """A SynthCC-tiny of 12 people, 2 outfits, 2 cameras, with its table of descriptors."""
+    folder = tmp_path / "datasets" / "SynthCC-tiny"
+    files = []
+    for person in range(12):
+        for outfit in (1, 2):
+            for camera in (1, 2):
+                split = "query" if camera == 1 else "gallery"
+                files.append(f"{split}/{person:04d}_o{outfit}_c{camera}_00.jpg")
+                draw(folder / files[-1], person * 10 + outfit)
+    choices = np.random.default_rng(0).integers(0, 2, (12, 16)).repeat(4, axis=0)
+    np.savez(folder / "index.npz", files=np.array(files), phrase_choices=choices)
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "datasets"))
+    return folder

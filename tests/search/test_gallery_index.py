@@ -237,7 +237,9 @@ def test_a_read_only_index_that_is_up_to_date_is_used(folder: Path, monkeypatch)
 
 def random_gallery(count: int, clusters: int, folder: Path) -> Gallery:
     rng = np.random.default_rng(0)
-    vectors = rng.standard_normal((clusters, 16))[rng.integers(0, clusters, count)] * 2 + rng.standard_normal((count, 16))
+    vectors = rng.standard_normal((clusters, 16))[rng.integers(0, clusters, count)] * 2 + rng.standard_normal(
+        (count, 16)
+    )
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     exact = faiss.IndexFlatIP(16)
     exact.add(vectors)

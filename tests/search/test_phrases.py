@@ -13,13 +13,17 @@ from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference import load_model
 from fastreid_clip3d.inference.pictures import Entry, list_images
 from fastreid_clip3d.search.phrase_quality import rank_people, true_choices
-from fastreid_clip3d.search.phrases import find_phrase, patch_means, phrase_directions, sentence_of
+from fastreid_clip3d.search.phrases import (
+    find_phrase,
+    patch_means,
+    phrase_directions,
+    sentence_of,
+)
 from fastreid_clip3d.vocabulary import PHRASES
 from tests.references import phrases as reference
+from tests.search.conftest import save_run
+from tests.search.running import names_of, searched, tool
 from tests.standins import small_config, tiny_teacher_folder
-
-from .conftest import save_run
-from .test_search_tool import names_of, searched, synthcc, tool  # noqa: F401  (a fixture)
 
 
 def test_scores_are_those_of_the_reference(run: Path, gallery: Path) -> None:
@@ -63,7 +67,9 @@ def test_searching_by_phrases(run: Path, gallery: Path, tmp_path: Path, capsys) 
 
 
 def test_phrases_that_are_not_known(run: Path, plain_run: Path, gallery: Path) -> None:
-    with pytest.raises(ClearError, match="'brod-shoulderd' is none of the 32.*Did you mean 'Broad-Shouldered'.*--free-text"):
+    with pytest.raises(
+        ClearError, match="'brod-shoulderd' is none of the 32.*Did you mean 'Broad-Shouldered'.*--free-text"
+    ):
         searched(run, gallery, "--phrases", "tall", "brod-shoulderd")
     with pytest.raises(ClearError, match="phrase is empty"):
         searched(run, gallery, "--phrases", " ", "--free-text")
@@ -133,9 +139,19 @@ def test_perfect_scores_have_perfect_precision() -> None:
     assert found.chance[1] < 0.7
 
 
-def test_measuring_a_model(run: Path, synthcc: Path, tmp_path: Path, capsys) -> None:  # noqa: F811
+def test_measuring_a_model(run: Path, synthcc: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "phrases.json"
-    arguments = ["--evaluate-phrases", "--model", str(run), "--data", "SynthCCTiny", "--json", str(out), "--device", "cpu"]
+    arguments = [
+        "--evaluate-phrases",
+        "--model",
+        str(run),
+        "--data",
+        "SynthCCTiny",
+        "--json",
+        str(out),
+        "--device",
+        "cpu",
+    ]
     assert tool.main(arguments) == 0
     stored = json.loads(out.read_text(), parse_constant=lambda name: pytest.fail(name))
     assert stored["people"] == 12 and stored["images"] == 48 and list(stored["phrases"]) == list(PHRASES)
@@ -147,7 +163,7 @@ def test_measuring_a_model(run: Path, synthcc: Path, tmp_path: Path, capsys) -> 
         tool.main(arguments[:3])
 
 
-def test_true_choices_follow_the_files(synthcc: Path) -> None:  # noqa: F811
+def test_true_choices_follow_the_files(synthcc: Path) -> None:
     with np.load(synthcc / "index.npz") as arrays:
         paths, choices = [str(synthcc / name) for name in arrays["files"]], arrays["phrase_choices"]
     order = np.random.default_rng(0).permutation(len(paths))

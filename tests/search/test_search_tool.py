@@ -6,7 +6,6 @@ import html.parser
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +14,8 @@ from PIL import Image
 
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference import load_model
-
-from .conftest import draw
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-import calibrate as calibrate_tool  # noqa: E402
-import search as tool  # noqa: E402
-
-
-def searched(run: Path, gallery: Path, *options: str) -> dict:
-    out = gallery.parent / "found.json"
-    assert tool.main(["--model", str(run), "--gallery", str(gallery), "--json", str(out), "--device", "cpu", *options]) == 0
-    return json.loads(out.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-
-
-def names_of(answer: dict) -> list[str]:
-    return [os.path.basename(hit["name"]) for hit in answer["hits"]]
+from tests.search.conftest import draw
+from tests.search.running import calibrate_tool, names_of, searched, tool
 
 
 def test_answers_are_the_nearest_pictures(run: Path, gallery: Path, tmp_path: Path, capsys) -> None:
@@ -73,7 +57,11 @@ def test_unreadable_pictures_are_listed_and_the_rest_is_found(run: Path, gallery
     query = [str(gallery / "grey.png"), str(gallery.parent / "broken.jpg")]
     for _ in range(2):
         found = searched(run, gallery, "--query", *query)
-        assert {os.path.basename(item["name"]) for item in found["unreadable"]} == {"empty.jpg", "cut.png", "broken.jpg"}
+        assert {os.path.basename(item["name"]) for item in found["unreadable"]} == {
+            "empty.jpg",
+            "cut.png",
+            "broken.jpg",
+        }
         assert len(found["answers"]) == 1 and found["gallery_size"] == 13
         assert "3 pictures could not be read" in capsys.readouterr().err
     arguments = ["--model", str(run), "--gallery", str(gallery), "--query", query[1], "--device", "cpu"]
@@ -113,7 +101,15 @@ class Page(html.parser.HTMLParser):
         self.texts.append(data)
 
 
-HOSTILE = ["<script>alert(1)<", "a\"b'c&amp;d", "new\nline", "[red]rich[", "esc\x1b[31m", "onerror=x\" onload=\"y", "ünï 姓名"]
+HOSTILE = [
+    "<script>alert(1)<",
+    "a\"b'c&amp;d",
+    "new\nline",
+    "[red]rich[",
+    "esc\x1b[31m",
+    'onerror=x" onload="y',
+    "ünï 姓名",
+]
 
 
 def test_hostile_names_stay_texts(run: Path, tmp_path: Path, capsys) -> None:
@@ -132,10 +128,13 @@ def test_hostile_names_stay_texts(run: Path, tmp_path: Path, capsys) -> None:
     assert sorted(map(os.path.basename, hits[1:])) == sorted(f"{name}.png" for name in HOSTILE)
     read = Page(page.read_text(encoding="utf-8"))
     assert set(read.tags) == {
-        "html", "head", "meta", "title", "style", "body", "h1", "h2", "div", "figure", "img", "figcaption", "span", "ul", "li"
+        "html", "head", "meta", "title", "style", "body", "h1", "h2", "div", "figure", "img", "figcaption", "span",
+        "ul", "li",
     }  # fmt: skip
     assert len(read.sources) == 9 and all(source.startswith("data:image/jpeg;base64,") for source in read.sources)
-    assert {"<script>alert(1)<.png", "a\"b'c&amp;d.png", "new\N{REPLACEMENT CHARACTER}line.png"} <= set(read.alternatives)
+    assert {"<script>alert(1)<.png", "a\"b'c&amp;d.png", "new\N{REPLACEMENT CHARACTER}line.png"} <= set(
+        read.alternatives
+    )
     printed = capsys.readouterr()
     assert "[red]rich[.png" in printed.out and "\x1b[31m" not in printed.out
     with Image.open(sheet) as picture:
@@ -176,28 +175,13 @@ def test_what_cannot_be_searched_is_told(run: Path, gallery: Path, tmp_path: Pat
             tool.main(["--model", str(run), "--gallery", str(gallery), *options])
 
 
-@pytest.fixture
-def synthcc(tmp_path: Path, monkeypatch) -> Path:
-    """A SynthCC-tiny of 12 people, 2 outfits, 2 cameras, with its table of descriptors."""
-    folder = tmp_path / "datasets" / "SynthCC-tiny"
-    files = []
-    for person in range(12):
-        for outfit in (1, 2):
-            for camera in (1, 2):
-                split = "query" if camera == 1 else "gallery"
-                files.append(f"{split}/{person:04d}_o{outfit}_c{camera}_00.jpg")
-                draw(folder / files[-1], person * 10 + outfit)
-    choices = np.random.default_rng(0).integers(0, 2, (12, 16)).repeat(4, axis=0)
-    np.savez(folder / "index.npz", files=np.array(files), phrase_choices=choices)
-    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "datasets"))
-    return folder
-
-
 def calibrated(run: Path, data: str, *options: str) -> None:
     assert calibrate_tool.main(["--model", str(run), "--data", data, "--device", "cpu", *options]) == 0
 
 
-def test_a_calibrated_model_says_how_sure_it_is(run: Path, synthcc: Path, gallery: Path, tmp_path: Path, capsys) -> None:
+def test_a_calibrated_model_says_how_sure_it_is(
+    run: Path, synthcc: Path, gallery: Path, tmp_path: Path, capsys
+) -> None:
     own = shutil.copytree(run, tmp_path / "run")
     query = str(shutil.copy(gallery / "camera1" / "3.png", tmp_path / "query.png"))
     assert load_model(own, "cpu").compare(query, query).same_person is None
@@ -206,7 +190,10 @@ def test_a_calibrated_model_says_how_sure_it_is(run: Path, synthcc: Path, galler
     assert "| SC" in printed.out and "circular" in printed.err and "SynthCCTiny" in printed.err
     stored = json.loads((own / "calibration.json").read_text())
     assert list(stored["protocols"]) == ["CC", "SC", "general"]
-    assert stored["protocols"]["general"]["genuine_pairs"] == 12 * 4 and stored["protocols"]["CC"]["genuine_pairs"] == 12 * 2
+    assert (
+        stored["protocols"]["general"]["genuine_pairs"] == 12 * 4
+        and stored["protocols"]["CC"]["genuine_pairs"] == 12 * 2
+    )
     assert stored["protocols"]["CC"]["impostor_pairs"] == 24 * 22
     with Image.open(own / "calibration.png") as picture:
         assert picture.format == "PNG"
