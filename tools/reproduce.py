@@ -60,14 +60,14 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     cores = os.cpu_count() or 1
     parser.add_argument("--table", required=True, choices=TABLES, help="which table")
     parser.add_argument(
-        "--data", choices=("synthcc", "real"), help="on which data: tables 2 to 8 real, the others synthcc (the default)"
+        "--data", choices=("synthcc", "real"), help="on which data (default: tables 2 to 8 real, the others synthcc)"
     )
     parser.add_argument("--variants", nargs="+", default=[], metavar="NAME", help="only these rows (see --list)")
     parser.add_argument("--seeds", nargs="+", type=int, help="of each row (default: 0 1 2; for tables 2 to 8: 0)")
     parser.add_argument(
         "--split", choices=("test", "val"), default="test", help="people to test on; val for choosing (default: test)"
     )
-    parser.add_argument("--epochs", type=int, default=0, help="passes over the real images (default: as in the configs)")
+    parser.add_argument("--epochs", type=int, default=0, help="passes over the real images (default: the configs')")
     parser.add_argument("--options", nargs="+", default=[], metavar="KEY VALUE", help="config keys of all runs")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side (default: 1)")
     parser.add_argument("--threads", type=int, default=0, help="of each run (default: all cores, shared by the jobs)")
@@ -88,13 +88,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="of table 11 and labels; open_clip's names and tags or a weights file (default: %(default)s)",
     )
     parser.add_argument(
-        "--runs", nargs="+", type=Path, default=[], help="of table 9: trained run folders (default: table 10's full method)"
+        "--runs", nargs="+", type=Path, default=[], help="of table 9: trained runs (default: table 10's full method)"
     )
     parser.add_argument(
         "--hbw",
         type=Path,
-        help="of table 9: a csv file with columns image,mesh (and gender), or a folder with hbw.csv; meshes T-posed, in metres, "
-        ".obj or .ply (default: fresh synthetic bodies)",
+        help="of table 9: a csv file with columns image,mesh (and gender), or a folder with hbw.csv; meshes T-posed, "
+        "in metres, .obj or .ply (default: fresh synthetic bodies)",
     )
     parser.add_argument("--bodies", type=int, default=200, help="of table 9: fresh synthetic bodies (default: 200)")
     parser.add_argument("--list", action="store_true", help="show the rows and what is finished, and stop")

@@ -1,9 +1,10 @@
 """Table 9: how near the bodies that phi predicts from f_id are to the true ones, as Chamfer distance CD-L2.
 
-Both meshes stand in canonical space, the T-pose, in metres, each moved so that its sampled points have their mean at the
-origin: a scan and a body model put their origins in different places. CD-L2 is PyTorch3D's: the mean squared distance to
-the nearest point of the other mesh, added up over both directions, in square metres. We print it in 10^-3 m^2; the paper
-gives no unit. Two samplings of one and the same body are not at zero from each other: that floor is printed as well.
+Both meshes stand in canonical space, the T-pose, in metres, each moved so that its sampled points have their mean at
+the origin: a scan and a body model put their origins in different places. CD-L2 is PyTorch3D's: the mean squared
+distance to the nearest point of the other mesh, added up over both directions, in square metres. We print it in
+10^-3 m^2; the paper gives no unit. Two samplings of one and the same body are not at zero from each other: that floor
+is printed as well.
 
 Shape letters: V vertices, F faces, n sampled points, B images.
 """
@@ -123,7 +124,8 @@ def read_pairs(path: Path) -> Truth:
     """HBW, or any photographs with scans, as a csv file with the columns ``image`` and ``mesh`` and perhaps ``gender``.
 
     Paths are absolute or relative to the csv file. A mesh is a T-posed body in metres, y up, in a format that trimesh
-    reads (.obj, .ply, .off, .stl). ``gender`` is female, male or empty. `path` is the csv file or a folder with ``hbw.csv``.
+    reads (.obj, .ply, .off, .stl). ``gender`` is female, male or empty. `path` is the csv file or a folder with
+    ``hbw.csv``.
 
     Raises:
         ClearError: the file, a column, a picture or a mesh is missing or unreadable; names the line.
@@ -133,29 +135,32 @@ def read_pairs(path: Path) -> Truth:
     file = path / "hbw.csv" if path.is_dir() else path
     if not file.is_file():
         raise ClearError(
-            f"--hbw {path}: no {file.name} there. HBW comes in more than one layout, so write a csv file with the columns "
-            "image,mesh (and gender, if known): a photograph and its body in the T-pose, in metres, as .obj or .ply."
+            f"--hbw {path}: no {file.name} there. HBW comes in more than one layout, so write a csv file with the "
+            "columns image,mesh (and gender, if known): a photograph and its body in the T-pose, in metres, as .obj or "
+            ".ply."
         )
     images, meshes, genders, loaded = [], [], [], {}
     with open(file, newline="", encoding="utf-8") as stream:
         reader = csv.DictReader(stream)
         if not {"image", "mesh"} <= set(reader.fieldnames or ()):
-            raise ClearError(f"{file}: needs the columns image and mesh, has {', '.join(reader.fieldnames or ()) or 'none'}.")
+            found = ", ".join(reader.fieldnames or ()) or "none"
+            raise ClearError(f"{file}: needs the columns image and mesh, has {found}.")
         for row in reader:
+            where = f"{file}, line {reader.line_num}"
             image, mesh = (file.parent / (row[key] or "") for key in ("image", "mesh"))
             gender = (row.get("gender") or "").strip().lower()
             if gender not in ("", "female", "male"):
-                raise ClearError(f"{file}, line {reader.line_num}: gender is {gender!r}; it must be female, male or empty.")
+                raise ClearError(f"{where}: gender is {gender!r}; it must be female, male or empty.")
             if not image.is_file():
-                raise ClearError(f"{file}, line {reader.line_num}: there is no image {image}.")
+                raise ClearError(f"{where}: there is no image {image}.")
             if mesh not in loaded:
                 try:
                     read = trimesh.load(mesh, force="mesh", process=False)
                     faces = torch.tensor(np.asarray(read.faces), dtype=torch.int64)
                     loaded[mesh] = Mesh(torch.tensor(np.asarray(read.vertices), dtype=torch.float32), faces)
                 except Exception as error:  # trimesh's readers raise whatever their formats make them raise
-                    raise ClearError(f"{file}, line {reader.line_num}: {mesh} cannot be read as a mesh: {error}") from error
-                _check_mesh(loaded[mesh], f"{file}, line {reader.line_num}: {mesh}")
+                    raise ClearError(f"{where}: {mesh} cannot be read as a mesh: {error}") from error
+                _check_mesh(loaded[mesh], f"{where}: {mesh}")
             images.append(str(image))
             meshes.append(loaded[mesh])
             genders.append({"female": 0, "male": 1}.get(gender, -1))
@@ -227,16 +232,15 @@ def table_9(
     for row, image in enumerate(truth.images):
         lines.append([image, *(f"{values[row]:.9g}" if row < len(values) else "" for values in found.values())])
     _write_csv(folder / "results.csv", lines)
-    rows = [
-        [name, f"{PRINTED_UNIT * np.mean(values):.3f} ± {PRINTED_UNIT * np.std(values):.3f}"] for name, values in found.items()
-    ]
+    printed = {name: PRINTED_UNIT * np.array(values) for name, values in found.items()}
+    rows = [[name, f"{values.mean():.3f} ± {values.std():.3f}"] for name, values in printed.items()]
+    of_paper = ", ".join(f"{name} {value:.3f}" for name, value in paper.CHAMFER_ON_HBW.items())
     parts = [
         f"# Table 9: Chamfer distance of predicted bodies, {truth.source}", "",
         tabulate(rows, ["", "CD-L2, 10^-3 m^2"], tablefmt="pipe", disable_numparse=True), "",
-        f"Mean ± standard deviation over {len(truth.images)} images; {points:,} points a mesh, T-pose, means of the points at "
-        "one place. Squared distances to the nearest point, both directions added.", "",
-        "The paper, on HBW, without a unit: " + ", ".join(f"{name} {value}" for name, value in paper.CHAMFER_ON_HBW.items())
-        + ".", "",
+        f"Mean ± standard deviation over {len(truth.images)} images; {points:,} points a mesh, T-pose, means of the "
+        "points at one place. Squared distances to the nearest point, both directions added.", "",
+        f"The paper, on HBW, without a unit: {of_paper}.", "",
         f"- runs: {', '.join(map(str, runs))}", f"- command: `{command}`", f"- machine: {machine()}", "",
     ]  # fmt: skip
     markdown = "\n".join(parts)
@@ -270,7 +274,7 @@ def default_runs(study_folder: Path) -> list[Path]:
     runs = sorted(path.parent for path in Path(study_folder).glob("table10/full/seed*/model_final.pth"))
     if not runs:
         raise ClearError(
-            f"there is no trained CLIP3DReID below {Path(study_folder) / 'table10' / 'full'}: make Table 10 first, or name "
-            "run folders with --runs."
+            f"there is no trained CLIP3DReID below {Path(study_folder) / 'table10' / 'full'}: make Table 10 first, or "
+            "name run folders with --runs."
         )
     return runs

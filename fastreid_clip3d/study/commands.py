@@ -35,7 +35,7 @@ def reproduce(arguments: argparse.Namespace, command: str) -> int:
     if number in COLUMNS:
         return _on_datasets(arguments, command)
     if number == "cross" and arguments.split == "val":
-        raise ClearError("--table cross has no validation people: shape-only sets have test people only. Use --split test.")
+        raise ClearError("--table cross has no validation people: shape-only sets have none. Use --split test.")
     rows = {
         "10": variants.table_10,
         "11": lambda: variants.table_11(arguments.teachers),

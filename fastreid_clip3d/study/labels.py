@@ -33,8 +33,8 @@ class LabelQuality:
     Attributes:
         accuracy: share of the images whose label is the true one.
         majority_rate: what always saying the split's more frequent phrase would give.
-        balanced_accuracy: mean over the two phrases of the share found of each: 0.5 for guessing, whatever the majority;
-            for a pair of which the split knows one phrase only, the accuracy.
+        balanced_accuracy: mean over the two phrases of the share found of each: 0.5 for guessing, whatever the
+            majority; for a pair of which the split knows one phrase only, the accuracy.
     """
 
     images: int
@@ -61,7 +61,7 @@ def measure(
     """Asks each teacher about the images of each split; its answers are kept below `folder`, so a second call is quick.
 
     Args:
-        teachers: "embedded", "ViT-B-32:openai", ... dataset: folder of a SynthCC set. folder: for the teachers' answers.
+        teachers: "embedded", "ViT-B-32:openai", ... dataset: folder of a SynthCC set. folder: for their answers.
 
     Returns:
         the quality by (teacher, split), and for each teacher that is not at hand the reason.
@@ -105,7 +105,8 @@ def write_quality(
     for split in dict.fromkeys(split for _, split in found):
         of_split = {teacher: quality for (teacher, other), quality in found.items() if other == split}
         first = next(iter(of_split.values()))
-        headers = ["pair", "majority rate", *(f"{teacher}{what}" for teacher in of_split for what in ("", ", balanced"))]
+        of_teachers = (f"{teacher}{what}" for teacher in of_split for what in ("", ", balanced"))
+        headers = ["pair", "majority rate", *of_teachers]
         lines = []
         for row, pair in enumerate(PHRASE_PAIRS):
             values = [first.majority_rate[row]]

@@ -1,7 +1,7 @@
 """The paper's own numbers, table by table, in percent: what stands beside ours.
 
-``TABLES[number][row][column]`` is (mAP, Rank-1); None where the paper prints a dash. The rows of Table 10 and 11 carry the
-names of our variants.
+``TABLES[number][row][column]`` is (mAP, Rank-1); None where the paper prints a dash. The rows of Table 10 and 11 carry
+the names of our variants.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ USUAL = ("clip3d", "bagtricks")
 
 
 def table_of_datasets(number: str) -> list[Variant]:
-    """The rows of a table: each of its datasets by the method and by the fast-reid methods that have a config for it."""
+    """The rows of a table: each of its datasets by the method and by those of fast-reid that have a config for it."""
     rows = []
     for dataset, columns in COLUMNS[number].items():
         for method, (title, pattern) in METHODS.items():
@@ -123,10 +123,13 @@ class DatasetStudy(Study):
 
     def table(self, rows: Sequence[Mapping[str, Any]]) -> str:
         """A line a row and protocol, the paper's CLIP3DReID beside ours."""
+        groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+        for row in rows:
+            groups.setdefault((row["variant"], row["dataset"], row["protocol"]), []).append(row)
         lines = []
-        for variant, dataset, protocol in dict.fromkeys((row["variant"], row["dataset"], row["protocol"]) for row in rows):
-            own = [row for row in rows if (row["variant"], row["dataset"], row["protocol"]) == (variant, dataset, protocol)]
-            metrics = [results.text_of([row[metric] for row in own if row[metric] is not None]) for metric in results.SHOWN]
+        for (variant, _, protocol), own in groups.items():
+            values = ([row[metric] for row in own if row[metric] is not None] for metric in results.SHOWN)
+            metrics = [results.text_of(numbers) for numbers in values]
             minutes = statistics.fmean(row["minutes"] for row in own)
             score = paper_score(self.number, variant, protocol)
             printed = results.pair(score) if score else ""

@@ -18,7 +18,8 @@ from fastreid_clip3d.study import paper
 from fastreid_clip3d.study.runner import Run
 
 COLUMNS = (
-    "variant", "title", "seed", "dataset", "protocol", "mAP", "Rank-1", "Rank-5", "Rank-10", "mINP", "minutes", "settings"
+    "variant", "title", "seed", "dataset", "protocol", "mAP", "Rank-1", "Rank-5", "Rank-10", "mINP", "minutes",
+    "settings",
 )  # fmt: skip
 SHOWN = ("mAP", "Rank-1")
 
@@ -88,7 +89,9 @@ def text_of(values: Sequence[float]) -> str:
     return f"{mean:.1f}" if deviation is None else f"{mean:.1f} ± {deviation:.1f}"
 
 
-def gains(rows: Sequence[Mapping[str, Any]], variant: str, over: str, protocol: str, metric: str = "mAP") -> list[float]:
+def gains(
+    rows: Sequence[Mapping[str, Any]], variant: str, over: str, protocol: str, metric: str = "mAP"
+) -> list[float]:
     """What `variant` has above `over`, seed by seed, for the seeds that both have."""
 
     def by_seed(name: str) -> dict[tuple[int, str], float]:
@@ -106,13 +109,13 @@ BASELINE = "without_all"
 
 
 def baseline_of(variant: str, variants: Iterable[str]) -> str:
-    """The row without all three designs that a row compares with: in a cross table, the one of the same training set."""
+    """The row without all three designs that a row compares with: in a cross table, of the same training set."""
     prefix = next((name for name in ("natural_", "shape_only_") if variant.startswith(name)), "")
     return prefix + BASELINE if prefix + BASELINE in variants else ""
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]], number: str) -> str:
-    """The table: a line a variant and test set, mean ± standard deviation over its seeds, the paper's mAP / Rank-1 beside.
+    """The table: a line a variant and test set, mean ± standard deviation over its seeds, the paper's numbers beside.
 
     Where the study has the row without all three designs, a column tells CC mAP above it, seed by seed.
     """
@@ -194,7 +197,8 @@ def write_results(
     write_csv(path.with_suffix(".csv"), rows)
     finished = len({(row["variant"], row["seed"]) for row in rows})
     tests = ", ".join(dict.fromkeys(row["dataset"] for row in rows))
-    parts = [f"# {title}", "", f"Tested on {tests or 'nothing yet'}; {finished} of the {len(runs)} runs begun are finished.", ""]
+    state = f"Tested on {tests or 'nothing yet'}; {finished} of the {len(runs)} runs begun are finished."
+    parts = [f"# {title}", "", state, ""]
     if rows:
         parts += [table(rows), "", "Percent; mean ± standard deviation over the seeds.", ""]
     failures = {run.name: run.record().get("failure") for run in runs}
@@ -213,7 +217,8 @@ def plot(path: Path, rows: Sequence[Mapping[str, Any]], title: str) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    protocol = next((name for name in ("CC", "general") if any(row["protocol"] == name for row in rows)), rows[0]["protocol"])
+    protocols = {row["protocol"] for row in rows}
+    protocol = next((name for name in ("CC", "general") if name in protocols), rows[0]["protocol"])
     shown = [row for row in rows if row["protocol"] == protocol and row["mAP"] is not None]
     several = len({row["dataset"] for row in shown}) > 1
     lines: dict[str, list[float]] = {}

@@ -1,7 +1,7 @@
 """Runs of a study: each is one tools/train_net.py in a folder of its own, some side by side, resumable run by run.
 
-A run's folder holds ``run.json`` beside what training writes: which variant and seed it is, the config it was made with,
-the time it took, its scores by test set and protocol, and how it failed if it did.
+A run's folder holds ``run.json`` beside what training writes: which variant and seed it is, the config it was made
+with, the time it took, its scores by test set and protocol, and how it failed if it did.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ SECONDS_BETWEEN_LOOKS = 1.0
 # What does not change what is learned: where it is written, what it is tested on, how it is read and logged.
 NOT_COMPARED = (
     "OUTPUT_DIR", "DATASETS.TESTS", "DATALOADER.NUM_WORKERS", "WRITE_PERIOD", "SOLVER.CHECKPOINT_PERIOD", "SEED",
-    "MODEL.BACKBONE.PRETRAIN_PATH", "MODEL.TEACHER.CACHE_DIR", "TEST.EVALUATION", "TEST.EVAL_PERIOD", "TEST.IMS_PER_BATCH",
+    "MODEL.BACKBONE.PRETRAIN_PATH", "MODEL.TEACHER.CACHE_DIR", "TEST.EVALUATION", "TEST.EVAL_PERIOD",
+    "TEST.IMS_PER_BATCH",
 )  # fmt: skip
 
 
@@ -88,7 +89,7 @@ class Run:
         return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:16]
 
     def changes(self) -> list[str]:
-        """What is set otherwise than in the run that the folder holds; keys that only one of them knows do not count."""
+        """What is set otherwise than in the run that the folder holds; keys that only one of them has do not count."""
         stored, now = self.record().get("config", {}), self.config()
         return [f"{key} was {stored[key]}, is {now[key]}" for key in now if stored.get(key, now[key]) != now[key]]
 
@@ -144,8 +145,8 @@ def check_settings(runs: Sequence[Run]) -> None:
     if other:
         told = "; ".join(f"{folder} ({', '.join(changes[:3])})" for folder, changes in list(other.items())[:4])
         raise ClearError(
-            f"{len(other)} run folders hold runs with other settings: {told}{'; ...' if len(other) > 4 else ''}. Choose "
-            "another --study-folder, or delete these."
+            f"{len(other)} run folders hold runs with other settings: {told}{'; ...' if len(other) > 4 else ''}. "
+            "Choose another --study-folder, or delete these."
         )
 
 
@@ -179,9 +180,10 @@ def run_all(
         after_each()
         return []
     steps = {run: run.iterations() for run in todo}
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    progress = Progress(*columns, TimeRemainingColumn(), console=console, speed_estimate_period=900.0)
     waiting, active, failed = list(todo), {}, []
-    with _sole_owner(folder or runs[0].folder.parents[1]), Progress(*columns, console=console, speed_estimate_period=900.0) as bars:
+    with _sole_owner(folder or runs[0].folder.parents[1]), progress as bars:
         overall = bars.add_task("all runs", total=sum(steps.values()))
         start, at_start = time.monotonic(), sum(_steps_done(run) for run in todo)
         finished_steps = 0

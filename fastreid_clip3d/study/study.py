@@ -67,7 +67,7 @@ class Study:
         return "results" if self.split == "test" else f"results_{self.split}"
 
     def prepare(self) -> None:
-        """Makes what the runs need; rows that cannot be run are moved from `variants` to `left_out`, with the reason."""
+        """Makes what the runs need; rows that cannot be run go from `variants` to `left_out`, with the reason."""
         raise NotImplementedError
 
     def own_options(self, variant: Variant) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """A teacher cache whose labels are the true descriptors: what the method could give if the teacher never erred.
 
-g stays the teacher's. The new cache keeps the old one's fingerprint, so it fits the same teacher and the same images and
-passes the same checks; its manifest says where the labels come from.
+g stays the teacher's. The new cache keeps the old one's fingerprint, so it fits the same teacher and the same images
+and passes the same checks; its manifest says where the labels come from.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def true_choices(dataset: str | Path, splits: tuple[str, ...] = ()) -> dict[str,
 def write_true_labels(source: str | Path, target: str | Path, dataset: str | Path) -> Path:
     """Copies a finished cache with the true labels in place of the teacher's; returns `target`.
 
-    The 32 scores become 1 for the true phrase of each pair and 0 for the other. A target that is up to date is left alone.
+    The 32 scores become 1 for the true phrase of each pair and 0 for the other. A target that is up to date is left
+    alone.
 
     Args:
         source: folder of a teacher's cache (``teacher_cache/embedded_squash``).
@@ -67,7 +68,8 @@ def write_true_labels(source: str | Path, target: str | Path, dataset: str | Pat
         raise ClearError(f"{target} holds a teacher's own cache; choose another folder for the true labels.")
     truth = true_choices(dataset)
     below = Path(cache.root)
-    shards = [json.loads(sidecar_path(source, shard).read_text(encoding="utf-8")) for shard in range(manifest["num_shards"])]
+    sidecars = [sidecar_path(source, shard) for shard in range(manifest["num_shards"])]
+    shards = [json.loads(path.read_text(encoding="utf-8")) for path in sidecars]
     stamp = hashlib.sha256(
         json.dumps([[sidecar["array_sha256"], sidecar["images"]] for sidecar in shards]).encode()
         + b"".join(choices.tobytes() for choices in truth.values())
@@ -97,8 +99,8 @@ def _choices_of(image: Path, dataset: Path, truth: Mapping[str, np.ndarray]) -> 
         return truth[image.resolve().relative_to(dataset.resolve()).as_posix()]
     except (KeyError, ValueError):
         raise ClearError(
-            f"{image} is in the teacher's cache, but {dataset / 'index.npz'} does not describe it; true labels are known of "
-            "SynthCC only. Make a cache of its training images alone with tools/cache_teacher.py."
+            f"{image} is in the teacher's cache, but {dataset / 'index.npz'} does not describe it; true labels are "
+            "known of SynthCC only. Make a cache of its training images alone with tools/cache_teacher.py."
         ) from None
 
 

@@ -1,8 +1,8 @@
 """What the rows of a study are: a config file, the keys that differ from it, and a title in the paper's words.
 
-The paper's names leave two readings open, and these are ours. ``w/o L_OT`` leaves out both its terms, L_OT on the real and
-L_OT^syn on the synthetic images. ``w/o L_3D-Regu`` leaves out L_3D and keeps L_OT^syn: without that term too, nothing would
-look at the synthetic images, and the row would be ``w/o synthetic mesh images`` once more.
+The paper's names leave two readings open, and these are ours. ``w/o L_OT`` leaves out both its terms, L_OT on the real
+and L_OT^syn on the synthetic images. ``w/o L_3D-Regu`` leaves out L_3D and keeps L_OT^syn: without that term too,
+nothing would look at the synthetic images, and the row would be ``w/o synthetic mesh images`` once more.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def table_11(teachers: Sequence[str]) -> list[Variant]:
 
 
 def split_teacher(teacher: str) -> tuple[str, str]:
-    """``MODEL.TEACHER.NAME`` and ``PRETRAINED`` of "embedded", "ViT-B-32:openai", "ViT-B-32:weights.pt", "local-dir:..."."""
+    """``MODEL.TEACHER.NAME`` and ``PRETRAINED`` of "embedded", "ViT-B-32:openai" or "local-dir:..."."""
     if teacher.startswith(("local-dir:", "hf-hub:")):
         return teacher, ""
     name, _, pretrained = teacher.partition(":")

@@ -1,4 +1,4 @@
-"""A SynthCC-tiny of a few people, synthetic bodies and a tiny teacher, and options that train on them in two iterations."""
+"""A SynthCC-tiny of a few people, synthetic bodies and a tiny teacher, and options for two iterations on them."""
 
 from __future__ import annotations
 

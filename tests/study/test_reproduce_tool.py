@@ -16,7 +16,7 @@ from tools.reproduce import ON_DATASETS, parse_arguments
 
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "datasets"))  # studies set it, too; taken back after each test
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "datasets"))  # studies set it, too
 
 
 def call(tmp_path: Path, *arguments: str) -> int:
@@ -32,8 +32,8 @@ def test_defaults_depend_on_the_table() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--table", "12"], ["--table", "10", "--data", "real"], ["--table", "4", "--data", "synthcc"], ["--table", "10", "--jobs", "0"],
-     ["--table", "10", "--seeds", "-1"], ["--table", "9", "--bodies", "0"]],
+    [["--table", "12"], ["--table", "10", "--data", "real"], ["--table", "4", "--data", "synthcc"],
+     ["--table", "10", "--jobs", "0"], ["--table", "10", "--seeds", "-1"], ["--table", "9", "--bodies", "0"]],
 )  # fmt: skip
 def test_arguments_that_cannot_be_are_refused(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -47,10 +47,11 @@ def test_every_column_of_tables_2_to_8_has_configs_and_a_number_of_the_paper() -
         rows = {row.name: row for row in real.table_of_datasets(number)}
         columns = set()
         for dataset, by_protocol in datasets.items():
-            assert {f"{dataset}_clip3d", f"{dataset}_bagtricks"} <= set(rows)
-            assert load_config(str(REPOSITORY / rows[f"{dataset}_clip3d"].config)).MODEL.META_ARCHITECTURE == "CLIP3DReID"
+            method = f"{dataset}_clip3d"
+            assert {method, f"{dataset}_bagtricks"} <= set(rows)
+            assert load_config(str(REPOSITORY / rows[method].config)).MODEL.META_ARCHITECTURE == "CLIP3DReID"
             for protocol, column in by_protocol.items():
-                assert real.paper_score(number, f"{dataset}_clip3d", protocol) == paper.TABLES[number]["CLIP3DReID"][column]
+                assert real.paper_score(number, method, protocol) == paper.TABLES[number]["CLIP3DReID"][column]
                 assert real.paper_score(number, f"{dataset}_bagtricks", protocol) is None
                 columns.add(column)
         assert columns == set(paper.TABLES[number]["CLIP3DReID"])
@@ -67,9 +68,10 @@ def test_a_table_without_its_data_says_what_is_missing_and_how_to_get_it(
 
 
 def test_a_dry_run_prints_commands_and_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(tmp_path, "--table", "7", "--dry-run", "--seeds", "3", "--variants", "market1501_clip3d", "market1501_AGW") == 0
+    rows = ("market1501_clip3d", "market1501_AGW")
+    assert call(tmp_path, "--table", "7", "--dry-run", "--seeds", "3", "--variants", *rows) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("python tools/cache_teacher.py --config-file configs/CLIP3D/market1501.yml MODEL.TEACHER.CACHE_DIR")
+    assert lines[0].startswith("python tools/cache_teacher.py --config-file configs/CLIP3D/market1501.yml")
     assert "configs/CLIP3D/market1501.yml --resume SEED 3" in lines[1] and "market1501_AGW.yml" in lines[2]
     assert lines[3].startswith("# missing for CLIP3DReID, Market-1501: Market1501")
     assert not (tmp_path / "study").exists()
@@ -93,8 +95,8 @@ def test_cross_has_no_validation_people(tmp_path: Path) -> None:
 
 def test_results_of_a_table_of_datasets_have_the_papers_numbers_beside_them(tmp_path: Path) -> None:
     rows = [
-        {"variant": "ccvid_clip3d", "title": "CLIP3DReID, CCVID", "dataset": "CCVID", "protocol": protocol, "seed": seed,
-         "mAP": 80.0 + seed, "Rank-1": 81.0, "minutes": 60.0}
+        {"variant": "ccvid_clip3d", "title": "CLIP3DReID, CCVID", "dataset": "CCVID", "protocol": protocol,
+         "seed": seed, "mAP": 80.0 + seed, "Rank-1": 81.0, "minutes": 60.0}
         for protocol in ("general", "CC", "CC-mean-of-frames") for seed in (0, 2)
     ]  # fmt: skip
     study = real.DatasetStudy("5", "Table 5", [], real.table_of_datasets("5"), tmp_path, tmp_path)

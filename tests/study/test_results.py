@@ -12,7 +12,8 @@ from fastreid_clip3d.study import results
 
 def row(variant: str, seed: int, protocol: str, score: float | None, **more: object) -> dict[str, object]:
     values = {"title": f"title of {variant}", "dataset": "SynthCCTiny", "minutes": 2.0 + seed, "settings": "same"}
-    numbers = {"mAP": score, "Rank-1": None if score is None else 2 * score, "Rank-5": 50.0, "Rank-10": 60.0, "mINP": 1.0}
+    rank_1 = None if score is None else 2 * score
+    numbers = {"mAP": score, "Rank-1": rank_1, "Rank-5": 50.0, "Rank-10": 60.0, "mINP": 1.0}
     return {"variant": variant, "seed": seed, "protocol": protocol, **values, **numbers, **more}
 
 
@@ -26,14 +27,15 @@ ROWS = [
 
 
 def cells(markdown: str) -> list[list[str]]:
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines() if "---" not in line]
+    lines = [line.strip("|").split("|") for line in markdown.splitlines() if "---" not in line]
+    return [[cell.strip() for cell in line] for line in lines]
 
 
 def test_mean_deviation_gain_and_the_papers_numbers_stand_in_a_row() -> None:
     header, full, without, agw = cells(results.markdown_table(ROWS, "10"))
     assert header == [
-        "", "seeds", "general mAP", "general Rank-1", "CC mAP", "CC Rank-1", "CC mAP above w/o all three", "minutes a run",
-        "paper, Celeb-reID", "paper, Celeb-reID-light",
+        "", "seeds", "general mAP", "general Rank-1", "CC mAP", "CC Rank-1", "CC mAP above w/o all three",
+        "minutes a run", "paper, Celeb-reID", "paper, Celeb-reID-light",
     ]  # fmt: skip
     assert full == [
         "title of full", "2", "20.0 ± 0.0", "40.0 ± 0.0", "11.0 ± 1.4", "22.0 ± 2.8", "+2.5 ± 2.1", "2.5",
@@ -50,7 +52,8 @@ def test_gains_are_taken_seed_by_seed() -> None:
 
 def test_two_test_sets_are_two_lines_and_never_averaged() -> None:
     rows = [row("natural_full", 0, "CC", 10.0), row("natural_full", 0, "CC", 30.0, dataset="SynthCCTinyShapeOnly")]
-    rows += [row("natural_without_all", 0, "CC", 4.0), row("natural_without_all", 0, "CC", 5.0, dataset="SynthCCTinyShapeOnly")]
+    rows += [row("natural_without_all", 0, "CC", 4.0)]
+    rows += [row("natural_without_all", 0, "CC", 5.0, dataset="SynthCCTinyShapeOnly")]
     _, first, second, *_ = cells(results.markdown_table(rows, "cross"))
     assert first[0].endswith("tested on SynthCCTiny") and first[2] == "10.0" and first[4] == "+6.0"
     assert second[0].endswith("tested on SynthCCTinyShapeOnly") and second[2] == "30.0" and second[4] == "+25.0"

@@ -13,7 +13,8 @@ from fastreid_clip3d.study import chamfer, results, runner, variants
 from fastreid_clip3d.study.synthcc import SynthCCStudy
 from tests.study.small_benchmark import tiny_options
 
-BROKEN = variants.Variant("broken", "a row that fails", variants.BAG_OF_TRICKS, ("MODEL.LOSSES.NAME", "('CrossEntropyLos',)"))
+UNKNOWN_LOSS = ("MODEL.LOSSES.NAME", "('CrossEntropyLos',)")
+BROKEN = variants.Variant("broken", "a row that fails", variants.BAG_OF_TRICKS, UNKNOWN_LOSS)
 
 
 def study_of(data: Path, folder: Path, split: str = "test", *options: str) -> SynthCCStudy:
@@ -88,7 +89,9 @@ def test_a_key_that_came_later_does_not_stop_a_study(benchmark_folder: Path, fol
     assert study_of(benchmark_folder, tmp_path).runs()[0].changes() == []
 
 
-def test_the_same_model_is_scored_on_the_validation_people_without_training(benchmark_folder: Path, folder: Path) -> None:
+def test_the_same_model_is_scored_on_the_validation_people_without_training(
+    benchmark_folder: Path, folder: Path
+) -> None:
     study = study_of(benchmark_folder, folder, "val")
     run = study.runs()[0]
     model = run.folder / "model_final.pth"

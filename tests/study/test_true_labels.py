@@ -33,7 +33,8 @@ def data(benchmark_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def config(data: Path, cache_dir: Path):
-    return load_config(METHOD, [*teacher_options(data), "MODEL.TEACHER.CACHE_DIR", str(cache_dir), "MODEL.TEACHER.MODE", "cached"])
+    cached = ["MODEL.TEACHER.CACHE_DIR", str(cache_dir), "MODEL.TEACHER.MODE", "cached"]
+    return load_config(METHOD, [*teacher_options(data), *cached])
 
 
 @pytest.fixture

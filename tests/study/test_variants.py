@@ -1,4 +1,4 @@
-"""Rows are what their titles say: they load, differ where they should and nowhere else, and see the same real images."""
+"""Rows are what their titles say: they load, differ where they should and nowhere else, see the same real images."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ def test_an_ablation_leaves_out_what_it_names_and_nothing_else(
 
 
 def test_outside_baselines_share_student_images_and_schedule_with_the_method(runs: dict[str, Run]) -> None:
-    shared = ("MODEL.BACKBONE.", "SOLVER.", "DATASETS.", "INPUT.SIZE", "INPUT.CJ", "INPUT.REA", "INPUT.FLIP", "INPUT.PADDING")
+    augmentation = ("INPUT.SIZE", "INPUT.CJ", "INPUT.REA", "INPUT.FLIP", "INPUT.PADDING")
+    shared = ("MODEL.BACKBONE.", "SOLVER.", "DATASETS.", *augmentation)
     for name in ("bagtricks", "agw", "sbs"):
         changed = differences(runs[name], runs["full"])
         assert not [key for key in changed if key.startswith(shared)], name
@@ -162,4 +163,5 @@ def test_the_papers_tables_agree_where_they_repeat_each_other() -> None:
     assert tables["11"]["ViT-L-14_openai"][paper.CELEB] == tables["2"]["CLIP3DReID"][paper.CELEB]
     ablation = {row.name for row in variants.synthcc_ablation()}
     assert ablation == set(tables["10"])
-    assert {row.name for row in variants.table_11(["ViT-B-32:openai", "ViT-B-16:openai", "ViT-L-14:openai"])} >= set(tables["11"])
+    teachers = ["ViT-B-32:openai", "ViT-B-16:openai", "ViT-L-14:openai"]
+    assert {row.name for row in variants.table_11(teachers)} >= set(tables["11"])
