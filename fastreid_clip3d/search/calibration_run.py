@@ -157,6 +157,6 @@ def check_features(model: ReIDModel, query: LabelledFeatures, gallery: LabelledF
     if float(similarities.median()) < _SAME_FEATURE:
         raise ClearError(
             f"{path} holds another model's features: for {tried[0][1]} and {len(tried) - 1} more pictures this "
-            f"model's have a median cosine of {float(similarities.median()):.3f} with them. Evaluate this checkpoint again with "
-            "TEST.EVALUATION.SAVE_FEATURES True, or give the dataset's name."
+            f"model's have a median cosine of {float(similarities.median()):.3f} with them. Evaluate "
+            "this checkpoint again with TEST.EVALUATION.SAVE_FEATURES True, or give the dataset's name."
         )
