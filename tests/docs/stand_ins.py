@@ -1,0 +1,229 @@
+"""What stands in for licensed, downloaded or large things when a documented command is run: a table of rules.
+
+Every command line is parsed as it is documented before a rule changes it. All rules that fit are applied, in order.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from dataclasses import dataclass, field
+from typing import Any, Mapping, Sequence
+from unittest import mock
+
+TEACHER = "local-dir:teacher"
+
+
+def in_this_process(command: Sequence[str], **_: Any) -> subprocess.CompletedProcess:
+    """The evaluation benchmark's children, without starting Python for each."""
+    from fastreid_clip3d.benchmarks.evaluation import _child
+
+    if command[-2] != "fastreid_clip3d.benchmarks.evaluation":  # Cython's compiler
+        return subprocess.CompletedProcess(command, 1, "", "left out here")
+    return subprocess.CompletedProcess(command, 0, json.dumps(_child(json.loads(command[-1]))), "")
+
+
+def few_people() -> dict[str, Any]:
+    """SynthCC's sets with one person of each population."""
+    from dataclasses import replace
+
+    from fastreid_clip3d.body.synthcc.plan import SETS
+
+    few = {"train_people": 1, "test_people": 1, "val_people": 1, "outfits": 2, "images_per_outfit": 2}
+    return {name: replace(config, **few, height=32, width=16) for name, config in SETS.items()}
+
+
+def shipped_bodies(progress: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The result of building the body models: the shipped file's arrays."""
+    from fastreid_clip3d.body.archives import read_npz
+    from fastreid_clip3d.body.files import EMBEDDED
+
+    return read_npz(EMBEDDED), {}
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """Applies to commands of a tool whose text matches `where` and not `unless`.
+
+    Args:
+        why: what is licensed or large.
+        flags: options that get these values, documented or not; a tuple is several words.
+        keys: ``KEY VALUE`` pairs at the end.
+        drop: options to leave out, with this many words behind them.
+        patches: "package.module.name" -> value, or a function that makes it at the time.
+        exit_codes: that the command may end with.
+    """
+
+    tool: str
+    where: str
+    why: str
+    unless: str = r"(?!)"
+    flags: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
+    drop: Mapping[str, int] = field(default_factory=dict)
+    patches: Mapping[str, Any] = field(default_factory=dict)
+    made_patches: Mapping[str, Any] = field(default_factory=dict)
+    exit_codes: tuple[int, ...] = (0,)
+
+    def fits(self, words: Sequence[str]) -> bool:
+        text = " ".join(words[1:])
+        of_tool = re.fullmatch(rf"tools/(?:{self.tool})\.py", words[0])
+        return bool(of_tool and re.search(self.where, text) and not re.search(self.unless, text))
+
+    def apply(self, words: Sequence[str]) -> list[str]:
+        words = list(words)
+        for name, behind in self.drop.items():
+            while name in words:
+                place = words.index(name)
+                del words[place : place + 1 + behind]
+        for name, value in self.flags.items():
+            words = with_flag(words, name, (value,) if isinstance(value, str) else value)
+        return words + [text for pair in self.keys.items() for text in pair]
+
+
+def with_flag(words: Sequence[str], name: str, values: Sequence[str]) -> list[str]:
+    """Gives an option these values; one that is not there is put behind the tool (and its sub-command)."""
+    words = list(words)
+    if name in words:
+        start = end = words.index(name) + 1
+        while end < len(words) and not re.match(r"--?[a-z]", words[end]) and end - start < max(1, len(values)):
+            end += 1
+        return [*words[:start], *values, *words[end:]]
+    place = 2 if words[0] in ("tools/benchmark.py", "tools/visualize.py") else 1
+    return [*words[:place], name, *values, *words[place:]]
+
+
+NOT_THE_REAL_TEACHER = r"configs/(CLIP3D|Baselines)/(?!synthcc|students)"
+TRAINING_KEYS = {
+    "MODEL.DEVICE": "cpu",
+    "INPUT.SIZE_TRAIN": "[64, 32]",
+    "INPUT.SIZE_TEST": "[64, 32]",
+    "DATALOADER.NUM_WORKERS": "0",
+    "DATALOADER.NUM_INSTANCE": "2",
+    "SOLVER.IMS_PER_BATCH": "16",
+    "SOLVER.MAX_EPOCH": "1",
+    "SOLVER.WARMUP_ITERS": "0",
+    "SOLVER.AMP.ENABLED": "False",
+    "TEST.PRECISE_BN.ENABLED": "False",
+}
+SMALL_STUDENT = {
+    "MODEL.BACKBONE.PRETRAIN": "False",
+    "MODEL.BACKBONE.NAME": "build_osnet_backbone",
+    "MODEL.BACKBONE.DEPTH": "x0_25",
+    "MODEL.BACKBONE.FEAT_DIM": "128",
+}
+TINY_TEACHER = {"MODEL.TEACHER.NAME": TEACHER, "MODEL.TEACHER.PRETRAINED": "''"}
+
+RULES: tuple[StandIn, ...] = (
+    StandIn("train_net", "", "hours of training: one epoch of a few small images", keys=TRAINING_KEYS),
+    StandIn("train_net", "configs/CLIP3D/", "the batch's synthetic half, as small", keys={"DATALOADER.SYNTHETIC_PER_BATCH": "4"}),
+    StandIn("train_net", "configs/CLIP3D/students/", "weights are a download", keys={"MODEL.BACKBONE.PRETRAIN": "False"}),
+    StandIn(
+        "train_net|cache_teacher", NOT_THE_REAL_TEACHER, "CLIP and ImageNet's weights are downloads, ResNet-50 is large",
+        unless="MODEL.TEACHER.NAME embedded", keys={**SMALL_STUDENT, **TINY_TEACHER, "MODEL.DEVICE": "cpu"},
+    ),
+    StandIn(
+        "train_net", "--num-gpus|--num-machines", "GPUs; several processes: tests/engine/test_two_processes.py",
+        flags={"--num-gpus": "1", "--num-machines": "1", "--machine-rank": "0"},
+    ),
+    StandIn("cache_teacher", "", "processes that read images start slowly", flags={"--workers": "0"}),
+    StandIn(
+        "label_images", "--teacher ViT", "CLIP's weights are a download", flags={"--teacher": TEACHER, "--pretrained": ""}
+    ),
+    StandIn(
+        "label_images", "--teacher (local-dir|hf-hub)", "a folder of the reader", flags={"--teacher": TEACHER},
+    ),
+    StandIn(
+        "render_bodies", "", "10,000 pictures", unless="--sheet|--bodies 6 ",
+        flags={"--bodies": "6", "--poses-per-body": "1", "--size": ("32", "16"), "--workers": "1"},
+    ),
+    StandIn(
+        "render_bodies", "--sheet", "400 bodies of each sex are measured for their extremes",
+        patches={"fastreid_clip3d.body.sheets.EXTREMES_OF": 20},
+    ),
+    StandIn(
+        "render_people", "", "thousands of pictures; a set's size is no option", unless="--sheet|--leakage",
+        flags={"--workers": "1"}, made_patches={"fastreid_clip3d.body.synthcc.plan.SETS": few_people},
+    ),
+    StandIn("render_people", "--sheet", "fewer rows", flags={"--people": "1"}),
+    StandIn(
+        "render_people", "--leakage", "minutes; with two people the checks themselves may fail, which is exit code 1",
+        flags={"--people": "2"}, exit_codes=(0, 1),
+    ),
+    StandIn(
+        "train_teacher", "", "half an hour",
+        flags={
+            "--people": "4", "--grey": "4", "--steps": "5", "--held-out": "2", "--batch": "4", "--workers": "1",
+        },
+    ),  # fmt: skip
+    StandIn(
+        "train_teacher", "--install", "would replace the package's own teacher",
+        made_patches={"fastreid_clip3d.teacher.embedded.EMBEDDED_FOLDER": lambda: _path("installed_teacher")},
+    ),
+    StandIn(
+        "build_body_model", "", "anny takes minutes: its result is the shipped file; not written over that",
+        unless="--check", flags={"--output": "bodies.npz"}, patches={"fastreid_clip3d.body.build.build_models": shipped_bodies},
+    ),
+    StandIn(
+        "build_body_model", "--check", "anny takes minutes: its result is the shipped file",
+        patches={"fastreid_clip3d.body.build.build_models": shipped_bodies},
+    ),
+    StandIn(
+        "demo", "", "`make demo` is a quarter of an hour: its stages are named, not run",
+        patches={
+            "fastreid_clip3d.demo.stages.Demo._stage": lambda self, title, work: self.seconds.setdefault(title, 0.0),
+            "fastreid_clip3d.demo.stages.Demo.rows": [],
+        },
+    ),
+    StandIn(
+        "reproduce", "--table (10|11|cross|[2-8])\\b", "days of training; studies are run by tests/study",
+        unless="--list|--dry-run|--tables-only", flags={"--dry-run": ()},
+    ),
+    StandIn("reproduce", "--table (labels|11)", "CLIP's weights are a download", flags={"--teachers": ("embedded", TEACHER)}),
+    StandIn("reproduce", "--table 9", "200 bodies of 13,820 faces", flags={"--bodies": "4"}),
+    StandIn(
+        "benchmark", "^evaluation", "minutes: a small gallery, in this process",
+        flags={"--size": "small", "--dims": "16"},
+        patches={"fastreid_clip3d.benchmarks.evaluation.subprocess": mock.Mock(run=in_this_process)},
+    ),
+    StandIn("benchmark", "^search", "a minute", flags={"--gallery": "1500", "--queries": "2"}),
+    StandIn("benchmark", "^export", "a minute", flags={"--seconds": "0.01", "--batch": ("1", "2")}),
+    StandIn("benchmark", "^students", "minutes, and weights of 24 networks", flags={"--only": "x0_25", "--repeats": "0", "--batch": "1"}),
+    StandIn(
+        "benchmark", "^ot", "seconds a step", flags={
+            "--batch": "2", "--patches": "8", "--width": "32", "--text-width": "16", "--repeats": "1",
+        },
+    ),  # fmt: skip
+    StandIn(
+        "benchmark", "^label", "minutes, and CLIP's weights are a download", flags={
+            "--teacher": TEACHER, "--pretrained": "", "--images": "8", "--batch": "4", "--workers": "0", "--repeats": "1",
+        },
+    ),  # fmt: skip
+    StandIn(
+        "benchmark", "^render", "PyTorch3D's rasteriser takes a second a picture",
+        flags={"--images": "10", "--stock-images": "1", "--size": ("32", "16"), "--repeats": "1", "--threads": "1"},
+    ),
+    StandIn(
+        "benchmark", "^step", "minutes, and CLIP's weights are a download", drop={"--amp": 0},
+        flags={"--batch": "4", "--steps": "1", "--workers": "0", "--no-online": (), "--device": "cpu"},
+        keys={**SMALL_STUDENT, **TINY_TEACHER, "INPUT.SIZE_TRAIN": "[64, 32]", "SOLVER.AMP.ENABLED": "False"},
+    ),
+    StandIn("benchmark", "--device cuda|--amp", "a GPU", flags={"--device": "cpu"}),
+    StandIn(
+        "evaluate|calibrate|search|extract_features|visualize|label_images|train_teacher", "--device cuda", "a GPU",
+        flags={"--device": "cpu"},
+    ),
+)
+
+
+def _path(name: str) -> Any:
+    from pathlib import Path
+
+    return Path(name).absolute()
+
+
+PYTHON_RULES: tuple[tuple[str, str, str], ...] = (
+    (r"num_people=\d+", "num_people=2", "thousands of people are minutes"),
+)
+"""(regular expression, replacement, why) for Python blocks."""
