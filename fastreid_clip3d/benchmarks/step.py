@@ -225,7 +225,10 @@ class Contestant:
         """One step on `batch` (the random one by default)."""
         from fastreid.utils.events import EventStorage
 
-        batch = self.batch if batch is None else batch
+        batch = dict(self.batch if batch is None else batch)
+        for key in ("images", "synthetic_images"):
+            if key in batch:
+                batch[key] = batch[key].clone()  # the student normalises them in place
         seconds, clock = {}, _Clock(self.device)
         if self.teacher is not None:
             with torch.no_grad():
