@@ -249,7 +249,8 @@ def build_cache(
     for shard in range(rank, len(shards), world_size):
         fits = _shard_fits(folder, shard, shards[shard], root, teacher.embed_dim)
         (kept if fits else todo).append(shard)
-    _require_space(folder, sum(len(shards[shard]) for shard in todo), teacher.embed_dim)
+    # The other ranks fill the same disk at the same time.
+    _require_space(folder, world_size * sum(len(shards[shard]) for shard in todo), teacher.embed_dim)
     _write_json(folder / MANIFEST, manifest)
     _write_array(folder / PHRASE_TABLE, teacher.phrase_table.cpu().numpy())
     if rank == 0:

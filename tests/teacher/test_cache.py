@@ -16,9 +16,11 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from fastreid_clip3d.data.training_set import RealImages, collate
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.teacher import TeacherCache, build_cache, cache, load_teacher
 from fastreid_clip3d.teacher.cache import CacheError
+from fastreid_clip3d.teacher.guidance import Guidance
 
 from .conftest import write_model
 
@@ -193,6 +195,37 @@ def test_a_full_disk_is_told_before_the_work(pictures, teacher, tmp_path, monkey
     monkeypatch.setattr(cache, "_compute", lambda *arguments: pytest.fail("it began to work"))
     with pytest.raises(CacheError, match="MiB free"):
         build(pictures, teacher, tmp_path / "cache")
+
+
+def test_the_disk_is_asked_for_the_shards_of_all_ranks(pictures, teacher, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(cache, "_require_space", lambda folder, images, width: asked.append(images))
+    build(pictures, teacher, tmp_path / "cache", images_per_shard=1, rank=0, world_size=3)
+    assert asked == [9]
+
+
+def test_a_batch_with_mirror_images_is_the_same_cached_and_online(pictures, teacher, tmp_path):
+    """As training reads it: the same side for student and teacher, whichever side chance takes."""
+    build(pictures, teacher, tmp_path / "cache")
+    records = [(path, number, 0) for number, path in enumerate(pictures)]
+    guides = {
+        "online": (Guidance(teacher.phrase_table, teacher=teacher), {"teacher_transform": teacher.image_transform}),
+        "cached": (
+            Guidance(teacher.phrase_table, cache=TeacherCache(tmp_path / "cache")),
+            {"teacher_answers": TeacherCache(tmp_path / "cache")},
+        ),
+    }
+    answers, sides = {}, {}
+    for name, (guidance, given) in guides.items():
+        torch.manual_seed(1)
+        images = RealImages(records, lambda image: torch.from_numpy(np.array(image)), 0.5, **given)
+        batch = collate([images[number] for number in range(len(images))])
+        answers[name], sides[name] = guidance.answers_for(batch), batch["images"]
+    assert torch.equal(sides["online"], sides["cached"])
+    mirrored = [not np.array_equal(side, Image.open(path)) for side, path in zip(sides["cached"], pictures)]
+    assert 0 < sum(mirrored) < len(pictures)
+    torch.testing.assert_close(answers["cached"][0], answers["online"][0], atol=1e-5, rtol=1e-3)
+    assert torch.equal(answers["cached"][1], answers["online"][1])
 
 
 def test_the_space_asked_for_is_enough(pictures, teacher, tmp_path):
