@@ -26,6 +26,12 @@ def add_clip3d_config(cfg: CN) -> None:
     # Iterations between two lines of the log, of metrics.json and of the TensorBoard curves; each epoch's end adds one.
     cfg.WRITE_PERIOD = 50
 
+    # What a training writes for TensorBoard beyond fast-reid's curves.
+    cfg.TENSORBOARD = CN()
+    # Iterations between two measurements of each loss's share of the gradient at the student's feature map, which cost
+    # one backward pass through head and losses a loss; 0: none.
+    cfg.TENSORBOARD.GRADIENT_SHARES_PERIOD = 0
+
     _add_teacher(cfg)
     _add_losses(cfg)
     _add_data(cfg)

@@ -108,7 +108,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _build(student: Student, size: tuple[int, int]) -> torch.nn.Module:
-    from fastreid_clip3d import get_cfg, modeling  # noqa: F401 (modeling registers)
+    from fastreid_clip3d import modeling  # noqa: F401 (registers)
+    from fastreid_clip3d.config import get_cfg
     from fastreid_clip3d.modeling.backbones import build_student
 
     cfg = get_cfg()

@@ -32,16 +32,11 @@ SHOWN_MATCHES = 8
 def training_pictures(chosen: list[HookBase], cfg: CfgNode) -> list[HookBase]:
     """A trainer's hooks with ours: just before the writers, or last where a process writes nothing."""
     ours: list[HookBase] = [Throughput(cfg.SOLVER.IMS_PER_BATCH)]
-    period = gradient_shares_period(cfg)
+    period = cfg.TENSORBOARD.GRADIENT_SHARES_PERIOD
     if period > 0:
         ours.append(GradientShares(period))
     place = next((row for row, hook in enumerate(chosen) if isinstance(hook, hooks.PeriodicWriter)), len(chosen))
     return [*chosen[:place], *ours, *chosen[place:]]
-
-
-def gradient_shares_period(cfg: CfgNode) -> int:
-    """``TENSORBOARD.GRADIENT_SHARES_PERIOD``: iterations between two measurements, 0: none."""
-    return cfg.TENSORBOARD.GRADIENT_SHARES_PERIOD if "TENSORBOARD" in cfg else 0
 
 
 class Throughput(HookBase):
