@@ -87,7 +87,8 @@ def with_flag(words: Sequence[str], name: str, values: Sequence[str]) -> list[st
     words = list(words)
     if name in words:
         start = end = words.index(name) + 1
-        while end < len(words) and not re.match(r"--?[a-z]", words[end]) and end - start < max(1, len(values)):
+        most = 1 if len(values) == 1 else len(words)
+        while end < len(words) and not re.match(r"--?[a-z]", words[end]) and end - start < most and values:
             end += 1
         return [*words[:start], *values, *words[end:]]
     place = 2 if words[0] in ("tools/benchmark.py", "tools/visualize.py") else 1
@@ -123,6 +124,7 @@ RULES: tuple[StandIn, ...] = (
         "train_net|cache_teacher", NOT_THE_REAL_TEACHER, "CLIP and ImageNet's weights are downloads, ResNet-50 is large",
         unless="MODEL.TEACHER.NAME embedded", keys={**SMALL_STUDENT, **TINY_TEACHER, "MODEL.DEVICE": "cpu"},
     ),
+    StandIn("train_net", "MyData", "two people train in the page's eight lines of CSV", keys={"SOLVER.IMS_PER_BATCH": "4"}),
     StandIn(
         "train_net", "--num-gpus|--num-machines", "GPUs; several processes: tests/engine/test_two_processes.py",
         flags={"--num-gpus": "1", "--num-machines": "1", "--machine-rank": "0"},
@@ -135,7 +137,7 @@ RULES: tuple[StandIn, ...] = (
         "label_images", "--teacher (local-dir|hf-hub)", "a folder of the reader", flags={"--teacher": TEACHER},
     ),
     StandIn(
-        "render_bodies", "", "10,000 pictures", unless="--sheet|--bodies 6 ",
+        "render_bodies", "", "10,000 pictures", unless="--sheet",
         flags={"--bodies": "6", "--poses-per-body": "1", "--size": ("32", "16"), "--workers": "1"},
     ),
     StandIn(
@@ -156,6 +158,7 @@ RULES: tuple[StandIn, ...] = (
         flags={
             "--people": "4", "--grey": "4", "--steps": "5", "--held-out": "2", "--batch": "4", "--workers": "1",
         },
+        made_patches={"fastreid_clip3d.teacher.embedded.TrainingSettings": lambda: _few_text_steps()},
     ),  # fmt: skip
     StandIn(
         "train_teacher", "--install", "would replace the package's own teacher",
@@ -215,6 +218,14 @@ RULES: tuple[StandIn, ...] = (
         flags={"--device": "cpu"},
     ),
 )
+
+
+def _few_text_steps() -> Any:
+    from functools import partial
+
+    from fastreid_clip3d.teacher.training import TrainingSettings
+
+    return partial(TrainingSettings, text_steps=2)
 
 
 def _path(name: str) -> Any:

@@ -94,7 +94,10 @@ def _own_files(root: Path, generator: np.random.Generator) -> None:
 
 
 def _demo(root: Path) -> None:
-    """What `make demo` leaves: bodies, weights, and two runs, by the same tools with the stand-ins of every command."""
+    """What `make demo` leaves: bodies, weights, and two runs, by the same tools with the stand-ins of every command.
+
+    The bodies also lie beside the licensed datasets, where README.md puts them.
+    """
     from fastreid_clip3d.modeling.backbones.pretrained import export_mobilenetv2_weights
 
     weights = export_mobilenetv2_weights(root / "datasets" / "demo" / "mobilenetv2_imagenet.pth")
@@ -109,6 +112,7 @@ def _demo(root: Path) -> None:
         for rule in RULES:
             words = rule.apply(words) if rule.fits(words) else words
         assert run_tool(words, root, environment) == 0, " ".join(words)
+    shutil.copytree(root / "datasets" / "demo" / "SyntheticBodies", root / "datasets" / "SyntheticBodies")
     features = root / "logs" / "demo" / "clip3d" / "evaluation" / "SynthCCTiny_features.npz"
     for name in ("ltcc.npz", "msmt17.npz"):
         shutil.copy(features, root / name)
