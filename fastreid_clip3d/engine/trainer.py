@@ -26,7 +26,7 @@ from fastreid_clip3d.data.synthetic_bodies import SyntheticBodies
 from fastreid_clip3d.engine.checkpoint import LastCheckpoints, SafeCheckpointer
 from fastreid_clip3d.engine.curves import CurveWriter
 from fastreid_clip3d.engine.tensorboard import training_pictures
-from fastreid_clip3d.engine.testing import build_evaluator, results_table
+from fastreid_clip3d.engine.testing import ImagesKept, build_evaluator, results_table
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.backbones.build import whole_students
 from fastreid_clip3d.modeling.meta_arch import loss_names
@@ -147,7 +147,9 @@ class CLIP3DTrainer(DefaultTrainer):
         results = OrderedDict()
         for dataset_name in cfg.DATASETS.TESTS:
             loader, evaluator = cls.build_evaluator(cfg, dataset_name)
-            results[dataset_name] = inference_on_dataset(model, loader, evaluator, flip_test=cfg.TEST.FLIP.ENABLED)
+            results[dataset_name] = inference_on_dataset(
+                ImagesKept(model), loader, evaluator, flip_test=cfg.TEST.FLIP.ENABLED
+            )
             if comm.is_main_process():
                 logger.info(f"Results on {dataset_name}, in percent:\n{results_table(evaluator.results)}")
         if len(results) == 1:

@@ -359,3 +359,23 @@ def test_a_damaged_checkpoint_is_named(data: Path, tmp_path: Path) -> None:
         train(small(CELEB, data, tmp_path / "run", "MODEL.WEIGHTS", str(damaged)), CELEB)
     with pytest.raises(ClearError, match="gone.pth.*no such file"):
         train(small(CELEB, data, tmp_path / "run", "MODEL.WEIGHTS", str(tmp_path / "gone.pth")), CELEB)
+
+
+def test_flip_test_averages_an_image_and_its_mirror_image(data: Path, tmp_path: Path) -> None:
+    trained = train(small(CELEB, data, tmp_path), CELEB)
+    options = (
+        "MODEL.WEIGHTS", str(tmp_path / "model_final.pth"), "TEST.FLIP.ENABLED", "True", "TEST.EVALUATION.SAVE_FEATURES", "True",
+    )  # fmt: skip
+    evaluate(inference_config(load_config(str(CELEB), small(CELEB, data, tmp_path, *options))))
+    kept = np.load(tmp_path / "evaluation" / "CSVDataset_features.npz", allow_pickle=False)
+    loader, _ = CLIP3DTrainer.build_evaluator(trained.cfg, "CSVDataset")
+    model = trained.model.eval()
+    expected = []
+    with torch.no_grad():
+        for batch in loader:
+            images = batch["images"]
+            sides = [model({"images": side.clone()}) for side in (images, images.flip(3))]
+            expected.append((sides[0] + sides[1]) / 2)
+    expected = torch.nn.functional.normalize(torch.cat(expected)).numpy()
+    found = np.concatenate([kept["query_features"], kept["gallery_features"]])
+    np.testing.assert_allclose(found / np.linalg.norm(found, axis=1, keepdims=True), expected, atol=2e-5)
