@@ -8,6 +8,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import torch
 import torch.distributed
@@ -315,3 +316,16 @@ def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
     torch.multiprocessing.start_processes(_on_one_of_two, (str(tmp_path),), nprocs=2, start_method="fork")
     assert json.loads((tmp_path / "0.json").read_text()) == [dict(result) for result in expected]
     assert json.loads((tmp_path / "1.json").read_text()) == [{}, {}, {}]
+
+
+def test_single_queries_are_the_same_in_both_formats(tmp_path: Path) -> None:
+    dataset, tables = Pictures(), {}
+    for kind in ("csv", "parquet"):
+        cfg = config(OUTPUT_DIR=str(tmp_path / kind), TEST__EVALUATION__PER_QUERY=kind)
+        inference_on_dataset(Flatten(), Loader(dataset.batches()), ClothesEvaluator(cfg, dataset))
+        path = tmp_path / kind / "evaluation" / f"Pictures_queries.{kind}"
+        tables[kind] = pandas.read_csv(path) if kind == "csv" else pandas.read_parquet(path)
+    assert list(tables["csv"]) == list(tables["parquet"])
+    for column in ("protocol", "query", "matches", "first_match_rank"):
+        pandas.testing.assert_series_equal(tables["csv"][column], tables["parquet"][column], check_dtype=False)
+    np.testing.assert_allclose(tables["csv"]["AP"], tables["parquet"]["AP"].astype(float))

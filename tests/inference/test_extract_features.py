@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from PIL import Image
@@ -197,3 +198,12 @@ def test_batches_are_full_and_entries_keep_their_order(folder) -> None:
     entries = list_images([str(folder)])
     assert [entry for entry, _ in extract(model, entries, 5)] == list(entries)
     assert model.batches == [5, 5, 2]
+
+
+def test_parquet_holds_what_the_npz_holds(odd_folder, run, tmp_path, capsys) -> None:
+    for name in ("f.npz", "f.parquet"):
+        assert main([str(odd_folder), "--model", str(run), "--output", str(tmp_path / name), "--device", "cpu"]) == 0
+    table = pandas.read_parquet(tmp_path / "f.parquet")
+    with np.load(tmp_path / "f.npz", allow_pickle=False) as saved:
+        assert list(table["path"]) == list(saved["paths"])
+        np.testing.assert_array_equal(np.stack(table["feature"]), saved["features"])
