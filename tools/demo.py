@@ -57,6 +57,31 @@ def main() -> None:
     output = arguments.output
     print(f"Runs with checkpoints and TensorBoard logs: {output}/baseline and {output}/clip3d (tensorboard --logdir {output})")
     print(f"The table as json: {output}/results.json. Queries with the top matches of both models: {output}/ranking.png")
+    print("\nThree commands to go on with:")
+    for title, command in next_commands(arguments.data, output):
+        print(f"  # {title}\n  {command}")
+
+
+def next_commands(data: Path, output: Path) -> list[tuple[str, str]]:
+    """What the trained model is good for, each as a command that works on what the demo left."""
+    images = data / "SynthCC-tiny"
+    query = min((images / "query").glob("*.jpg"))
+    model = output / "clip3d"
+    return [
+        (
+            "the ten most similar people in a folder of pictures",
+            f"python tools/search.py --model {model} --query {query} --gallery {images / 'gallery'} --top 10 "
+            f"--html {output / 'found.html'}",
+        ),
+        (
+            "the student as one ONNX file, checked against PyTorch",
+            f"python tools/export.py --model {model} --output {output / 'student.onnx'}",
+        ),
+        (
+            "curves, scores and pictures of both runs on one page",
+            f"FASTREID_DATASETS={data} python tools/report.py {model} --compare {output / 'baseline'}",
+        ),
+    ]
 
 
 if __name__ == "__main__":
