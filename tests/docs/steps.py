@@ -162,7 +162,7 @@ class Reader:
         for word in words[1:]:
             name, _, value = word.partition("=")
             known = name.startswith(("OMP_", "CUDA_", "NCCL_", "GLOO_", "HF_", "TORCH_")) or any(
-                name in path.read_text(encoding="utf-8") for path in (REPOSITORY / "fastreid_clip3d").rglob("*.py")
+                re.search(rf"\b{name}\b", path.read_text(encoding="utf-8")) for path in (REPOSITORY / "fastreid_clip3d").rglob("*.py")
             )
             assert known, f"{step}: nothing reads {name}"
             self.environment[name] = self._at_home(value)
