@@ -30,6 +30,7 @@ from fastreid_clip3d.engine.testing import ImagesKept, build_evaluator, results_
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.backbones.build import whole_students
 from fastreid_clip3d.modeling.meta_arch import loss_names
+from fastreid_clip3d.modeling.meta_arch.clip3d_reid import CLIP3DReID
 from fastreid_clip3d.teacher.guidance import guidance_from_config
 
 logger = logging.getLogger(__name__)
@@ -177,8 +178,9 @@ class Evaluations(hooks.EvalHook):
 
 
 def is_clip3d(cfg: CfgNode) -> bool:
-    """Whether the config asks for the method's meta-architecture."""
-    return cfg.MODEL.META_ARCHITECTURE == "CLIP3DReID"
+    """Whether the config asks for the method's meta-architecture, or for one that a user derived from it."""
+    architecture = META_ARCH_REGISTRY._obj_map.get(cfg.MODEL.META_ARCHITECTURE)
+    return isinstance(architecture, type) and issubclass(architecture, CLIP3DReID)
 
 
 def uses_own_loader(cfg: CfgNode) -> bool:
