@@ -1,4 +1,4 @@
-"""Runs a command-line tool in this process, as a shell would start it: imports are paid for once, nothing else is shared."""
+"""Runs a command-line tool in this process, as a shell would start it: nothing but imports is shared."""
 
 from __future__ import annotations
 

@@ -118,25 +118,34 @@ TINY_TEACHER = {"MODEL.TEACHER.NAME": TEACHER, "MODEL.TEACHER.PRETRAINED": "''"}
 
 RULES: tuple[StandIn, ...] = (
     StandIn("train_net", "", "hours of training: one epoch of a few small images", keys=TRAINING_KEYS),
-    StandIn("train_net", "configs/CLIP3D/", "the batch's synthetic half, as small", keys={"DATALOADER.SYNTHETIC_PER_BATCH": "4"}),
-    StandIn("train_net", "configs/CLIP3D/students/", "weights are a download", keys={"MODEL.BACKBONE.PRETRAIN": "False"}),
+    StandIn(
+        "train_net", "configs/CLIP3D/", "the batch's synthetic half, as small",
+        keys={"DATALOADER.SYNTHETIC_PER_BATCH": "4"},
+    ),
+    StandIn(
+        "train_net", "configs/CLIP3D/students/", "weights are a download", keys={"MODEL.BACKBONE.PRETRAIN": "False"}
+    ),
     StandIn(
         "train_net|cache_teacher", LICENSED, "CLIP and ImageNet's weights are downloads, ResNet-50 is large",
         unless="MODEL.TEACHER.NAME embedded", keys={**SMALL_STUDENT, **TINY_TEACHER, "MODEL.DEVICE": "cpu"},
     ),
     StandIn(
-        "train_net|cache_teacher", r"configs/(CLIP3D|Baselines)/(?!celeb\.|celeb_(AGW|MGN|SBS|bagtricks)\.|synthcc|students)",
+        "train_net|cache_teacher",
+        r"configs/(CLIP3D|Baselines)/(?!celeb\.|celeb_(AGW|MGN|SBS|bagtricks)\.|synthcc|students)",
         "licensed data: Celeb-reID's stand-in for that of the config, whose reading tests/data tests",
         keys={"DATASETS.NAMES": "('CelebReID',)", "DATASETS.TESTS": "('CelebReID',)"},
     ),
-    StandIn("train_net", "MyData", "two people train in the page's eight lines of CSV", keys={"SOLVER.IMS_PER_BATCH": "4"}),
+    StandIn(
+        "train_net", "MyData", "two people train in the page's eight lines of CSV", keys={"SOLVER.IMS_PER_BATCH": "4"}
+    ),
     StandIn(
         "train_net", "--num-gpus|--num-machines", "GPUs; several processes: tests/engine/test_two_processes.py",
         flags={"--num-gpus": "1", "--num-machines": "1", "--machine-rank": "0"},
     ),
     StandIn("cache_teacher", "", "processes that read images start slowly", flags={"--workers": "0"}),
     StandIn(
-        "label_images", "--teacher ViT", "CLIP's weights are a download", flags={"--teacher": TEACHER, "--pretrained": ""}
+        "label_images", "--teacher ViT", "CLIP's weights are a download",
+        flags={"--teacher": TEACHER, "--pretrained": ""},
     ),
     StandIn(
         "label_images", "--teacher (local-dir|hf-hub)", "a folder of the reader", flags={"--teacher": TEACHER},
@@ -161,8 +170,9 @@ RULES: tuple[StandIn, ...] = (
     StandIn(
         "train_teacher", "", "half an hour",
         flags={
-            "--people": "4", "--grey": "4", "--steps": "5", "--held-out": "2", "--batch": "4", "--workers": "1",
+            "--people": "2", "--grey": "2", "--steps": "2", "--held-out": "1", "--batch": "2", "--workers": "1",
         },
+        patches={"fastreid_clip3d.teacher.people.CHUNK": 2},
         made_patches={"fastreid_clip3d.teacher.embedded.TrainingSettings": lambda: _few_text_steps()},
     ),  # fmt: skip
     StandIn(
@@ -171,7 +181,8 @@ RULES: tuple[StandIn, ...] = (
     ),
     StandIn(
         "build_body_model", "", "anny takes minutes: its result is the shipped file; not written over that",
-        unless="--check", flags={"--output": "bodies.npz"}, patches={"fastreid_clip3d.body.build.build_models": shipped_bodies},
+        unless="--check", flags={"--output": "bodies.npz"},
+        patches={"fastreid_clip3d.body.build.build_models": shipped_bodies},
     ),
     StandIn(
         "build_body_model", "--check", "anny takes minutes: its result is the shipped file",
@@ -188,12 +199,18 @@ RULES: tuple[StandIn, ...] = (
         "reproduce", "--table (10|11|cross|[2-8])\\b", "days of training; studies are run by tests/study",
         unless="--list|--dry-run|--tables-only", flags={"--dry-run": ()},
     ),
-    StandIn("reproduce", "--table (labels|11)", "CLIP's weights are a download", flags={"--teachers": ("embedded", TEACHER)}),
+    StandIn(
+        "reproduce", "--table (labels|11)", "CLIP's weights are a download",
+        flags={"--teachers": ("embedded", TEACHER)},
+    ),
     StandIn(
         "reproduce", "--table 9", "the runs of table 10 are hours: the demo's in their place", unless="--runs",
         flags={"--runs": "logs/demo/clip3d"},
     ),
-    StandIn("reproduce", "--table 9", "200 bodies of 13,820 faces", flags={"--bodies": "4"}),
+    StandIn(
+        "reproduce", "--table 9", "200 bodies, 10,000 points of each", flags={"--bodies": "2"},
+        made_patches={"fastreid_clip3d.study.chamfer.table_9": lambda: _few_points()},
+    ),
     StandIn(
         "benchmark", "^evaluation", "minutes: a small gallery, in this process",
         flags={"--size": "small", "--dims": "16"},
@@ -201,7 +218,10 @@ RULES: tuple[StandIn, ...] = (
     ),
     StandIn("benchmark", "^search", "a minute", flags={"--gallery": "1500", "--queries": "2"}),
     StandIn("benchmark", "^export", "a minute", flags={"--seconds": "0.01", "--batch": ("1", "2")}),
-    StandIn("benchmark", "^students", "minutes, and weights of 24 networks", flags={"--only": "x0_25", "--repeats": "0", "--batch": "1"}),
+    StandIn(
+        "benchmark", "^students", "minutes, and weights of 24 networks",
+        flags={"--only": "x0_25", "--repeats": "0", "--batch": "1"},
+    ),
     StandIn(
         "benchmark", "^ot", "seconds a step", flags={
             "--batch": "2", "--patches": "8", "--width": "32", "--text-width": "16", "--repeats": "1",
@@ -209,7 +229,8 @@ RULES: tuple[StandIn, ...] = (
     ),  # fmt: skip
     StandIn(
         "benchmark", "^label", "minutes, and CLIP's weights are a download", flags={
-            "--teacher": TEACHER, "--pretrained": "", "--images": "8", "--batch": "4", "--workers": "0", "--repeats": "1",
+            "--teacher": TEACHER, "--pretrained": "", "--images": "8", "--batch": "4", "--workers": "0",
+            "--repeats": "1",
         },
     ),  # fmt: skip
     StandIn(
@@ -235,6 +256,14 @@ def _few_text_steps() -> Any:
     from fastreid_clip3d.teacher.training import TrainingSettings
 
     return partial(TrainingSettings, text_steps=2)
+
+
+def _few_points() -> Any:
+    from functools import partial
+
+    from fastreid_clip3d.study.chamfer import table_9
+
+    return partial(table_9, points=200)
 
 
 def _path(name: str) -> Any:

@@ -52,7 +52,8 @@ class Reader:
 
     def expand(self, step: Command, text: str, environment: dict[str, str]) -> list[str]:
         """The words of a command as a shell hands them over: braces, globs, variables and ~ expanded."""
-        operators = [token for token in shlex.shlex(text, posix=True, punctuation_chars=True) if set(token) <= set("();<>|&")]
+        tokens = shlex.shlex(text, posix=True, punctuation_chars=True)
+        operators = [token for token in tokens if set(token) <= set("();<>|&")]
         assert not operators, f"{step}: one command without {operators[0]}, please: each is run by itself"
         variables = {**environment, "HOME": "home", "PATH": "/usr/bin:/bin"}
         words = subprocess.run(
@@ -83,7 +84,7 @@ class Reader:
         self.tool(step, words[1:], environment)
 
     def tool(self, step: Command, words: list[str], environment: dict[str, str]) -> None:
-        """A tool, first its parser alone with the documented words, then the whole with what stands in for large things."""
+        """A tool: first its parser alone with the documented words, then the whole with stand-ins for large things."""
         assert (REPOSITORY / words[0]).is_file(), f"{step}: there is no {words[0]}"
         help_only = "--help" in words
         try:
@@ -162,7 +163,8 @@ class Reader:
         for word in words[1:]:
             name, _, value = word.partition("=")
             known = name.startswith(("OMP_", "CUDA_", "NCCL_", "GLOO_", "HF_", "TORCH_")) or any(
-                re.search(rf"\b{name}\b", path.read_text(encoding="utf-8")) for path in (REPOSITORY / "fastreid_clip3d").rglob("*.py")
+                re.search(rf"\b{name}\b", path.read_text(encoding="utf-8"))
+                for path in (REPOSITORY / "fastreid_clip3d").rglob("*.py")
             )
             assert known, f"{step}: nothing reads {name}"
             self.environment[name] = self._at_home(value)

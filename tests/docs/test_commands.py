@@ -68,7 +68,8 @@ def test_classes_of_ones_own_register_parse_and_train(name: str, reader: Reader)
         for split, cameras in (("train", (1, 2)), ("query", (3,)), ("gallery", (1, 2))):
             for outfit in (1, 2):
                 for camera in cameras:
-                    draw(world / "datasets" / "Campus" / split / f"{person}_{outfit}_c{camera}.jpg", (25 * person, 90 * outfit, 80), generator)
+                    image = world / "datasets" / "Campus" / split / f"{person}_{outfit}_c{camera}.jpg"
+                    draw(image, (25 * person, 90 * outfit, 80), generator)
     options = {
         **TRAINING_KEYS,
         "MODEL.META_ARCHITECTURE": "ShapeMargin",

@@ -32,9 +32,7 @@ def test_help_has_examples_that_the_parser_understands(tool: str) -> None:
         try:
             check_keys(parse_only(words[1:], REPOSITORY))
         except SystemExit as ended:  # an example may ask for --help
-            assert not ended.code, (
-                f"--help of {tool}: {words[1]} does not understand its example: {example}"
-            )
+            assert not ended.code, f"--help of {tool}: {words[1]} does not understand its example: {example}"
 
 
 def check_keys(arguments: argparse.Namespace) -> None:
@@ -47,8 +45,10 @@ def check_keys(arguments: argparse.Namespace) -> None:
 
 def test_a_wrong_example_is_noticed() -> None:
     text = (
-        "usage: tool\n\nexamples:\n  # a comment\n  FASTREID_DATASETS=data python tools/evaluate.py --features a.npz \\\n"
-        "      --protocols CC      two spaces: words\n  python tools/evaluate.py --feature-files a.npz\n\nexit code: 0\n"
+        "usage: tool\n\nexamples:\n  # a comment\n"
+        "  FASTREID_DATASETS=data python tools/evaluate.py --features a.npz \\\n"
+        "      --protocols CC      two spaces: words\n"
+        "  python tools/evaluate.py --feature-files a.npz\n\nexit code: 0\n"
     )
     right, wrong = examples_of(text)
     assert right == "FASTREID_DATASETS=data python tools/evaluate.py --features a.npz --protocols CC"

@@ -1,4 +1,4 @@
-"""A reader's machine in miniature: the repository's folder after ``make demo``, licensed datasets, and files of one's own."""
+"""A reader's machine in miniature: the repository after ``make demo``, licensed datasets, files of one's own."""
 
 from __future__ import annotations
 
