@@ -15,7 +15,7 @@ EXAMPLES = """\
 examples:
   python tools/report.py logs/demo/clip3d                                  writes logs/demo/clip3d/report.html
   python tools/report.py logs/demo/clip3d --compare logs/demo/baseline --output clip3d.html
-  python tools/report.py logs/demo/clip3d --data held_out --images people/ bodies and people of your own in the pictures
+  python tools/report.py logs/demo/clip3d --data held_out --images people/   bodies and people of your own in the pictures
   python tools/report.py logs/celeb/clip3d --no-pictures                   without loading the model
 
 The page needs no network and no other file. A run that was killed gets a page too: what is missing is named on it.
