@@ -10,7 +10,7 @@ import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Iterable, Iterator, Union
+from typing import Iterable, Iterator, Protocol, Union
 
 import numpy as np
 import torch
@@ -20,17 +20,29 @@ from tqdm import tqdm
 
 from fastreid_clip3d.compat.pixels import UnreadableImage
 
-from .encoder import ReIDModel
 from .pictures import Entry
-from .preprocess import as_batch, to_pixels
+from .preprocess import InputSize, as_batch, to_pixels
 
 logger = logging.getLogger(__name__)
 
 Outcome = Union[Tensor, UnreadableImage]
 
 
+class Encoder(Protocol):
+    """What gives numbers for pictures: a ``ReIDModel``, or something that looks at its patches instead."""
+
+    recipe: InputSize
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Input (h, w)."""
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """uint8 [B, 3, h, w], RGB -> float32 [B, d']."""
+
+
 def extract(
-    model: ReIDModel,
+    model: Encoder,
     entries: Iterable[Entry],
     batch_size: int = 64,
     progress: bool = False,
@@ -83,7 +95,7 @@ def _frames(entries: Iterable[Entry]) -> Iterator[tuple[Entry, Path]]:
             yield entry, frame
 
 
-def _read(path: Path, model: ReIDModel) -> np.ndarray | UnreadableImage:
+def _read(path: Path, model: Encoder) -> np.ndarray | UnreadableImage:
     try:
         return to_pixels(path, model.recipe)
     except UnreadableImage as error:

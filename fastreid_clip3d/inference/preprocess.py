@@ -6,6 +6,7 @@ H, W: size of a picture. h, w: input size of the student.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Iterable, Union
 
@@ -35,14 +36,16 @@ class InputSize:
     resize: tuple[int, ...]
     crop: tuple[int, ...] = ()
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def steps(self) -> list[Any]:
+        """The transforms, in order."""
         steps: list[Any] = []
         if self.resize:
             bicubic = transforms.InterpolationMode.BICUBIC
             steps.append(transforms.Resize(_as_torchvision(self.resize), interpolation=bicubic))
         if self.crop:
             steps.append(transforms.CenterCrop(_as_torchvision(self.crop)))
-        object.__setattr__(self, "_steps", steps)
+        return steps
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> InputSize:
@@ -68,7 +71,7 @@ class InputSize:
 
     def apply(self, picture: Image.Image) -> np.ndarray:
         """An RGB picture as uint8 [h, w, 3]."""
-        for step in self._steps:  # type: ignore[attr-defined]
+        for step in self.steps:
             picture = step(picture)
         return np.asarray(picture)
 

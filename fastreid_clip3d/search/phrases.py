@@ -159,7 +159,7 @@ def patch_means(
     Frames that cannot be read are left out; an entry without any other has the first one's error.
     """
     single = [Entry(entry.name, (frame,)) for entry in entries for frame in entry.frames]
-    outcomes = extract(_PatchMeans(model), single, batch_size, progress)  # type: ignore[arg-type]
+    outcomes = extract(_PatchMeans(model), single, batch_size, progress)
     for entry in entries:
         found = [next(outcomes)[1] for _ in entry.frames]
         vectors = [vector.numpy() for vector in found if isinstance(vector, Tensor)]
