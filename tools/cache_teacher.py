@@ -39,7 +39,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--batch", type=int, default=64, help="images a forward pass, each with its mirror image (default: 64)"
     )
-    parser.add_argument("--workers", type=int, default=2, help="processes that read images (default: 2)")
+    parser.add_argument(
+        "--workers", type=int, help="processes that read images (default: 2 beside CUDA, 0 on a CPU)"
+    )
     parser.add_argument(
         "--images-per-shard", type=int, default=1024, help="most that an interruption can lose (default: 1024)"
     )
@@ -56,9 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
     from fastreid_clip3d.teacher.cache import TeacherCache, build_cache, local_device
     from fastreid_clip3d.teacher.clip import load_teacher
     from fastreid_clip3d.teacher.guidance import cache_folder
+    from fastreid_clip3d.teacher.listing import reading_processes
 
     parsed = parse_arguments(arguments)
-    if min(parsed.batch, parsed.images_per_shard) < 1 or parsed.workers < 0:
+    if min(parsed.batch, parsed.images_per_shard) < 1 or (parsed.workers or 0) < 0:
         raise ClearError("--batch and --images-per-shard are at least 1, --workers at least 0.")
     cfg = load_config(parsed.config_file, parsed.options)
     rank, world_size = int(os.getenv("RANK", "0")), int(os.getenv("WORLD_SIZE", "1"))
@@ -77,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
         root=_root(images, str(dataset_root())),
         images_per_shard=parsed.images_per_shard,
         batch=parsed.batch,
-        num_workers=parsed.workers,
+        num_workers=reading_processes(teacher) if parsed.workers is None else parsed.workers,
         rank=rank,
         world_size=world_size,
         rebuild=parsed.rebuild,

@@ -25,12 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--teacher", default="embedded", help="open_clip model, local-dir:FOLDER or embedded (embedded)"
     )
     parser.add_argument("--pretrained", default="", help="open_clip's pretrained tag or a weights file")
-    parser.add_argument("--images", type=int, default=512, help="images a measurement (512)")
+    parser.add_argument("--images", type=int, default=512, help="images a measurement; starting reading processes counts (512)")
     parser.add_argument(
         "--size", type=int, nargs=2, default=(256, 128), metavar=("H", "W"), help="of the files (256 128)"
     )
     parser.add_argument("--batch", type=int, default=64, help="images a forward pass (64)")
-    parser.add_argument("--workers", type=int, default=2, help="processes that read and resize (2)")
+    parser.add_argument("--workers", type=int, help="processes that read and resize (2 beside CUDA, else 0)")
     parser.add_argument("--device", default="", help="cpu or cuda (cuda where there is one)")
     parser.add_argument("--repeats", type=int, default=3, help="measurements, taken in turn; the median is told (3)")
     parser.add_argument("--json", metavar="FILE", default="", help="also write the figures to FILE")
@@ -39,8 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures, prints a table and returns the figures.
 
-    The bare pass is the teacher's open_clip model, in the same precision and memory format, on one normalised batch
-    that is already on the device. Labelling reads JPEG files, resizes, copies, encodes, scores and chooses.
+    The bare pass is open_clip's own model as it loads it, in the teacher's precision and memory format, on one
+    normalised batch that is already on the device. Labelling starts its reading processes, reads JPEG files, resizes,
+    copies, encodes, scores and chooses.
 
     Returns:
         ``bare_per_second``, ``labelled_per_second``, their ``ratio`` (1: reading and choosing cost nothing),
@@ -50,13 +51,20 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """
     from fastreid_clip3d.errors import ClearError
     from fastreid_clip3d.teacher import load_teacher
-    from fastreid_clip3d.teacher.listing import label_images
+    from fastreid_clip3d.teacher.clip import create_open_clip
+    from fastreid_clip3d.teacher.listing import label_images, reading_processes
     from fastreid_clip3d.teacher.preprocess import normalize
+    from fastreid_clip3d.teacher.sources import find_weights
 
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ClearError("--device cuda: no CUDA device can be used here; give --device cpu.")
     teacher = load_teacher(arguments.teacher, arguments.pretrained, device=device)
+    workers = reading_processes(teacher) if arguments.workers is None else arguments.workers
+    source = find_weights(arguments.teacher, arguments.pretrained)
+    model = create_open_clip(source, arguments.teacher, arguments.pretrained).eval().to(device)
+    if teacher._channels_last:
+        model = model.to(memory_format=torch.channels_last)
     with tempfile.TemporaryDirectory() as folder:
         paths = _write_images(Path(folder), arguments.images, tuple(arguments.size))
         batch = torch.randint(0, 256, (arguments.batch, 3, *teacher.image_size), dtype=torch.uint8, device=device)
@@ -68,10 +76,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         def bare() -> None:
             for _ in range(-(-arguments.images // arguments.batch)):
                 with teacher._autocast():
-                    teacher._model.encode_image(ready)
+                    model.encode_image(ready)
 
         def labelled() -> None:
-            for _ in label_images(teacher, paths, arguments.batch, arguments.workers):
+            for _ in label_images(teacher, paths, arguments.batch, workers):
                 pass
 
         passes = -(-arguments.images // arguments.batch) * arguments.batch
@@ -89,7 +97,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         else f"cpu, {torch.get_num_threads()} threads",
         "teacher": f"{arguments.teacher} {arguments.pretrained}".strip(),
         "batch": arguments.batch,
-        "workers": arguments.workers,
+        "workers": workers,
         "bare_per_second": bare_speed,
         "labelled_per_second": labelled_speed,
         "ratio": labelled_speed / bare_speed,
@@ -98,7 +106,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "bare_peak_mib": bare_peak,
         "labelled_peak_mib": labelled_peak,
     }
-    place = f"on {figures['device']}, batch {arguments.batch}, {arguments.workers} reading processes"
+    place = f"on {figures['device']}, batch {arguments.batch}, {workers} reading processes"
     print(f"teacher {figures['teacher']} {place}")
     print(f"{'open_clip, ready tensors':<28}{bare_speed:>10.1f} images/s{told(bare_peak):>8} MiB")
     print(f"{'labelling from files':<28}{labelled_speed:>10.1f} images/s{told(labelled_peak):>8} MiB")

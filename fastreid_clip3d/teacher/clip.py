@@ -22,6 +22,7 @@ from torch import nn
 
 from ..errors import ClearError
 from ..vocabulary import prompts
+from .folding import fold_batch_norm
 from .labels import choose_phrases, phrase_scores
 from .preprocess import ImageTransform, normalize
 from .sources import EMBEDDED_TEACHER, LOCAL_DIR, WeightSource, find_weights
@@ -75,7 +76,8 @@ class Teacher:
         self.image_transform = image_transform
         self.fingerprint = fingerprint
         self.precision = precision
-        self._model = _freeze(model)
+        self._channels_last = prefers_channels_last(model)
+        self._model = _freeze(_fold_visual(model, image_transform.size))
         self.phrase_table = phrase_table.detach().float()
         self._mean = torch.tensor(image_transform.mean).view(3, 1, 1)
         self._std = torch.tensor(image_transform.std).view(3, 1, 1)
@@ -119,7 +121,6 @@ class Teacher:
         """Moves the teacher; mixed precision applies on CUDA only."""
         self.device = torch.device(device)
         self._model.to(self.device)
-        self._channels_last = any(isinstance(part, nn.BatchNorm2d) for part in self._model.modules())
         if self._channels_last:
             self._model.to(memory_format=torch.channels_last)
         self.phrase_table = self.phrase_table.to(self.device)
@@ -170,7 +171,7 @@ def load_teacher(
     if precision not in PRECISIONS:
         raise ClearError(f"teacher precision '{precision}' is unknown; choose one of: {', '.join(PRECISIONS)}.")
     source = find_weights(name, pretrained)
-    model = _create_model(source, name, pretrained)
+    model = create_open_clip(source, name, pretrained)
     settings = model.visual.preprocess_cfg
     size = settings["size"]
     transform = ImageTransform(
@@ -208,7 +209,8 @@ def hash_weights(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _create_model(source: WeightSource, name: str, pretrained: str) -> nn.Module:
+def create_open_clip(source: WeightSource, name: str, pretrained: str) -> nn.Module:
+    """open_clip's own model of a teacher, on a CPU, with its weights; raises ClearError where these do not load."""
     subject = f"{name} / {pretrained}" if pretrained else name
     try:
         with _quiet_open_clip(), warnings.catch_warnings():
@@ -246,6 +248,18 @@ def _quiet_open_clip() -> Iterator[None]:
         yield
     finally:
         logging.disable(previous)
+
+
+def prefers_channels_last(model: nn.Module) -> bool:
+    """Convolutional towers do; a transformer's one patch convolution makes no difference."""
+    return any(isinstance(part, nn.BatchNorm2d) for part in model.modules())
+
+
+def _fold_visual(model: nn.Module, size: tuple[int, int]) -> nn.Module:
+    model.eval()
+    if prefers_channels_last(model):
+        model.visual = fold_batch_norm(model.visual, torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0)))
+    return model
 
 
 def _drop_text_tower(model: nn.Module) -> nn.Module:

@@ -75,10 +75,15 @@ def _together(items: list[torch.Tensor | str]) -> torch.Tensor | str:
     return faults[0] if faults else torch.stack(items)
 
 
+def reading_processes(teacher: Teacher) -> int:
+    """How many processes read beside a teacher: on a CPU none, since each would take a core from its forward pass."""
+    return 2 if teacher.device.type == "cuda" else 0
+
+
 def label_images(
-    teacher: Teacher, paths: Sequence[str | Path], batch: int = 64, num_workers: int = 0
+    teacher: Teacher, paths: Sequence[str | Path], batch: int = 64, num_workers: int | None = None
 ) -> Iterator[ImageLabels]:
-    """Labels images one after another, reading ahead in `num_workers` processes.
+    """Labels images one after another, reading ahead in `num_workers` processes (None: :func:`reading_processes`).
 
     Raises:
         ClearError: an image is missing or cannot be decoded (named).
@@ -87,7 +92,7 @@ def label_images(
     loader = DataLoader(
         _Images(names, teacher.image_transform),
         batch_size=batch,
-        num_workers=num_workers,
+        num_workers=reading_processes(teacher) if num_workers is None else num_workers,
         collate_fn=_together,
         pin_memory=teacher.device.type == "cuda",
     )

@@ -33,7 +33,8 @@ def decode_rgb(data: bytes, path: str | Path) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-            return to_rgb(ImageOps.exif_transpose(image))
+            ImageOps.exif_transpose(image, in_place=True)
+            return to_rgb(image)
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error ... for broken files
         state = "is empty (0 bytes)" if not data else f"cannot be decoded ({error})"
         raise ClearError(

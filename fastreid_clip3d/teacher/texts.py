@@ -6,7 +6,7 @@ from typing import Sequence
 
 import torch
 
-from .clip import _create_model, encode_prompts
+from .clip import create_open_clip, encode_prompts
 from .sources import find_weights
 
 
@@ -20,4 +20,4 @@ def encode_texts(name: str, pretrained: str, sentences: Sequence[str]) -> torch.
         ClearError: unknown name or tag, missing or unreadable weights, or no network for a download.
     """
     source = find_weights(name, pretrained)
-    return encode_prompts(_create_model(source, name, pretrained), source.model_name, list(sentences))
+    return encode_prompts(create_open_clip(source, name, pretrained), source.model_name, list(sentences))
