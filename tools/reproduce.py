@@ -25,8 +25,8 @@ examples:
   python tools/reproduce.py --table 10 --data synthcc --variants full without_all --seeds 0 --epochs 8 \\
       --study-folder logs/longer --options MODEL.LOSSES.OT.REG 0.1 MODEL.LOSSES.OT.NUM_ITERS 100
 
-  # an upper bound: the same method with the true descriptors in place of the teacher's labels
-  python tools/reproduce.py --table 10 --data synthcc --variants true_labels
+  # upper bounds: the same method told the truth in place of the teacher's labels, and of its g as well
+  python tools/reproduce.py --table 10 --data synthcc --variants true_labels true_shape
 
   # teachers; people with their own skin and hair against people in whom these are redrawn with every outfit
   python tools/reproduce.py --table 11 --data synthcc --teachers embedded ViT-B-32:openai

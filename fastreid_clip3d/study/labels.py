@@ -18,7 +18,7 @@ from tabulate import tabulate
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.features_file import write_atomically
 from fastreid_clip3d.study.results import machine
-from fastreid_clip3d.study.true_labels import true_choices
+from fastreid_clip3d.study.true_answers import true_choices
 from fastreid_clip3d.study.variants import folder_name, split_teacher
 from fastreid_clip3d.vocabulary import NUM_PAIRS, PHRASE_PAIRS
 

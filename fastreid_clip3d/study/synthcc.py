@@ -10,7 +10,7 @@ from fastreid_clip3d.config import load_config
 from fastreid_clip3d.demo import Demo
 from fastreid_clip3d.demo.stages import REPOSITORY
 from fastreid_clip3d.study.study import Study
-from fastreid_clip3d.study.true_labels import write_true_labels
+from fastreid_clip3d.study.true_answers import write_true_answers
 from fastreid_clip3d.study.variants import METHOD, Variant
 from fastreid_clip3d.teacher.guidance import cache_folder
 
@@ -53,20 +53,20 @@ class SynthCCStudy(Study):
                 made[options] = self.cache_or_why_not(METHOD, options)
             if made[options]:
                 self.leave_out(variant, made[options])
-            elif variant.true_labels:
-                self.write_true_labels(options, variant)
+            elif variant.truth:
+                self.write_true_answers(options, variant)
 
     def _cache_options(self, variant: Variant) -> tuple[str, ...]:
         """What decides a teacher's own cache: the teacher, the training images and the cache's folder."""
         pairs = dict(zip(variant.options[::2], variant.options[1::2]))
         options = [text for key, value in pairs.items() if key in CACHE_KEYS for text in (key, value)]
-        if variant.cache and not variant.true_labels:
+        if variant.cache and not variant.truth:
             options += ["MODEL.TEACHER.CACHE_DIR", str(self.data_folder / variant.cache)]
         return tuple(options)
 
-    def write_true_labels(self, options: Sequence[str], variant: Variant) -> Path:
-        """The cache of a row with true labels, from the one of its teacher."""
+    def write_true_answers(self, options: Sequence[str], variant: Variant) -> Path:
+        """The cache of a row that is told the truth, from the one of its teacher."""
         os.environ["FASTREID_DATASETS"] = str(self.data_folder)
         source = cache_folder(load_config(str(REPOSITORY / METHOD), [*options, *self.options]))
         target = self.data_folder / variant.cache / source.name
-        return write_true_labels(source, target, self.data_folder / "SynthCC-tiny")
+        return write_true_answers(source, target, self.data_folder / "SynthCC-tiny", variant.truth)

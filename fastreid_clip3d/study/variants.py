@@ -16,6 +16,7 @@ from typing import Iterable, Sequence
 from fastreid_clip3d.config import load_config
 from fastreid_clip3d.demo.stages import REPOSITORY
 from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.study.true_answers import EMBEDDINGS, LABELS
 
 METHOD = "configs/CLIP3D/synthcc.yml"
 BAG_OF_TRICKS = "configs/Baselines/synthcc_bagtricks.yml"
@@ -31,7 +32,7 @@ class Variant:
         config: a file below the repository. options: ``KEY VALUE`` pairs on top of it.
         teacher: whether the teacher's answers are asked for, and so cached first.
         cache: folder below the data folder for these answers; "": the usual one.
-        true_labels: the answers have the true descriptors in place of the teacher's labels.
+        truth: what of the answers is true instead of the teacher's, see study/true_answers.py.
         tests: datasets it is scored on; (): those of the study's split.
         home: folder below the study folder, for a row that is also one of another table; "": one of its own.
         extra: only run when it is named.
@@ -43,7 +44,7 @@ class Variant:
     options: tuple[str, ...] = ()
     teacher: bool = False
     cache: str = ""
-    true_labels: bool = False
+    truth: tuple[str, ...] = ()
     tests: tuple[str, ...] = ()
     home: str = ""
     extra: bool = False
@@ -94,7 +95,7 @@ def outside_baselines() -> list[Variant]:
 
 def table_10() -> list[Variant]:
     """The ablation on SynthCC with fast-reid's methods beside it."""
-    return [*synthcc_ablation(), *outside_baselines(), *with_triplet(), true_labels()]
+    return [*synthcc_ablation(), *outside_baselines(), *with_triplet(), *told_the_truth()]
 
 
 def synthcc_ablation() -> list[Variant]:
@@ -121,23 +122,33 @@ def _pairs(options: Sequence[str]) -> list[tuple[str, str]]:
     return list(zip(options[::2], options[1::2]))
 
 
-def true_labels() -> Variant:
-    """An upper bound on what better labels can give: the descriptors that the people were rendered from."""
-    return Variant(
-        "true_labels",
-        "CLIP3DReID, true labels in place of the teacher's",
-        METHOD,
-        ("MODEL.TEACHER.MODE", "cached"),  # never the teacher's own labels, not even where the cache does not fit
-        teacher=True,
-        cache="teacher_cache_true_labels",
-        true_labels=True,
-        home="table10/true_labels",
-        extra=True,
-    )
+def told_the_truth() -> list[Variant]:
+    """Upper bounds on what a better teacher can give: it knows the people as they were rendered."""
+    # never the teacher's own answers, not even where the cache does not fit
+    cached = ("MODEL.TEACHER.MODE", "cached")
+    rows = []
+    for name, title, truth in (
+        ("true_labels", "true labels in place of the teacher's", (LABELS,)),
+        ("true_shape", "true labels and true shape as g", (LABELS, EMBEDDINGS)),
+    ):
+        rows.append(
+            Variant(
+                name,
+                f"CLIP3DReID, {title}",
+                METHOD,
+                cached,
+                teacher=True,
+                cache=f"teacher_cache_{name}",
+                truth=truth,
+                home=f"table10/{name}",
+                extra=True,
+            )
+        )
+    return rows
 
 
 def table_11(teachers: Sequence[str]) -> list[Variant]:
-    """One row a teacher, and the true labels as an upper bound; the embedded teacher's row is Table 10's first."""
+    """One row a teacher, and upper bounds that know the truth; the embedded teacher's row is Table 10's first."""
     rows = []
     for teacher in teachers:
         name, pretrained = split_teacher(teacher)
@@ -153,7 +164,7 @@ def table_11(teachers: Sequence[str]) -> list[Variant]:
                 home="table10/full" if embedded else "",
             )
         )
-    return [*rows, dataclasses.replace(true_labels(), extra=False)]
+    return [*rows, *(dataclasses.replace(row, extra=False) for row in told_the_truth())]
 
 
 def split_teacher(teacher: str) -> tuple[str, str]:

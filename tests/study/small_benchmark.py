@@ -17,10 +17,10 @@ FOLDERS = {"train": ("train",), "test": ("query", "gallery"), "val": ("val_query
 def make_benchmark(root: Path) -> Path:
     """Writes everything below `root` and returns it: 32 training images, 8 queries, 16 gallery images, 6 bodies."""
     generator = np.random.default_rng(0)
-    files, splits, choices = [], [], []
+    files, splits, choices, bodies = [], [], [], []
     for group, people in PEOPLE.items():
         for person in people:
-            descriptors = generator.integers(0, 2, 16)
+            descriptors, betas = generator.integers(0, 2, 16), generator.standard_normal(10)
             for folder in FOLDERS[group]:
                 for outfit in (1, 2):
                     for camera in (1,) if "query" in folder else (2, 3) if "gallery" in folder else (1, 2):
@@ -33,7 +33,9 @@ def make_benchmark(root: Path) -> Path:
                         files.append(name)
                         splits.append(folder)
                         choices.append(descriptors)
+                        bodies.append(betas)
     arrays = {"files": np.array(files), "split": np.array(splits), "phrase_choices": np.array(choices)}
+    arrays |= {"betas": np.array(bodies, np.float32), "scores": 0.7 - 1.4 * np.array(choices, np.float32)}
     np.savez(root / "SynthCC-tiny" / "index.npz", **arrays)
     settings = SyntheticSettings(bodies=6, poses_per_body=1, image_size=(32, 16))
     SyntheticSet(root / "SyntheticBodies", settings, workers=1).make(progress=False)
