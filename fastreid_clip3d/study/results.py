@@ -82,11 +82,12 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def text_of(values: Sequence[float]) -> str:
-    """``mean ± standard deviation``, the mean alone for one value, a dash for none."""
+    """``mean ± standard deviation``, the mean alone for one value, a dash for none; two decimals below ten."""
     if not values:
         return "-"
     mean, deviation = mean_and_deviation(values)
-    return f"{mean:.1f}" if deviation is None else f"{mean:.1f} ± {deviation:.1f}"
+    decimals = 2 if abs(mean) < 10 else 1
+    return f"{mean:.{decimals}f}" + ("" if deviation is None else f" ± {deviation:.{decimals}f}")
 
 
 def gains(

@@ -38,11 +38,11 @@ def test_mean_deviation_gain_and_the_papers_numbers_stand_in_a_row() -> None:
         "minutes a run", "paper, Celeb-reID", "paper, Celeb-reID-light",
     ]  # fmt: skip
     assert full == [
-        "title of full", "2", "20.0 ± 0.0", "40.0 ± 0.0", "11.0 ± 1.4", "22.0 ± 2.8", "+2.5 ± 2.1", "2.5",
+        "title of full", "2", "20.0 ± 0.0", "40.0 ± 0.0", "11.0 ± 1.4", "22.0 ± 2.8", "+2.50 ± 2.12", "2.5",
         "19.2 / 63.1", "26.3 / 39.4",
     ]  # fmt: skip
     assert without[6] == "-" and without[2] == "20.0 ± 7.1" and without[8] == "14.2 / 57.5"
-    assert agw == ["title of agw", "1", "-", "-", "7.5", "15.0", "-1.5", "2.0", "", ""]
+    assert agw == ["title of agw", "1", "-", "-", "7.50", "15.0", "-1.50", "2.0", "", ""]
 
 
 def test_gains_are_taken_seed_by_seed() -> None:
@@ -55,7 +55,7 @@ def test_two_test_sets_are_two_lines_and_never_averaged() -> None:
     rows += [row("natural_without_all", 0, "CC", 4.0)]
     rows += [row("natural_without_all", 0, "CC", 5.0, dataset="SynthCCTinyShapeOnly")]
     _, first, second, *_ = cells(results.markdown_table(rows, "cross"))
-    assert first[0].endswith("tested on SynthCCTiny") and first[2] == "10.0" and first[4] == "+6.0"
+    assert first[0].endswith("tested on SynthCCTiny") and first[2] == "10.0" and first[4] == "+6.00"
     assert second[0].endswith("tested on SynthCCTinyShapeOnly") and second[2] == "30.0" and second[4] == "+25.0"
 
 

@@ -4,13 +4,15 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.teacher.listing import draw_sheet, label_images
+from fastreid_clip3d.teacher.listing import draw_sheet, label_images, reading_processes
 from fastreid_clip3d.vocabulary import PHRASE_PAIRS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -32,6 +34,12 @@ def test_a_broken_image_is_named_from_a_worker_too(teacher, pictures):
     for workers in (0, 1):
         with pytest.raises(ClearError, match="01.png"):
             list(label_images(teacher, pictures, num_workers=workers))
+
+
+def test_nobody_reads_beside_a_teacher_on_a_cpu(teacher):
+    assert teacher.device.type == "cpu" and reading_processes(teacher) == 0
+    on_cuda = SimpleNamespace(device=torch.device("cuda"))
+    assert reading_processes(on_cuda) == 2
 
 
 def test_the_sheet(teacher, pictures, tmp_path):
