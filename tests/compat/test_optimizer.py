@@ -23,6 +23,7 @@ def test_steps_are_those_of_the_optimiser_on_single_parameters(name: str) -> Non
     optimizer, wrapper = build_optimizer(cfg, model)
     settings = {"lr": 0.01, "weight_decay": 0.001} | ({"momentum": cfg.SOLVER.MOMENTUM} if name == "SGD" else {})
     reference_optimizer = getattr(torch.optim, name)(reference.parameters(), **settings)
+    assert all(group["fused"] for group in optimizer.param_groups)
     before = copy.deepcopy(model.state_dict())
     for _ in range(4):
         inputs = torch.randn(8, 4)
