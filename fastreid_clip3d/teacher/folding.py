@@ -37,7 +37,8 @@ def fold_batch_norm(model: nn.Module, example: torch.Tensor) -> nn.Module:
             convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )
         convolution.requires_grad_(False)
-        folded.set_submodule(norm_name, _what_remains(norm))
+        parent, _, own_name = norm_name.rpartition(".")
+        setattr(folded.get_submodule(parent), own_name, _what_remains(norm))
     difference = (folded(example) - before).abs().max()
     return folded if difference <= TOLERANCE * before.square().mean().sqrt() else model
 
