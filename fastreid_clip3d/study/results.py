@@ -236,6 +236,6 @@ def plot(path: Path, rows: Sequence[Mapping[str, Any]], title: str) -> None:
     axes.set_yticks(range(len(lines)), list(lines))
     axes.invert_yaxis()
     axes.set_xlabel(f"{protocol} mAP in percent; dots: seeds, line: mean, bar: standard deviation")
-    axes.set_title(title, loc="left", fontsize=10)
+    figure.suptitle(title, fontsize=10)
     axes.grid(axis="x", alpha=0.3)
     write_atomically(path, lambda stream: figure.savefig(stream, format="png", dpi=150))
