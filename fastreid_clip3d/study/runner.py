@@ -206,8 +206,8 @@ def run_all(
                     if told:
                         failed.append(run)
                     made = finished_steps + sum(_steps_done(other) for other in active) - at_start
-                    left = (time.monotonic() - start) / max(made, 1) * (sum(steps.values()) - finished_steps)
-                    console.print(told or _one_line(run), f"-- about {max(left, 0) / 60:.0f} minutes left")
+                    left = _time_left(time.monotonic() - start, made, sum(steps.values()) - finished_steps)
+                    console.print(told or _one_line(run), left)
                     after_each()
                 bars.update(overall, completed=finished_steps + sum(_steps_done(run) for run in active))
         except BaseException:
@@ -215,6 +215,13 @@ def run_all(
                 training.stop()
             raise
     return failed
+
+
+def _time_left(seconds: float, made: int, steps_left: int) -> str:
+    """A guess from the steps `made` in `seconds`; none where hardly any were, as after runs that only had to be scored."""
+    if made * 20 < steps_left:
+        return ""
+    return f"-- about {seconds / max(made, 1) * max(steps_left, 0) / 60:.0f} minutes left"
 
 
 class _Training:

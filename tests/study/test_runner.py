@@ -137,3 +137,9 @@ def test_bodies_are_predicted_with_running_and_with_batch_statistics(benchmark_f
     assert chamfer.default_runs(folder) == [run]
     with pytest.raises(ClearError, match="Table 10"):
         chamfer.default_runs(folder / "nothing")
+
+
+def test_the_time_left_is_told_from_enough_steps_only() -> None:
+    assert runner._time_left(600.0, 100, 400) == "-- about 40 minutes left"
+    assert runner._time_left(600.0, 0, 400) == "" == runner._time_left(600.0, 19, 400)
+    assert runner._time_left(600.0, 400, 0) == "-- about 0 minutes left"
