@@ -30,7 +30,7 @@ Every benchmark takes --json FILE. Close other programs first: the machine's oth
 
 
 def main() -> None:
-    from fastreid_clip3d import benchmarks
+    from tools import benchmark as benchmarks
 
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter

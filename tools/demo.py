@@ -38,8 +38,8 @@ def main() -> None:
     parser.add_argument("options", nargs="*", metavar="KEY VALUE", help="config keys for both runs")
     arguments = parser.parse_args()
 
-    from fastreid_clip3d.demo import Demo
-    from fastreid_clip3d.demo.scores import print_table
+    from tools.study.demo import Demo
+    from tools.study.demo.scores import print_table
 
     demo = Demo(
         arguments.data.absolute(),

@@ -116,7 +116,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     arguments = parse_arguments()
-    from fastreid_clip3d.study.commands import reproduce
+    from tools.study.commands import reproduce
 
     return reproduce(arguments, shlex.join(["python", "tools/reproduce.py", *sys.argv[1:]]))
 

@@ -1,5 +1,5 @@
 """Training and testing: fast-reid's trainer with the method's data, checkpoints and evaluation."""
 
-from .trainer import CLIP3DTrainer
+from fastreid_clip3d.engine.trainer import CLIP3DTrainer
 
 __all__ = ["CLIP3DTrainer"]

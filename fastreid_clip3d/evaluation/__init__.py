@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from .protocols import CC, GENERAL, NOTHING_REMOVED, SC, Protocol
+from fastreid_clip3d.evaluation.protocols import CC, GENERAL, NOTHING_REMOVED, SC, Protocol
 
 __all__ = ["CC", "GENERAL", "NOTHING_REMOVED", "SC", "ClothesEvaluator", "Protocol"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "ClothesEvaluator":
-        from .evaluator import ClothesEvaluator
+        from fastreid_clip3d.evaluation.evaluator import ClothesEvaluator
 
         return ClothesEvaluator
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

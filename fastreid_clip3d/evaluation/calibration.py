@@ -17,7 +17,7 @@ import numpy as np
 
 from fastreid_clip3d.errors import ClearError
 
-from .error_rates import (
+from fastreid_clip3d.evaluation.error_rates import (
     THRESHOLDS,
     PairCounts,
     PairSource,
@@ -26,9 +26,9 @@ from .error_rates import (
     intervals,
     reaches,
 )
-from .features_file import write_atomically
-from .protocols import Protocol
-from .ranking import DEFAULT_MAX_MEMORY, LabelledFeatures
+from fastreid_clip3d.evaluation.features_file import write_atomically
+from fastreid_clip3d.evaluation.protocols import Protocol
+from fastreid_clip3d.evaluation.ranking import DEFAULT_MAX_MEMORY, LabelledFeatures
 
 FILE_NAME = "calibration.json"
 CIRCULAR = (

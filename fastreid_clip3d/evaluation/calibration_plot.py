@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from .calibration import Calibration
-from .features_file import write_atomically
+from fastreid_clip3d.evaluation.calibration import Calibration
+from fastreid_clip3d.evaluation.features_file import write_atomically
 
 FILE_NAME = "calibration.png"
 

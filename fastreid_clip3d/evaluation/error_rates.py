@@ -22,9 +22,9 @@ from scipy import sparse
 
 from fastreid_clip3d.errors import ClearError
 
-from .distances import FeatureDistances, compute_device
-from .protocols import Protocol, is_member, removes, shared_codes
-from .ranking import DEFAULT_MAX_MEMORY, LabelledFeatures
+from fastreid_clip3d.evaluation.distances import FeatureDistances, compute_device
+from fastreid_clip3d.evaluation.protocols import Protocol, is_member, removes, shared_codes
+from fastreid_clip3d.evaluation.ranking import DEFAULT_MAX_MEMORY, LabelledFeatures
 
 STEP = 1e-5
 TOLERANCE = 1e-9

@@ -21,11 +21,11 @@ from fastreid.utils import comm
 
 from fastreid_clip3d.errors import ClearError
 
-from .features_file import first_non_finite_row, write_features
-from .per_query import check_format, write_per_query
-from .protocols import GENERAL, Protocol, find_protocols
-from .ranking import LabelledFeatures, ProtocolResult, evaluate, pair_distances
-from .tracklets import TrackletPool
+from fastreid_clip3d.evaluation.features_file import first_non_finite_row, write_features
+from fastreid_clip3d.evaluation.per_query import check_format, write_per_query
+from fastreid_clip3d.evaluation.protocols import GENERAL, Protocol, find_protocols
+from fastreid_clip3d.evaluation.ranking import LabelledFeatures, ProtocolResult, evaluate, pair_distances
+from fastreid_clip3d.evaluation.tracklets import TrackletPool
 
 logger = logging.getLogger(__name__)
 

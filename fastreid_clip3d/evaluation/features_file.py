@@ -20,7 +20,7 @@ import torch
 
 from fastreid_clip3d.errors import ClearError
 
-from .ranking import LabelledFeatures
+from fastreid_clip3d.evaluation.ranking import LabelledFeatures
 
 SIDES = ("query", "gallery")
 _REQUIRED = ("features", "pids", "camids")

@@ -17,9 +17,9 @@ import numpy as np
 
 from fastreid_clip3d.errors import ClearError
 
-from .features_file import write_atomically
-from .protocols import is_member
-from .ranking import LabelledFeatures, ProtocolResult
+from fastreid_clip3d.evaluation.features_file import write_atomically
+from fastreid_clip3d.evaluation.protocols import is_member
+from fastreid_clip3d.evaluation.ranking import LabelledFeatures, ProtocolResult
 
 FORMATS = ("csv", "parquet")
 

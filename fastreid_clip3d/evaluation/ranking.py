@@ -20,9 +20,9 @@ import torch
 
 from fastreid_clip3d.errors import ClearError
 
-from .distances import FeatureDistances, MatrixDistances, compute_device, sort_rows
-from .metrics import Groups, average_precision, cumulative_match, first_match_rank, inverse_negative_penalty
-from .protocols import Protocol, is_member, removes, shared_codes
+from fastreid_clip3d.evaluation.distances import FeatureDistances, MatrixDistances, compute_device, sort_rows
+from fastreid_clip3d.evaluation.metrics import Groups, average_precision, cumulative_match, first_match_rank, inverse_negative_penalty
+from fastreid_clip3d.evaluation.protocols import Protocol, is_member, removes, shared_codes
 
 DEFAULT_MAX_MEMORY = 1024.0
 _MIB = 1 << 20

@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from fastreid_clip3d.errors import ClearError
 
-from .features_file import read_features, write_atomically
-from .per_query import check_format, write_per_query
-from .protocols import STANDARD_PROTOCOLS, find_protocols
-from .ranking import evaluate
+from fastreid_clip3d.evaluation.features_file import read_features, write_atomically
+from fastreid_clip3d.evaluation.per_query import check_format, write_per_query
+from fastreid_clip3d.evaluation.protocols import STANDARD_PROTOCOLS, find_protocols
+from fastreid_clip3d.evaluation.ranking import evaluate
 
 
 def _progress(blocks: Iterable, count: int) -> Iterable:

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, Sequence
 
 from fastreid_clip3d.compat.pixels import UnreadableImage
 
-from .encoder import ReIDModel
-from .extraction import extract
-from .features_writer import FeaturesWriter
-from .pictures import Entry
+from fastreid_clip3d.inference.encoder import ReIDModel
+from fastreid_clip3d.inference.extraction import extract
+from fastreid_clip3d.inference.features_writer import FeaturesWriter
+from fastreid_clip3d.inference.pictures import Entry
 
 
 class Summary(NamedTuple):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fastreid_clip3d.errors import ClearError
 
-from .preprocess import InputSize, Picture, as_batch, check_channels, one_by_one, to_pixels
+from fastreid_clip3d.inference.preprocess import InputSize, Picture, as_batch, check_channels, one_by_one, to_pixels
 
 if TYPE_CHECKING:
     from fastreid_clip3d.evaluation.calibration import Comparison

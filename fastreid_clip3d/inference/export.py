@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from fastreid_clip3d.compat.tracing import batch_size_left_open
 from fastreid_clip3d.errors import ClearError
 
-from .model import TorchModel
-from .onnx_model import METADATA_KEY, import_onnxruntime
+from fastreid_clip3d.inference.model import TorchModel
+from fastreid_clip3d.inference.onnx_model import METADATA_KEY, import_onnxruntime
 
 SUFFIXES = {"onnx": (".onnx",), "torchscript": (".pt", ".ts", ".torchscript"), "torch.export": (".pt2",)}
 """File name endings by which a format is known."""
@@ -272,8 +272,8 @@ def real_pictures(model: TorchModel, sources: list[str], most: int = 32) -> Iter
     """
     from fastreid_clip3d.compat.pixels import UnreadableImage
 
-    from .pictures import list_images
-    from .preprocess import to_pixels
+    from fastreid_clip3d.inference.pictures import list_images
+    from fastreid_clip3d.inference.preprocess import to_pixels
 
     found, fault = 0, "there is no image"
     for entry in list_images(sources):

@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from fastreid_clip3d.compat.pixels import UnreadableImage
 
-from .pictures import Entry
-from .preprocess import InputSize, as_batch, to_pixels
+from fastreid_clip3d.inference.pictures import Entry
+from fastreid_clip3d.inference.preprocess import InputSize, as_batch, to_pixels
 
 logger = logging.getLogger(__name__)
 

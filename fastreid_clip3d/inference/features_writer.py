@@ -20,7 +20,7 @@ import numpy as np
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.features_file import write_atomically
 
-from .pictures import Entry
+from fastreid_clip3d.inference.pictures import Entry
 
 FORMATS = (".npz", ".parquet")
 _SECONDS_BETWEEN_FLUSHES = 2.0

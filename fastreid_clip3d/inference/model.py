@@ -24,8 +24,8 @@ from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.backbones.build import student_maps, whole_students
 from fastreid_clip3d.modeling.losses import OTLoss
 
-from .encoder import ReIDModel
-from .preprocess import InputSize, Picture
+from fastreid_clip3d.inference.encoder import ReIDModel
+from fastreid_clip3d.inference.preprocess import InputSize, Picture
 
 _TRAINING_ONLY = ("ot_loss.", "global_distill_loss.", "body_shape_loss.", "clothes_loss.", "phrase_table", "pixel_")
 """Starts of names in a checkpoint that inference does without; the classifier is one more."""
@@ -44,7 +44,7 @@ def load_model(run: str | Path, device: str = "") -> ReIDModel:
     """
     path = Path(run)
     if path.suffix.lower() == ".onnx":
-        from .onnx_model import OnnxModel
+        from fastreid_clip3d.inference.onnx_model import OnnxModel
 
         return OnnxModel(path, device)
     return load_torch_model(path, device)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from fastreid_clip3d.errors import ClearError
 
-from .encoder import ReIDModel
-from .preprocess import InputSize
+from fastreid_clip3d.inference.encoder import ReIDModel
+from fastreid_clip3d.inference.preprocess import InputSize
 
 logger = logging.getLogger(__name__)
 

@@ -1,5 +1,5 @@
 """Losses, heads, backbones and the meta-architecture; importing this package registers them with fast-reid."""
 
-from . import backbones, heads, meta_arch
+from fastreid_clip3d.modeling import backbones, heads, meta_arch
 
 __all__ = ["backbones", "heads", "meta_arch"]

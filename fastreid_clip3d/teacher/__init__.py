@@ -3,10 +3,10 @@
 Shape letters of this room: B images, 3 x H x W the teacher's own input, d its embedding width, 32 phrases, 16 pairs.
 """
 
-from .cache import TeacherCache, build_cache
-from .clip import EMBEDDED_TEACHER, Teacher, load_teacher
-from .labels import choose_phrases, pack_choices, phrase_scores, unpack_choices
-from .preprocess import ImageTransform, read_rgb
+from fastreid_clip3d.teacher.cache import TeacherCache, build_cache
+from fastreid_clip3d.teacher.clip import EMBEDDED_TEACHER, Teacher, load_teacher
+from fastreid_clip3d.teacher.labels import choose_phrases, pack_choices, phrase_scores, unpack_choices
+from fastreid_clip3d.teacher.preprocess import ImageTransform, read_rgb
 
 __all__ = [
     "EMBEDDED_TEACHER",

@@ -20,12 +20,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ..errors import ClearError
-from ..vocabulary import prompts
-from .folding import fold_batch_norm
-from .labels import choose_phrases, phrase_scores
-from .preprocess import ImageTransform, normalize
-from .sources import EMBEDDED_TEACHER, LOCAL_DIR, WeightSource, find_weights
+from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.vocabulary import prompts
+from fastreid_clip3d.teacher.folding import fold_batch_norm
+from fastreid_clip3d.teacher.labels import choose_phrases, phrase_scores
+from fastreid_clip3d.teacher.preprocess import ImageTransform, normalize
+from fastreid_clip3d.teacher.sources import EMBEDDED_TEACHER, LOCAL_DIR, WeightSource, find_weights
 
 PRECISIONS = ("amp", "bf16", "fp32")
 _TEXT_PARTS = ("text", "transformer", "token_embedding", "ln_final", "text_decoder")

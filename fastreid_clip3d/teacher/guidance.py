@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from ..errors import ClearError
-from .cache import TeacherCache
-from .clip import Fingerprint, Teacher, load_teacher
-from .labels import choose_phrases, phrase_scores
+from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.teacher.cache import TeacherCache
+from fastreid_clip3d.teacher.clip import Fingerprint, Teacher, load_teacher
+from fastreid_clip3d.teacher.labels import choose_phrases, phrase_scores
 
 MODES = ("online", "cached", "auto")
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..vocabulary import NUM_PAIRS
+from fastreid_clip3d.vocabulary import NUM_PAIRS
 
 
 def phrase_scores(features: torch.Tensor, phrase_table: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from ..errors import ClearError
+from fastreid_clip3d.errors import ClearError
 
 RESIZE_MODES = ("squash", "pad")
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import open_clip
 from open_clip import pretrained as open_clip_pretrained
 
-from ..errors import ClearError
+from fastreid_clip3d.errors import ClearError
 
 EMBEDDED_TEACHER = "embedded"
 EMBEDDED_FOLDER = Path(__file__).parent / "assets" / "embedded_teacher"

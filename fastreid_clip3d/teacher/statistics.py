@@ -12,8 +12,8 @@ from typing import Sequence
 
 import numpy as np
 
-from ..errors import ClearError
-from ..vocabulary import NUM_PAIRS, PHRASE_PAIRS
+from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.vocabulary import NUM_PAIRS, PHRASE_PAIRS
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Sequence
 
 import torch
 
-from .clip import create_open_clip, encode_prompts
-from .sources import find_weights
+from fastreid_clip3d.teacher.clip import create_open_clip, encode_prompts
+from fastreid_clip3d.teacher.sources import find_weights
 
 
 def encode_texts(name: str, pretrained: str, sentences: Sequence[str]) -> torch.Tensor:

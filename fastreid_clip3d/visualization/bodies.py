@@ -22,7 +22,7 @@ from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.backbones.build import student_maps
 from fastreid_clip3d.modeling.losses import MLP
 
-from .transport import save_figure
+from fastreid_clip3d.visualization.transport import save_figure
 
 PHI = "body_shape_loss.regressor."
 PICTURE_SIZE = (192, 96)

@@ -12,7 +12,7 @@ def transport(options: argparse.Namespace) -> tuple[Path, str]:
     """Transport plans of phrases over images (Figure 3)."""
     from fastreid_clip3d.inference import load_model
 
-    from .transport import transport_maps, transport_sheet
+    from fastreid_clip3d.visualization.transport import transport_maps, transport_sheet
 
     images = pictures_of(options.images, options.most)
     model = load_model(options.model, options.device)
@@ -29,7 +29,7 @@ def bodies(options: argparse.Namespace) -> tuple[Path, str]:
     from fastreid_clip3d.inference import load_model
     from fastreid_clip3d.inference.model import find_run_files, read_checkpoint
 
-    from .bodies import bodies_sheet, choose_bodies, known_bodies, phi_of, unknown_bodies
+    from fastreid_clip3d.visualization.bodies import bodies_sheet, choose_bodies, known_bodies, phi_of, unknown_bodies
 
     if bool(options.images) == bool(options.data):
         raise ClearError("bodies: give either --data FOLDER_OF_SYNTHETIC_BODIES or --images.")
@@ -50,8 +50,8 @@ def ranking(options: argparse.Namespace) -> tuple[Path, str]:
     from fastreid_clip3d.evaluation.protocols import find_protocols
     from fastreid_clip3d.evaluation.ranking import evaluate
 
-    from .ranking import RankedModel, check_comparable, choose_queries, ranking_sheet
-    from .run_files import run_features, run_title
+    from fastreid_clip3d.visualization.ranking import RankedModel, check_comparable, choose_queries, ranking_sheet
+    from fastreid_clip3d.visualization.run_files import run_features, run_title
 
     protocol = find_protocols([options.protocol])[0]
     models = [RankedModel(run_title(run), *run_features(run, options.dataset)) for run in options.models]
@@ -68,8 +68,8 @@ def ranking(options: argparse.Namespace) -> tuple[Path, str]:
 
 def embedding(options: argparse.Namespace) -> tuple[Path, str]:
     """Features on a plane, by person and by clothes."""
-    from .embedding import embed, embedding_sheet
-    from .run_files import run_features, run_title
+    from fastreid_clip3d.visualization.embedding import embed, embedding_sheet
+    from fastreid_clip3d.visualization.run_files import run_features, run_title
 
     found = embed(*run_features(options.model, options.dataset), options.people, options.method, options.seed)
     return embedding_sheet(found, options.output, run_title(options.model)), found.caption()

@@ -118,7 +118,7 @@ def embedding_sheet(embedding: Embedding, output: str | Path, title: str = "") -
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    from .transport import save_figure
+    from fastreid_clip3d.visualization.transport import save_figure
 
     sides = [("person", embedding.pids)]
     if embedding.clothes_ids is not None:

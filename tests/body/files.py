@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse
 
-from fastreid_clip3d.body.build import PARENTS
+from tools.assets.bodies.build import PARENTS
 from tests.references.python2_pickle import Instance
 
 

@@ -14,7 +14,8 @@ import pytest
 import torch
 import trimesh
 
-from fastreid_clip3d.body import control_response, descriptors
+from fastreid_clip3d.body import descriptors
+from tools.assets.bodies import control_response
 from fastreid_clip3d.body.descriptors import DESCRIPTORS, describe, label, population_statistics, population_thresholds
 from fastreid_clip3d.body.model import load_body_model
 from fastreid_clip3d.body.sampling import sample_betas
@@ -138,7 +139,7 @@ def swept():
     for sex, gender in enumerate(control_response.GENDERS):
         model = load_body_model(gender=gender)
         assert model.fingerprint() == fingerprints[gender], (
-            "the embedded body model has changed: python -m fastreid_clip3d.body.control_response --write"
+            "the embedded body model has changed: python -m tools.assets.bodies.control_response --write"
         )
         for pair in range(NUM_PAIRS):
             people, levels, directions = betas[pair, sex].shape

@@ -72,7 +72,7 @@ def test_protocols():
 def test_a_missing_set_names_the_command_that_makes_it(name, tmp_path):
     import dataclasses
 
-    from fastreid_clip3d.body.synthcc.plan import SETS
+    from fastreid_clip3d.synthcc.plan import SETS
 
     with pytest.raises(DatasetNotFound) as caught:
         build_dataset(name, root=str(tmp_path))
@@ -86,7 +86,7 @@ def test_a_missing_set_names_the_command_that_makes_it(name, tmp_path):
 
 
 def test_official_counts_are_what_the_plans_make():
-    from fastreid_clip3d.body.synthcc.plan import FULL, TINY
+    from fastreid_clip3d.synthcc.plan import FULL, TINY
 
     for config, counts, val in ((FULL, FULL_COUNTS, FULL_VAL_COUNTS), (TINY, TINY_COUNTS, VAL_COUNTS)):
         images = config.outfits * config.images_per_outfit

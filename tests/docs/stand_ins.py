@@ -17,9 +17,9 @@ TEACHER = "local-dir:teacher"
 
 def in_this_process(command: Sequence[str], **_: Any) -> subprocess.CompletedProcess:
     """The evaluation benchmark's children, without starting Python for each."""
-    from fastreid_clip3d.benchmarks.evaluation import _child
+    from tools.benchmark.evaluation import _child
 
-    if command[-2] != "fastreid_clip3d.benchmarks.evaluation":  # Cython's compiler
+    if command[-2] != "tools.benchmark.evaluation":  # Cython's compiler
         return subprocess.CompletedProcess(command, 1, "", "left out here")
     return subprocess.CompletedProcess(command, 0, json.dumps(_child(json.loads(command[-1]))), "")
 
@@ -28,7 +28,7 @@ def few_people() -> dict[str, Any]:
     """SynthCC's sets with one person of each population."""
     from dataclasses import replace
 
-    from fastreid_clip3d.body.synthcc.plan import SETS
+    from fastreid_clip3d.synthcc.plan import SETS
 
     few = {"train_people": 1, "test_people": 1, "val_people": 1, "outfits": 2, "images_per_outfit": 2}
     return {name: replace(config, **few, height=32, width=16) for name, config in SETS.items()}
@@ -160,7 +160,7 @@ RULES: tuple[StandIn, ...] = (
     ),
     StandIn(
         "render_people", "", "thousands of pictures; a set's size is no option", unless="--sheet|--leakage",
-        flags={"--workers": "1"}, made_patches={"fastreid_clip3d.body.synthcc.plan.SETS": few_people},
+        flags={"--workers": "1"}, made_patches={"fastreid_clip3d.synthcc.plan.SETS": few_people},
     ),
     StandIn("render_people", "--sheet", "fewer rows", flags={"--people": "1"}),
     StandIn(
@@ -172,27 +172,27 @@ RULES: tuple[StandIn, ...] = (
         flags={
             "--people": "2", "--grey": "2", "--steps": "2", "--held-out": "1", "--batch": "2", "--workers": "1",
         },
-        patches={"fastreid_clip3d.teacher.people.CHUNK": 2},
-        made_patches={"fastreid_clip3d.teacher.embedded.TrainingSettings": lambda: _few_text_steps()},
+        patches={"tools.assets.teacher.people.CHUNK": 2},
+        made_patches={"tools.assets.teacher.recipe.TrainingSettings": lambda: _few_text_steps()},
     ),  # fmt: skip
     StandIn(
         "train_teacher", "--install", "would replace the package's own teacher",
-        made_patches={"fastreid_clip3d.teacher.embedded.EMBEDDED_FOLDER": lambda: _path("installed_teacher")},
+        made_patches={"tools.assets.teacher.recipe.EMBEDDED_FOLDER": lambda: _path("installed_teacher")},
     ),
     StandIn(
         "build_body_model", "", "anny takes minutes: its result is the shipped file; not written over that",
         unless="--check", flags={"--output": "bodies.npz"},
-        patches={"fastreid_clip3d.body.build.build_models": shipped_bodies},
+        patches={"tools.assets.bodies.build.build_models": shipped_bodies},
     ),
     StandIn(
         "build_body_model", "--check", "anny takes minutes: its result is the shipped file",
-        patches={"fastreid_clip3d.body.build.build_models": shipped_bodies},
+        patches={"tools.assets.bodies.build.build_models": shipped_bodies},
     ),
     StandIn(
         "demo", "", "`make demo` is a quarter of an hour: its stages are named, not run",
         patches={
-            "fastreid_clip3d.demo.stages.Demo._stage": lambda self, title, work: self.seconds.setdefault(title, 0.0),
-            "fastreid_clip3d.demo.stages.Demo.rows": [],
+            "tools.study.demo.stages.Demo._stage": lambda self, title, work: self.seconds.setdefault(title, 0.0),
+            "tools.study.demo.stages.Demo.rows": [],
         },
     ),
     StandIn(
@@ -209,12 +209,12 @@ RULES: tuple[StandIn, ...] = (
     ),
     StandIn(
         "reproduce", "--table 9", "200 bodies, 10,000 points of each", flags={"--bodies": "2"},
-        made_patches={"fastreid_clip3d.study.chamfer.table_9": lambda: _few_points()},
+        made_patches={"tools.study.chamfer.table_9": lambda: _few_points()},
     ),
     StandIn(
         "benchmark", "^evaluation", "minutes: a small gallery, in this process",
         flags={"--size": "small", "--dims": "16"},
-        patches={"fastreid_clip3d.benchmarks.evaluation.subprocess": mock.Mock(run=in_this_process)},
+        patches={"tools.benchmark.evaluation.subprocess": mock.Mock(run=in_this_process)},
     ),
     StandIn("benchmark", "^search", "a minute", flags={"--gallery": "1500", "--queries": "2"}),
     StandIn("benchmark", "^export", "a minute", flags={"--seconds": "0.01", "--batch": ("1", "2")}),
@@ -253,7 +253,7 @@ RULES: tuple[StandIn, ...] = (
 def _few_text_steps() -> Any:
     from functools import partial
 
-    from fastreid_clip3d.teacher.training import TrainingSettings
+    from tools.assets.teacher.training import TrainingSettings
 
     return partial(TrainingSettings, text_steps=2)
 
@@ -261,7 +261,7 @@ def _few_text_steps() -> Any:
 def _few_points() -> Any:
     from functools import partial
 
-    from fastreid_clip3d.study.chamfer import table_9
+    from tools.study.chamfer import table_9
 
     return partial(table_9, points=200)
 

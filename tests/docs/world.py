@@ -53,7 +53,7 @@ def copy_world(world: Path, target: Path) -> Path:
 def _synthcc(folder: Path, documents: str, generator: np.random.Generator) -> None:
     """SynthCC-tiny with the real set's names for a few of its people, and noise for pictures."""
     from fastreid_clip3d.body.poses import load_pose_pool
-    from fastreid_clip3d.body.synthcc.plan import TINY, plan_person
+    from fastreid_clip3d.synthcc.plan import TINY, plan_person
 
     named = {int(number) for groups in NAMED_PERSON.findall(documents) for number in groups if number}
     num_poses = len(load_pose_pool())

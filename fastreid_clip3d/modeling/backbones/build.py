@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from fastreid_clip3d.errors import ClearError
 
-from .pretrained import check_loaded, watch_loading
-from .timm_backbone import TimmBackbone
-from .vit_tokens import vit_maps
+from fastreid_clip3d.modeling.backbones.pretrained import check_loaded, watch_loading
+from fastreid_clip3d.modeling.backbones.timm_backbone import TimmBackbone
+from fastreid_clip3d.modeling.backbones.vit_tokens import vit_maps
 
 _WHERE_WEIGHTS_ARE_HAD = {
     "build_mobilenetv2": 'for "1.0x" export_mobilenetv2_weights in fastreid_clip3d.modeling.backbones.pretrained '

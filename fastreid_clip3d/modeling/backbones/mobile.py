@@ -14,7 +14,7 @@ from torch import nn
 
 from fastreid_clip3d.errors import ClearError
 
-from .last_stride import remove_last_stride
+from fastreid_clip3d.modeling.backbones.last_stride import remove_last_stride
 
 
 @BACKBONE_REGISTRY.register()

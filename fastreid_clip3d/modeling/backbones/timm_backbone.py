@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from fastreid_clip3d.errors import ClearError
 
-from .last_stride import remove_last_stride
-from .pretrained import read_weights
+from fastreid_clip3d.modeling.backbones.last_stride import remove_last_stride
+from fastreid_clip3d.modeling.backbones.pretrained import read_weights
 
 logger = logging.getLogger(__name__)
 

@@ -1,5 +1,5 @@
 """Heads that fast-reid lacks."""
 
-from .mlp_head import MLPHead
+from fastreid_clip3d.modeling.heads.mlp_head import MLPHead
 
 __all__ = ["MLPHead"]

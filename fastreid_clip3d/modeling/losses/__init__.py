@@ -1,10 +1,10 @@
 """Losses as functions of tensors: torch only, no configuration, no fast-reid, no process groups."""
 
-from .body_shape import BodyShapeLoss
-from .clothes_adversarial import ClothesAdversarialLoss
-from .global_distill import GlobalDistillLoss
-from .mlp import MLP
-from .optimal_transport import OTLoss
-from .sinkhorn import sinkhorn
+from fastreid_clip3d.modeling.losses.body_shape import BodyShapeLoss
+from fastreid_clip3d.modeling.losses.clothes_adversarial import ClothesAdversarialLoss
+from fastreid_clip3d.modeling.losses.global_distill import GlobalDistillLoss
+from fastreid_clip3d.modeling.losses.mlp import MLP
+from fastreid_clip3d.modeling.losses.optimal_transport import OTLoss
+from fastreid_clip3d.modeling.losses.sinkhorn import sinkhorn
 
 __all__ = ["BodyShapeLoss", "ClothesAdversarialLoss", "GlobalDistillLoss", "MLP", "OTLoss", "sinkhorn"]

@@ -10,7 +10,7 @@ from typing import Sequence
 import torch
 from torch import Tensor, nn
 
-from .mlp import MLP
+from fastreid_clip3d.modeling.losses.mlp import MLP
 
 ShapeSpace = tuple[Tensor, Tensor]
 """Template [V, 3] and shape directions [V, 3, K] of a body model."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .directions import scale_and_norms
+from fastreid_clip3d.modeling.losses.directions import scale_and_norms
 
 
 class ClothesAdversarialLoss(nn.Module):

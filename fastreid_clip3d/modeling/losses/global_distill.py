@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .mlp import MLP
+from fastreid_clip3d.modeling.losses.mlp import MLP
 
 REDUCTIONS = ("mean", "sum")
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .directions import scale_and_norms
-from .mlp import MLP
-from .sinkhorn import LOG_DOMAIN_BELOW, sinkhorn
+from fastreid_clip3d.modeling.losses.directions import scale_and_norms
+from fastreid_clip3d.modeling.losses.mlp import MLP
+from fastreid_clip3d.modeling.losses.sinkhorn import LOG_DOMAIN_BELOW, sinkhorn
 
 
 class OTLoss(nn.Module):

@@ -1,0 +1,59 @@
+#!/usr/bin/env python
+"""Which similarity means the same person? Error rates by threshold, and a recommended threshold, for one model."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from fastreid_clip3d.errors import run_tool  # noqa: E402
+
+EXAMPLES = """\
+examples:
+  # on the query and gallery of a dataset (below FASTREID_DATASETS): 1 % of pairs of different people may be confused
+  FASTREID_DATASETS=datasets/demo python tools/calibrate.py --model logs/demo/clip3d --data SynthCCTinyVal
+
+  # on features that an evaluation saved (TEST.EVALUATION.SAVE_FEATURES True); stricter; other protocols
+  python tools/calibrate.py --model logs/demo/clip3d --data logs/demo/clip3d/evaluation/SynthCCTiny_features.npz \\
+      --false-match-rate 0.001 --protocols CC general
+
+It writes calibration.json and calibration.png into the run folder. From then on tools/search.py and
+load_model(RUN).compare(a, b) say how sure they are. Calibrate on people whom you report nothing about.
+docs/search.md explains the plot.
+exit code: 0 calibrated, 2 an error
+"""
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", required=True, metavar="RUN", help="run folder, checkpoint or .onnx file")
+    parser.add_argument("--data", required=True, metavar="DATA", help="name of a dataset, or an npz file of features")
+    parser.add_argument(
+        "--protocols", nargs="+", metavar="NAME", help="default: the dataset's; of a file general, CC, SC"
+    )
+    parser.add_argument(
+        "--false-match-rate", type=float, default=0.01, metavar="RATE",
+        help="share of pairs of different people that may be called the same person (default: 0.01)",
+    )  # fmt: skip
+    parser.add_argument("--output", metavar="FOLDER", default="", help="default: the run folder")
+    parser.add_argument("--batch-size", type=int, default=64, help="pictures at once (default: 64)")
+    parser.add_argument(
+        "--max-memory", type=float, default=1024, metavar="MIB", help="beyond the features (default: 1024)"
+    )
+    parser.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    from fastreid_clip3d.inference.search.calibration_run import calibrate_run
+
+    return calibrate_run(parse_arguments(arguments))
+
+
+if __name__ == "__main__":
+    run_tool(main)

@@ -1,0 +1,168 @@
+"""Shoes, hats and bags."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from fastreid_clip3d.synthcc.figure import CANONICAL, NORMAL, REST, WEIGHTS, Figure
+from fastreid_clip3d.synthcc.garments import BAG, HAT, SHOE, Piece, _cut_all, _smooth, rigid_piece, spanned
+from fastreid_clip3d.synthcc.mesh_tools import grid_faces
+from fastreid_clip3d.synthcc.outfit import Bag, Hat, Shoes
+
+SOLE: float = 0.018
+"""Metres from the foot's underside to the ground."""
+
+
+@dataclasses.dataclass
+class Hanging:
+    """A thing that hangs straight down from a posed joint; points [V, 3] relative to the joint, world axes."""
+
+    joint: int
+    points: np.ndarray
+    faces: np.ndarray
+
+
+STATIONS, AROUND = 13, 14
+
+
+def make_shoes(figure: Figure, body: np.ndarray, joints: np.ndarray, shoes: Shoes, inside: float) -> list[Piece]:
+    """Both shoes and socks: a closed form around each foot, and a shaft around the ankle.
+
+    `inside`: offset of tight trousers, which go into boots; 0 where trousers go over them.
+    """
+    return [_shaft(figure, body, shoes, inside), _last(figure, body, joints, 1), _last(figure, body, joints, -1)]
+
+
+def _last(figure: Figure, body: np.ndarray, joints: np.ndarray, side: int) -> Piece:
+    """A shoe's body, lofted over cross-sections from heel to toe: flat below, round above, no toes."""
+    marks = figure.marks
+    ankle, ball = (7, 10) if side > 0 else (8, 11)
+    weights = body[:, WEIGHTS]
+    foot = body[(weights[:, ankle] + weights[:, ball] > 0.5) & (body[:, 1] < marks.ankle + 0.01)][:, REST]
+    forward = joints[ball] - joints[ankle]
+    forward = np.array([forward[0], 0.0, forward[2]]) / np.hypot(forward[0], forward[2])
+    across = np.array([forward[2], 0.0, -forward[0]])
+    along, beside = (foot - joints[ankle]) @ forward, (foot - joints[ankle]) @ across
+    floor = foot[:, 1].min() - SOLE
+    heel, toe = along.min() - 0.010, along.max() + 0.014
+    places = np.linspace(heel, toe, STATIONS)
+    low, high, top = (np.zeros(STATIONS) for _ in range(3))
+    for station, place in enumerate(places):
+        near = np.abs(along - np.clip(place, along.min() + 0.01, along.max() - 0.012)) < 0.018
+        low[station], high[station], top[station] = beside[near].min(), beside[near].max(), foot[near, 1].max()
+    for values in (low, high, top):
+        values[1:-1] = (values[:-2] + 2 * values[1:-1] + values[2:]) / 4
+    share = np.linspace(0, 1, STATIONS)
+    # Heel and toe close like an egg.
+    width = np.clip(1 - ((share - 0.5) / 0.5) ** 8, 0, 1) ** 0.5
+    rise = np.minimum(1, 0.62 + 0.38 * np.clip(1 - ((share - 0.45) / 0.55) ** 4, 0, 1))
+    middle, half = (low + high) / 2, (high - low) / 2 + 0.007
+    height = np.minimum(top + 0.009 - floor, marks.ankle - marks.floor + 0.01) * rise
+    turn = np.linspace(0, 2 * np.pi, AROUND, endpoint=False)
+    side_shape = np.sign(np.cos(turn)) * np.abs(np.cos(turn)) ** 0.7
+    up_shape = np.where(np.sin(turn) > 0, np.abs(np.sin(turn)) ** 0.9, -(np.abs(np.sin(turn)) ** 0.25))
+    level = 0.42
+    across_place = middle[:, None] + (half * width)[:, None] * side_shape[None]
+    up_place = floor + height[:, None] * np.where(up_shape > 0, level + (1 - level) * up_shape, level * (1 + up_shape))
+    up_place = up_place + (1 - width)[:, None] * 0.004
+    rest = joints[ankle] + places[:, None, None] * forward + across_place[..., None] * across
+    rest[..., 1] = up_place
+    piece = rigid_piece(SHOE, rest.reshape(-1, 3), grid_faces(STATIONS, AROUND, True), {})
+    toes = _smooth((np.repeat(places, AROUND) - (joints[ball] - joints[ankle]) @ forward + 0.02) / 0.04)
+    piece.attributes[:, WEIGHTS.start + ball], piece.attributes[:, WEIGHTS.start + ankle] = toes, 1 - toes
+    piece.attributes[:, 1] = rest[..., 1].reshape(-1) - floor + marks.floor
+    return piece
+
+
+def _shaft(figure: Figure, body: np.ndarray, shoes: Shoes, inside: float) -> Piece:
+    """The part of a shoe around the ankle, and the sock above it."""
+    marks = figure.marks
+    shaft = marks.ankle + shoes.height + shoes.sock
+    low = marks.floor + 0.025
+    attributes, faces, _ = _cut_all(body, figure.foot_faces, lambda points: [shaft - points[:, 1], points[:, 1] - low])
+    edge = shaft - attributes[:, CANONICAL][:, 1]
+    points = attributes[:, CANONICAL]
+    sock = points[:, 1] > marks.ankle + shoes.height
+    shaft_offset = (inside + 0.007 if shoes.height > 0.03 else 0.006) if inside else 0.006
+    offset = np.where(sock, 0.005 if not inside else 0.002, shaft_offset)
+    toes = _smooth((points[:, 2] - marks.neck_depth - 0.02) / 0.05) * (points[:, 1] < marks.ankle)
+    smooth = spanned(attributes, edge - 0.01, 1.0)
+    rest = smooth + attributes[:, NORMAL] * (offset * (1 - toes) - 0.012 * toes)[:, None]
+    attributes[:, REST] = rest
+    return Piece(SHOE, attributes, edge.astype(np.float32), faces)
+
+
+def make_hat(figure: Figure, body: np.ndarray, hat: Hat) -> list[Piece]:
+    """A cap with a peak, a beanie, or a hat with a brim all round."""
+    marks = figure.marks
+    height = marks.crown - marks.chin
+    depth = marks.head_front - marks.head_back
+    front, back = (0.78, 0.50) if hat.kind == "cap" else (0.74, 0.48) if hat.kind == "beanie" else (0.76, 0.62)
+
+    def field(points: np.ndarray) -> list[np.ndarray]:
+        forward = (points[:, 2] - marks.head_back) / depth
+        return [points[:, 1] - (marks.chin + height * (back + (front - back) * forward))]
+
+    attributes, faces, edge = _cut_all(body, figure.head_faces, field)
+    offset = {"cap": 0.013, "beanie": 0.018, "brim": 0.014}[hat.kind] + 0.010 * _smooth(edge / 0.06)
+    attributes[:, REST] += attributes[:, NORMAL] * offset[:, None]
+    pieces = [Piece(HAT, attributes, edge.astype(np.float32), faces)]
+    head = attributes[:, REST]
+    rim = head[edge < 0.015]
+    if hat.kind != "beanie":
+        middle = np.array([0.0, 0.0, (rim[:, 2].max() + rim[:, 2].min()) / 2])
+        half_width, half_depth = np.abs(rim[:, 0]).max(), (rim[:, 2].max() - rim[:, 2].min()) / 2
+        around = np.linspace(-1.15, 1.15, 15) if hat.kind == "cap" else np.linspace(-np.pi, np.pi, 25)
+        grow = np.array([0.92, 1.12, 1.32, 1.50]) if hat.kind == "brim" else np.array([0.90, 1.15, 1.40, 1.62])
+        angle, scale = np.meshgrid(around, grow, indexing="ij")
+        if hat.kind == "cap":  # the peak is longest at the front
+            scale = 1 + (scale - 1) * np.cos(angle / 1.15 * np.pi / 2) ** 0.5
+        x = half_width * np.sin(angle) * np.where(hat.kind == "cap", np.minimum(scale, 1.05), scale)
+        z = middle[2] + half_depth * np.cos(angle) * scale
+        order = np.argsort(rim[:, 2])
+        y = (
+            np.interp(np.clip(z, rim[:, 2].min(), rim[:, 2].max()), rim[order, 2], rim[order, 1])
+            + 0.004
+            - 0.10 * np.maximum(scale - 1, 0) ** 1.5
+        )
+        pieces.append(
+            rigid_piece(HAT, np.stack([x, y, z], -1).reshape(-1, 3), grid_faces(len(around), 4, False), {15: 1.0})
+        )
+    return pieces
+
+
+def _box(centre: np.ndarray, half: tuple[float, float, float], roundness: float = 4.0) -> tuple[np.ndarray, np.ndarray]:
+    """A box with rounded edges as a grid over a sphere."""
+    down, around = np.meshgrid(
+        np.linspace(0.01, np.pi - 0.01, 13), np.linspace(0, 2 * np.pi, 24, endpoint=False), indexing="ij"
+    )
+    unit = np.stack([np.sin(down) * np.sin(around), np.cos(down), np.sin(down) * np.cos(around)], -1).reshape(-1, 3)
+    norm = (np.abs(unit) ** roundness).sum(1, keepdims=True) ** (1 / roundness)
+    return centre + unit / norm * np.asarray(half), grid_faces(13, 24, True)
+
+
+def make_bag(
+    figure: Figure, body: np.ndarray, joints: np.ndarray, bag: Bag, outermost: float
+) -> tuple[list[Piece], list[Hanging]]:
+    """A backpack, a bag at the hip on a strap, or one in the hand; `outermost`: offset of the outer garment."""
+    marks = figure.marks
+    if bag.kind == "hand":
+        points, faces = _box(np.array([0.0, -0.30, 0.0]), (0.07, 0.13, 0.17))
+        angle = np.linspace(0, np.pi, 9)
+        arc = np.stack([np.zeros(9), -0.19 + 0.13 * np.sin(angle), 0.07 * np.cos(angle)], -1)
+        turn = np.linspace(0, 2 * np.pi, 6, endpoint=False)
+        handle = arc[:, None] + 0.010 * np.stack([np.cos(turn), 0 * turn, np.sin(turn)], -1)[None]
+        faces = np.concatenate([faces, grid_faces(9, 6, True) + len(points)])
+        return [], [Hanging(22, np.concatenate([points, handle.reshape(-1, 3)]), faces)]
+    torso = body[(np.abs(body[:, 0]) < 0.1) & (np.abs(body[:, 1] - marks.chest) < 0.08)][:, REST]
+    back = float(torso[:, 2].min()) - outermost
+    if bag.kind == "backpack":
+        centre = np.array([0.0, float(joints[9, 1]) - 0.03, back - 0.075])
+        return [rigid_piece(BAG, *_box(centre, (0.145, 0.215, 0.085)), {9: 0.5, 6: 0.5})], []
+    hip = body[
+        (np.abs(body[:, 1] - marks.hip - 0.02) < 0.03) & (body[:, WEIGHTS.start + 20 : WEIGHTS.start + 24].sum(1) < 0.1)
+    ][:, REST]
+    centre = np.array([float(hip[:, 0].max()) + 0.045 + outermost, float(joints[1, 1]) + 0.0, float(hip[:, 2].mean())])
+    return [rigid_piece(BAG, *_box(centre, (0.055, 0.105, 0.14)), {0: 1.0})], []

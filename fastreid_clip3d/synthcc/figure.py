@@ -1,0 +1,145 @@
+"""The naked body as material for clothes: landmarks of the average body, and one person's T-pose in the same topology.
+
+Rules of garments ("the sleeve ends here") read canonical coordinates, the position of a point on the average body,
+so that
+one rule fits every shape; what is then pushed outwards is the person's own T-pose.
+
+Legend: V vertices, F faces. Columns of an attribute matrix [V, 36]: canonical 0:3, rest 3:6, normal 6:9, weights 9:33,
+smooth 33:36 (the T-pose without its small forms, as cloth spans them).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+import scipy.sparse
+import torch
+
+from fastreid_clip3d.synthcc.mesh_tools import vertex_normals
+
+CANONICAL, REST, NORMAL, WEIGHTS, SMOOTH = slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 33), slice(33, 36)
+NUM_COLUMNS = 36
+SMOOTHING_STEPS = 12
+ARMS = [WEIGHTS.start + joint for joint in (16, 17, 18, 19, 20, 21, 22, 23)]
+LEGS = [WEIGHTS.start + joint for joint in (1, 2, 4, 5, 7, 8, 10, 11)]
+HEAD = WEIGHTS.start + 15
+
+
+@dataclasses.dataclass(frozen=True)
+class Landmarks:
+    """Places on the average body in the T-pose; metres. Heights unless the name says otherwise."""
+
+    floor: float
+    ankle: float
+    knee: float
+    crotch: float
+    hip: float
+    chest: float
+    neck: float
+    neck_depth: float  # z of the neck joint
+    shoulder: float
+    shoulder_x: float
+    wrist_x: float
+    chin: float
+    crown: float
+    head_back: float  # z
+    head_front: float  # z, without the nose
+    head_side: float  # half the width
+
+
+class Figure:
+    """A body model prepared for dressing; `body_model` as :func:`fastreid_clip3d.body.load_body_model` returns it."""
+
+    def __init__(self, body_model) -> None:
+        self.model = body_model
+        self._last: tuple[bytes, tuple[np.ndarray, np.ndarray]] | None = None
+        self.faces = body_model.faces.numpy().astype(np.int64)
+        self.weights = body_model.weights.numpy().astype(np.float32)
+        self.parents = [int(parent) for parent in body_model.parents]
+        template = body_model.v_template.numpy()
+        self.template = template.astype(np.float32)
+        joints = body_model.joints(body_model.v_template[None])[0].numpy()
+        self.marks = _landmarks(template, joints, self.weights)
+        height = self.template[:, 1]
+        arm = self.weights[:, 16:24].sum(1)
+        leg = self.weights[:, [1, 2, 4, 5, 7, 8, 10, 11]].sum(1)
+        marks = self.marks
+        self.upper_faces = self._faces_of(
+            (height > marks.crotch - 0.12) & (self.weights[:, 22:24].sum(1) < 0.5) & (height < marks.chin + 0.02)
+        )
+        self.lower_faces = self._faces_of((height < marks.hip + 0.25) & (arm < 0.05))
+        self.foot_faces = self._faces_of((height < marks.knee) & (leg > 0.5))
+        self.head_faces = self._faces_of((self.weights[:, [12, 15]].sum(1) > 0.5) & (height > marks.neck))
+        self._mean_of_neighbours = _neighbour_means(self.faces, len(self.template))
+        self.below = np.flatnonzero((height < marks.hip + 0.22) & (arm < 0.05))
+        """Vertices a skirt must go around."""
+
+    def _faces_of(self, vertices: np.ndarray) -> np.ndarray:
+        return self.faces[vertices[self.faces].all(1)]
+
+    def attributes(self, betas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Attribute matrix [V, 36] and T-pose joints [24, 3] of a person's body."""
+        key = np.asarray(betas, dtype=np.float32).tobytes()
+        if self._last is None or self._last[0] != key:  # outfits of one person come one after the other
+            self._last = key, self._attributes(betas)
+        return self._last[1]
+
+    def _attributes(self, betas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        vertices = self.model.shape(torch.as_tensor(betas, dtype=torch.float32)[None])
+        joints = self.model.joints(vertices)[0].numpy()
+        rest = vertices[0].numpy()
+        smooth = rest
+        for step in range(SMOOTHING_STEPS):
+            # A little less than full steps and a push back (Taubin), or limbs would shrink to sticks.
+            smooth = smooth + 0.6 * (self._mean_of_neighbours @ smooth - smooth)
+            if step % 2:
+                smooth = smooth - 0.5 * (self._mean_of_neighbours @ smooth - smooth)
+        normals = vertex_normals(smooth, self.faces)
+        # Only along the normal: a shift within the surface would bend the stripes of a shirt.
+        smooth = rest + normals * ((smooth - rest) * normals).sum(1, keepdims=True)
+        return np.concatenate([self.template, rest, normals, self.weights, smooth], axis=1).astype(np.float32), joints
+
+
+def _neighbour_means(faces: np.ndarray, count: int) -> scipy.sparse.csr_matrix:
+    """Matrix [V, V] that replaces each vertex by the mean of its neighbours."""
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    edges = np.unique(np.concatenate([edges, edges[:, ::-1]]), axis=0)
+    ones = np.ones(len(edges), dtype=np.float32)
+    graph = scipy.sparse.csr_matrix((ones, (edges[:, 0], edges[:, 1])), shape=(count, count))
+    return (scipy.sparse.diags(1 / np.maximum(np.asarray(graph.sum(1)).ravel(), 1)) @ graph).tocsr().astype(np.float32)
+
+
+@functools.lru_cache(maxsize=4)
+def load_figure(gender: int) -> Figure:
+    """The embedded body of sex 0 (female) or 1 (male), prepared once a process."""
+    from fastreid_clip3d.body import load_body_model
+
+    return Figure(load_body_model("", gender=("female", "male")[gender]))
+
+
+def _landmarks(template: np.ndarray, joints: np.ndarray, weights: np.ndarray) -> Landmarks:
+    head = template[weights[:, 15] > 0.9]
+    inner = template[
+        (np.abs(template[:, 0]) < 0.015) & (template[:, 1] > joints[4, 1]) & (template[:, 1] < joints[1, 1] + 0.1)
+    ]
+    face = head[np.abs(head[:, 0]) > 0.03]
+    return Landmarks(
+        floor=float(template[:, 1].min()),
+        ankle=float(joints[7:9, 1].mean()),
+        knee=float(joints[4:6, 1].mean()),
+        crotch=float(inner[:, 1].min()),
+        hip=float(joints[1:3, 1].mean()),
+        chest=float(joints[9, 1]),
+        neck=float(joints[12, 1]),
+        neck_depth=float(joints[12, 2]),
+        shoulder=float(joints[16:18, 1].mean()),
+        shoulder_x=float(np.abs(joints[16:18, 0]).mean()),
+        wrist_x=float(np.abs(joints[20:22, 0]).mean()),
+        chin=float(head[head[:, 2] > np.quantile(head[:, 2], 0.8)][:, 1].min()),
+        crown=float(head[:, 1].max()),
+        head_back=float(head[:, 2].min()),
+        head_front=float(face[:, 2].max()),
+        head_side=float(np.abs(head[:, 0]).max()),
+    )

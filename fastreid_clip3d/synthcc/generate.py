@@ -1,0 +1,363 @@
+"""Writes a SynthCC set to disk, shard by shard, and samples clothed people in memory.
+
+On disk::
+
+    SynthCC-tiny/
+      train/ query/ gallery/ val_query/ val_gallery/   PPPP_oO_cC_NN.jpg: person, outfit, camera, number
+      index.npz   one row an image: files, split, pid, camid, clothes_id, gender, betas, scores, phrase_choices, ...
+      meta.json   settings, seed, version, counts, thresholds of the descriptors
+      .shards/    what is done; a run that was stopped goes on from there
+
+One shard is always rendered by one process with one thread in the same order, so the number of workers cannot change
+a byte.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import errno
+import io
+import json
+import multiprocessing
+import os
+from pathlib import Path
+from typing import Callable, Iterator
+
+import numpy as np
+import threadpoolctl
+import torch
+from PIL import Image
+
+from fastreid_clip3d.body.descriptors import describe, label, population_thresholds
+from fastreid_clip3d.body.poses import load_pose_pool
+from fastreid_clip3d.synthcc.camera import CAMERAS, sample_shot
+from fastreid_clip3d.synthcc.dressing import dress
+from fastreid_clip3d.synthcc.figure import load_figure
+from fastreid_clip3d.synthcc.plan import (
+    ImagePlan,
+    SetConfig,
+    plan_person,
+    sample_clothes,
+    sample_person,
+    version_of,
+)
+from fastreid_clip3d.synthcc.render import Pictures, render
+from fastreid_clip3d.synthcc.seeds import stream
+from fastreid_clip3d.errors import ClearError
+
+JPEG_QUALITY: int = 92
+PEOPLE_PER_SHARD: int = 4
+IMAGES_AT_ONCE: int = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """Some people of one population."""
+
+    name: str
+    population: str
+    numbers: tuple[int, ...]
+
+
+def shards_of(config: SetConfig) -> list[Shard]:
+    """The set's shards in order."""
+    shards = []
+    for population, first, count in config.populations:
+        for start in range(first, first + count, PEOPLE_PER_SHARD):
+            numbers = tuple(range(start, min(start + PEOPLE_PER_SHARD, first + count)))
+            shards.append(Shard(f"{population}_{start:05d}", population, numbers))
+    return shards
+
+
+def render_plans(
+    plans: list[ImagePlan], config: SetConfig, poses: np.ndarray
+) -> Iterator[tuple[list[ImagePlan], Pictures]]:
+    """Renders planned images, :data:`IMAGES_AT_ONCE` at a time; images of one outfit share its dressed body."""
+    for start in range(0, len(plans), IMAGES_AT_ONCE):
+        group = plans[start : start + IMAGES_AT_ONCE]
+        dressed: dict[int, object] = {}
+        people, streams = [], []
+        for plan in group:
+            if plan.clothes_id not in dressed:
+                look, outfit = sample_clothes(config.seed, plan.person, plan.outfit, config.variant)
+                dressed[plan.clothes_id] = dress(load_figure(plan.person.gender), plan.person.betas, look, outfit)
+            people.append(dressed[plan.clothes_id])
+            streams.append(stream(config.seed, *plan.scene_keys, "scene"))
+        yield (
+            group,
+            render(people, [plan.shot for plan in group], poses, streams, config.height, config.width, config.framing),
+        )
+
+
+def _plans(shard: Shard, config: SetConfig, num_poses: int) -> list[ImagePlan]:
+    return [plan for number in shard.numbers for plan in plan_person(config, shard.population, number, num_poses)]
+
+
+def make_shard(folder: str, config: SetConfig, shard: Shard, version: str) -> int:
+    """Renders and writes one shard; returns its number of images. Run with one thread (see the module's docstring)."""
+    poses = load_pose_pool().numpy()
+    sizes = {}
+    with one_thread():
+        for group, pictures in render_plans(_plans(shard, config, len(poses)), config, poses):
+            arrays = pictures.images.permute(0, 2, 3, 1).contiguous().numpy()
+            for plan, array in zip(group, arrays):
+                encoded = io.BytesIO()
+                Image.fromarray(array).save(encoded, "JPEG", quality=JPEG_QUALITY)
+                write_atomically(Path(folder) / plan.file, encoded.getvalue())
+                sizes[plan.file] = encoded.tell()
+    record = json.dumps({"version": version, "sizes": sizes}).encode()
+    write_atomically(Path(folder) / ".shards" / f"{shard.name}.json", record)
+    return len(sizes)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """torch and numpy with one thread: sums over more threads may differ in their last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpoolctl.threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes beside the target and renames, so a file is whole or absent."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ClearError(
+                f"The disk is full: {path} could not be written. Free some space and run the same command again; "
+                "it goes on where it stopped."
+            ) from error
+        raise ClearError(f"{path} could not be written: {error.strerror or error}.") from error
+
+
+def shard_is_done(folder: Path, shard: Shard, version: str) -> bool:
+    """Whether a shard of this version is complete: its record and every file, each of the size it was written with."""
+    record = folder / ".shards" / f"{shard.name}.json"
+    try:
+        content = json.loads(record.read_text())
+        return content["version"] == version and all(
+            (folder / file).stat().st_size == size for file, size in content["sizes"].items()
+        )
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def generate_set(
+    root: str | Path, config: SetConfig, workers: int = 2, progress: Callable[[int, int], None] | None = None
+) -> Path:
+    """Makes the set ``<root>/<config.folder>``, or completes it; returns the folder.
+
+    Args:
+        workers: processes; any number gives the same bytes.
+        progress: called with (images done, images of the whole set).
+
+    Raises:
+        ClearError: the folder holds another version, the disk is full, or a process died.
+    """
+    folder, version = Path(root) / config.folder, version_of(config)
+    meta = _read_meta(folder)
+    if meta is not None and meta.get("version") != version:
+        raise ClearError(
+            f"{folder} holds another version of this set ({meta.get('version')}; this program makes {version}). "
+            "Choose another folder with --root, or remove that one."
+        )
+    for split in ("train", "query", "gallery", "val_query", "val_gallery", ".shards"):
+        (folder / split).mkdir(parents=True, exist_ok=True)
+    for stray in folder.glob("*/.*.part"):
+        stray.unlink(missing_ok=True)
+    if meta is None:
+        _write_meta(folder, {"version": version, "complete": False, **dataclasses.asdict(config)})
+    shards = shards_of(config)
+    per_person = config.outfits * config.images_per_outfit
+    total = per_person * sum(len(shard.numbers) for shard in shards)
+    missing = [shard for shard in shards if not shard_is_done(folder, shard, version)]
+    done = total - per_person * sum(len(shard.numbers) for shard in missing)
+    if progress:
+        progress(done, total)
+    for count in _run(folder, config, missing, version, workers):
+        done += count
+        if progress:
+            progress(done, total)
+    if missing or meta is None or not meta.get("complete") or not (folder / "index.npz").exists():
+        _write_index(folder, config, version)
+    return folder
+
+
+def _run(folder: Path, config: SetConfig, shards: list[Shard], version: str, workers: int) -> Iterator[int]:
+    if workers <= 1 or len(shards) <= 1:
+        for shard in shards:
+            yield make_shard(str(folder), config, shard, version)
+        return
+    # As torch's DataLoader does it: forks with one thread each, where there is fork.
+    context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
+    for sex in (0, 1):
+        load_figure(sex)  # once, for all forks
+    pool = concurrent.futures.ProcessPoolExecutor(
+        min(workers, len(shards)), mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
+    )
+    try:
+        futures = [pool.submit(make_shard, str(folder), config, shard, version) for shard in shards]
+        for future in concurrent.futures.as_completed(futures):
+            yield future.result()
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise ClearError(
+            "A rendering process ended unexpectedly (out of memory?). Run the same command again, with fewer "
+            "--workers; it goes on where it stopped."
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _read_meta(folder: Path) -> dict | None:
+    path = folder / "meta.json"
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ClearError(
+            f"{path} is not valid JSON ({error}). Remove the folder, or choose another with --root."
+        ) from error
+
+
+def _write_meta(folder: Path, meta: dict) -> None:
+    write_atomically(folder / "meta.json", (json.dumps(meta, indent=1, sort_keys=True) + "\n").encode())
+
+
+def label_people(betas: np.ndarray, gender: np.ndarray, at_once: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """Descriptor scores float32 [n, 16] and phrase choices int64 [n, 16] of bodies [n, 10]."""
+    scores = np.zeros((len(betas), 16), dtype=np.float32)
+    choices = np.zeros((len(betas), 16), dtype=np.int64)
+    for sex in (0, 1):
+        model = load_figure(sex).model
+        rows = np.flatnonzero(gender == sex)
+        for start in range(0, len(rows), at_once):
+            some = rows[start : start + at_once]
+            found = describe(model.shape(torch.from_numpy(betas[some])), model)
+            scores[some] = found.numpy()
+            choices[some] = label(found, population_thresholds(model)).numpy()
+    return scores, choices
+
+
+def _write_index(folder: Path, config: SetConfig, version: str) -> None:
+    num_poses = len(load_pose_pool())
+    plans = [plan for shard in shards_of(config) for plan in _plans(shard, config, num_poses)]
+    people = {plan.person.number: plan.person for plan in plans}
+    numbers = np.array(sorted(people))
+    betas = np.stack([people[number].betas for number in numbers])
+    gender = np.array([people[number].gender for number in numbers], dtype=np.int8)
+    with one_thread():
+        scores, choices = label_people(betas, gender)
+        thresholds = {
+            name: population_thresholds(load_figure(sex).model).tolist() for sex, name in enumerate(("female", "male"))
+        }
+    row = {number: place for place, number in enumerate(numbers)}
+    place = np.array([row[plan.person.number] for plan in plans])
+    arrays = {
+        "files": np.array([plan.file for plan in plans]),
+        "split": np.array([plan.split for plan in plans]),
+        "pid": np.array([plan.person.number for plan in plans], dtype=np.int64),
+        "camid": np.array([plan.shot.camera for plan in plans], dtype=np.int64),
+        "clothes_id": np.array([plan.clothes_id for plan in plans], dtype=np.int64),
+        "outfit": np.array([plan.outfit for plan in plans], dtype=np.int64),
+        "pose": np.array([plan.shot.pose for plan in plans], dtype=np.int64),
+        "heading": np.array([plan.shot.heading for plan in plans], dtype=np.float32),
+        "gender": gender[place],
+        "betas": betas[place],
+        "scores": scores[place],
+        "phrase_choices": choices[place],
+    }
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomically(folder / "index.npz", buffer.getvalue())
+    splits, counts = np.unique(arrays["split"], return_counts=True)
+    _write_meta(
+        folder,
+        {
+            "version": version,
+            "complete": True,
+            **dataclasses.asdict(config),
+            "cameras": [camera.name for camera in CAMERAS],
+            "counts": dict(zip(splits.tolist(), counts.tolist())),
+            "thresholds": thresholds,
+        },
+    )
+
+
+def sample_people(
+    num_people: int,
+    images_per_person: int,
+    seed: int,
+    size: tuple[int, int] = (128, 64),
+    variant: str = "natural",
+    framing: str = "fixed",
+    population: str = "teacher",
+    outfits_per_person: int | None = None,
+    first: int = 0,
+    batch_size: int = IMAGES_AT_ONCE,
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Clothed people in memory: for training a teacher, for leakage checks, for pictures in a talk.
+
+    Args:
+        images_per_person: images of each person, one after the other.
+        seed: the same seed, sizes and arguments give the same people. Populations other than "train", "test" and
+            "val" share no
+            person with any set on disk, whatever the seed.
+        size: (height, width) in pixels.
+        outfits_per_person: None = a new outfit for every image.
+        first: number of the first person, to split the work.
+
+    Yields:
+        Batches of up to `batch_size` images: images uint8 [B, 3, H, W] RGB, mask bool [B, H, W] and parts uint8 [B,
+        H, W] (see
+        :mod:`~fastreid_clip3d.synthcc.render`), betas float32 [B, 10], gender int64 [B] (0 female, 1 male), scores
+        float32 [B, 16], phrase_choices int64 [B, 16], pid, clothes_id and camid int64 [B].
+    """
+    outfits = outfits_per_person or images_per_person
+    poses = load_pose_pool().numpy()
+    jobs = [(number, image) for number in range(first, first + num_people) for image in range(images_per_person)]
+    dressed: dict[tuple[int, int], object] = {}
+    for start in range(0, len(jobs), batch_size):
+        group = jobs[start : start + batch_size]
+        numbers = sorted({number for number, _ in group})
+        people = {number: sample_person(seed, population, number) for number in numbers}
+        dressed = {key: value for key, value in dressed.items() if key[0] in people}
+        bodies, shots, streams = [], [], []
+        for number, image in group:
+            person, outfit = people[number], image % outfits
+            if (number, outfit) not in dressed:
+                look, clothes = sample_clothes(seed, person, outfit, variant)
+                dressed[number, outfit] = dress(load_figure(person.gender), person.betas, look, clothes)
+            order = stream(seed, population, number, "camera order").permutation(len(CAMERAS))
+            camera = int(order[image % len(CAMERAS)])
+            bodies.append(dressed[number, outfit])
+            shots.append(sample_shot(stream(seed, population, number, "shot", image), camera, len(poses)))
+            streams.append(stream(seed, population, number, "shot", image, "scene"))
+        pictures = render(bodies, shots, poses, streams, size[0], size[1], framing)
+        place = torch.tensor([numbers.index(number) for number, _ in group])
+        betas = np.stack([people[number].betas for number in numbers])
+        gender = np.array([people[number].gender for number in numbers])
+        scores, choices = label_people(betas, gender)
+        yield {
+            "images": pictures.images,
+            "mask": pictures.mask,
+            "parts": pictures.parts,
+            "betas": torch.from_numpy(betas)[place],
+            "gender": torch.from_numpy(gender).long()[place],
+            "scores": torch.from_numpy(scores)[place],
+            "phrase_choices": torch.from_numpy(choices)[place],
+            "pid": torch.tensor([number for number, _ in group]),
+            "clothes_id": torch.tensor([number * outfits + image % outfits for number, image in group]),
+            "camid": torch.tensor([shot.camera for shot in shots]),
+        }

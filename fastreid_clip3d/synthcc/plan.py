@@ -1,0 +1,168 @@
+"""What is to be rendered: people, their outfits and shots, and how a set divides them into splits.
+
+Everything is drawn from streams keyed by seed, population, person, outfit and image number, so any part can be drawn
+alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from fastreid_clip3d.synthcc.camera import CAMERAS, Shot, sample_shot
+from fastreid_clip3d.synthcc.outfit import Outfit, sample_outfit
+from fastreid_clip3d.synthcc.person import VARIANTS, Appearance, sample_appearance
+from fastreid_clip3d.synthcc.seeds import stream
+from fastreid_clip3d.errors import ClearError
+
+NUM_BETAS, BETA_LIMIT = 10, 2.5
+FRAMINGS = ("fixed", "crop")
+SPLITS = ("train", "query", "gallery", "val_query", "val_gallery")
+
+
+@dataclasses.dataclass(frozen=True)
+class SetConfig:
+    """A set's size and kind. Sizes in pixels; numbers of people by population."""
+
+    name: str
+    train_people: int
+    test_people: int
+    val_people: int
+    height: int
+    width: int
+    outfits: int = 4
+    images_per_outfit: int = 4
+    variant: str = "natural"
+    framing: str = "fixed"
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise ClearError(f"variant {self.variant!r} is unknown; known: {', '.join(VARIANTS)}")
+        if self.framing not in FRAMINGS:
+            raise ClearError(f"framing {self.framing!r} is unknown; known: {', '.join(FRAMINGS)}")
+        if self.outfits < 2 or not 2 <= self.images_per_outfit <= len(CAMERAS):
+            raise ClearError(
+                f"A cloth-changing set needs at least 2 outfits and 2 to {len(CAMERAS)} images of each (one a camera), "
+                f"not {self.outfits} and {self.images_per_outfit}."
+            )
+        if self.height < 32 or self.width < 16:
+            raise ClearError(
+                f"Images must be at least 32 x 16 pixels (height x width), not {self.height} x {self.width}."
+            )
+
+    @property
+    def folder(self) -> str:
+        """Name of the set's folder below the datasets' root."""
+        return (
+            self.name
+            + ("-shape-only" if self.variant == "shape-only" else "")
+            + ("-crop" if self.framing == "crop" else "")
+        )
+
+    @property
+    def populations(self) -> tuple[tuple[str, int, int], ...]:
+        """(population, first person number, number of people); numbers are unique within a set."""
+        return (
+            ("train", 0, self.train_people),
+            ("test", self.train_people, self.test_people),
+            ("val", self.train_people + self.test_people, self.val_people),
+        )
+
+
+FULL = SetConfig("SynthCC", train_people=1000, test_people=300, val_people=100, height=256, width=128)
+TINY = SetConfig("SynthCC-tiny", train_people=400, test_people=150, val_people=50, height=128, width=64)
+SETS: dict[str, SetConfig] = {config.name: config for config in (FULL, TINY)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Person:
+    """Sex (0 female, 1 male) and shape [10] of one person."""
+
+    population: str
+    number: int
+    gender: int
+    betas: np.ndarray
+
+
+def sample_person(seed: int, population: str, number: int) -> Person:
+    """Person `number` of a population; numbers and populations have streams of their own."""
+    rng = stream(seed, population, number)
+    gender = int(rng.integers(2))
+    betas = np.clip(rng.standard_normal(NUM_BETAS), -BETA_LIMIT, BETA_LIMIT).astype(np.float32)
+    return Person(population, number, gender, betas)
+
+
+def sample_clothes(seed: int, person: Person, outfit: int, variant: str) -> tuple[Appearance, Outfit]:
+    """Skin, hair and clothes of a person in outfit number `outfit`."""
+    key = outfit if variant == "shape-only" else 0
+    look = sample_appearance(
+        stream(seed, person.population, person.number, "appearance", variant, key), person.gender, variant
+    )
+    return look, sample_outfit(stream(seed, person.population, person.number, "outfit", outfit), person.gender)
+
+
+def sample_cameras(seed: int, person: Person, outfit: int, count: int) -> np.ndarray:
+    """`count` different cameras that see a person in an outfit, in random order."""
+    return stream(seed, person.population, person.number, "cameras", outfit).permutation(len(CAMERAS))[:count]
+
+
+@dataclasses.dataclass(frozen=True)
+class ImagePlan:
+    """One image to be made."""
+
+    file: str  # below the set's folder
+    split: str
+    person: Person
+    outfit: int
+    clothes_id: int
+    shot: Shot
+    scene_keys: tuple[int | str, ...]
+
+
+def plan_person(config: SetConfig, population: str, number: int, num_poses: int) -> list[ImagePlan]:
+    """All images of one person, outfit by outfit. In test and val the first image of each outfit is the query's."""
+    person = sample_person(config.seed, population, number)
+    plans = []
+    for outfit in range(config.outfits):
+        cameras = sample_cameras(config.seed, person, outfit, config.images_per_outfit)
+        for image, camera in enumerate(cameras):
+            split = "train" if population == "train" else "query" if image == 0 else "gallery"
+            split = f"val_{split}" if population == "val" else split
+            keys = (population, number, "shot", outfit, image)
+            plans.append(
+                ImagePlan(
+                    file=f"{split}/{number:04d}_o{outfit + 1}_c{int(camera) + 1}_{image:02d}.jpg",
+                    split=split,
+                    person=person,
+                    outfit=outfit,
+                    clothes_id=number * config.outfits + outfit,
+                    shot=sample_shot(stream(config.seed, *keys), int(camera), num_poses),
+                    scene_keys=keys,
+                )
+            )
+    return plans
+
+
+def source_hash() -> str:
+    """Hash of the code that decides pixels and labels, and of the embedded bodies and poses."""
+    here = Path(__file__).parent
+    digest = hashlib.sha256()
+    sources = sorted(path for path in here.glob("*.py") if path.name not in ("sheet.py", "leakage.py", "__init__.py"))
+    sources += [
+        here.parent / name for name in ("rasterizer.py", "poses.py", "descriptors.py", "measurements.py", "model.py")
+    ]
+    for path in sources:
+        digest.update(path.name.encode() + path.read_bytes().replace(b"\r\n", b"\n"))
+    digest.update((here.parent / "assets" / "body_models.npz").read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def version_of(config: SetConfig) -> str:
+    """The set's version: equal versions have equal images."""
+    text = json.dumps(dataclasses.asdict(config), sort_keys=True)
+    return hashlib.sha256(f"{source_hash()}:{text}".encode()).hexdigest()[:16]

@@ -1,0 +1,123 @@
+"""Posing a dressed person: skinning by SMPL's tree, feet on the ground, then what hangs.
+
+Legend: V vertices, J = 24 joints.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from fastreid_clip3d.synthcc.dressing import Dressed
+from fastreid_clip3d.synthcc.garments import BAG
+from fastreid_clip3d.synthcc.mesh_tools import vertex_normals
+from fastreid_clip3d.synthcc.skirts import hang
+
+
+@dataclasses.dataclass
+class Posed:
+    """World geometry of one image: vertices, unit normals and canonical coordinates [V, 3], edge [V], faces [F, 3],
+    part [F],
+    and where the feet touch the floor [2, 2] (x, z)."""
+
+    vertices: np.ndarray
+    normals: np.ndarray
+    canonical: np.ndarray
+    edge: np.ndarray
+    faces: np.ndarray
+    face_part: np.ndarray
+    feet: np.ndarray
+
+
+def rotations(axis_angle: np.ndarray) -> np.ndarray:
+    """Rotation matrices [J, 3, 3] of axis-angle vectors [J, 3] in radians (Rodrigues)."""
+    angle = np.linalg.norm(axis_angle, axis=1, keepdims=True)
+    axis = axis_angle / np.maximum(angle, 1e-8)
+    cross = np.zeros((len(axis), 3, 3))
+    cross[:, 0, 1], cross[:, 0, 2], cross[:, 1, 2] = -axis[:, 2], axis[:, 1], -axis[:, 0]
+    cross = cross - cross.transpose(0, 2, 1)
+    angle = angle[..., None]
+    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
+
+
+def joint_transforms(
+    pose: np.ndarray, joints: np.ndarray, parents: list[int], heading: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Transforms [J, 3, 4] from the T-pose to the world and posed joints [J, 3]; `heading` in radians about the
+    vertical."""
+    local = rotations(pose.reshape(-1, 3))
+    turn = np.array([[np.cos(heading), 0, np.sin(heading)], [0, 1, 0], [-np.sin(heading), 0, np.cos(heading)]])
+    world, place = [turn @ local[0]], [turn @ joints[0]]
+    for joint in range(1, len(joints)):
+        parent = parents[joint]
+        world.append(world[parent] @ local[joint])
+        place.append(place[parent] + world[parent] @ (joints[joint] - joints[parent]))
+    world, place = np.stack(world), np.stack(place)
+    offset = place - np.einsum("jab,jb->ja", world, joints)
+    return np.concatenate([world, offset[..., None]], -1), place
+
+
+def pose_person(person: Dressed, pose: np.ndarray, heading: float) -> Posed:
+    """Poses a dressed person; `pose` [72] axis-angle; the lowest point stands on y = 0, the body above the origin."""
+    transforms, joints = joint_transforms(pose, person.joints, person.figure.parents, np.deg2rad(heading))
+    flat = transforms.reshape(-1, 12).astype(np.float32)
+    blended = (person.weights @ flat).reshape(-1, 3, 4)
+    vertices = np.einsum("vab,vb->va", blended[..., :3], person.rest) + blended[..., 3]
+    normals = np.einsum("vab,vb->va", blended[..., :3], person.normals)
+    drop = np.array([joints[0, 0], vertices[:, 1].min(), joints[0, 2]], dtype=np.float32)
+    vertices, joints = vertices - drop, joints - drop
+    parts = [(vertices, normals, person.canonical, person.edge, person.faces, person.face_part)]
+    if person.tubes:
+        below_blend = (person.below_weights @ flat).reshape(-1, 3, 4)
+        below = np.einsum("vab,vb->va", below_blend[..., :3], person.below_rest) + below_blend[..., 3] - drop
+        hips = joints[1:3].mean(0)
+        leg_length = float(person.joints[1:3, 1].mean() - person.joints[7:9, 1].mean())
+        below_inner = np.empty((0, 3))
+        for tube in person.tubes:
+            # A coat goes around a dress too, but not at the waist, where it must fit below its own upper part.
+            low = below_inner[below_inner[:, 1] - hips[1] < tube.start - 0.13]
+            hung = hang(
+                tube,
+                np.concatenate([below, low]),
+                hips,
+                joints[0],
+                transforms[0, :, :3],
+                leg_length,
+                person.figure.marks,
+            )
+            below_inner = np.concatenate([below_inner, hung.vertices])
+            parts.append(
+                (
+                    hung.vertices,
+                    vertex_normals(hung.vertices, hung.faces),
+                    hung.canonical,
+                    hung.edge,
+                    hung.faces,
+                    np.full(len(hung.faces), tube.part),
+                )
+            )
+    for thing in person.hanging:
+        turn = transforms[0, :, :3]
+        points = (
+            thing.points @ np.array([[turn[0, 0], 0, turn[2, 0]], [0, 1, 0], [turn[0, 2], 0, turn[2, 2]]])
+            + joints[thing.joint]
+        )
+        parts.append(
+            (
+                points,
+                vertex_normals(points, thing.faces),
+                thing.points,
+                np.full(len(points), 0.1),
+                thing.faces,
+                np.full(len(thing.faces), BAG),
+            )
+        )
+    starts = np.cumsum([0, *(len(part[0]) for part in parts)])
+    feet = np.stack([joints[[7, 10]].mean(0), joints[[8, 11]].mean(0)])[:, [0, 2]]
+    return Posed(
+        *(np.concatenate([part[index] for part in parts]).astype(np.float32) for index in range(4)),
+        faces=np.concatenate([part[4] + start for part, start in zip(parts, starts)]),
+        face_part=np.concatenate([part[5] for part in parts]),
+        feet=feet,
+    )

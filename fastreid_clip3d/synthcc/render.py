@@ -1,0 +1,199 @@
+"""From dressed people and shots to pictures: visibility, shading, background, and what a camera does to all of it.
+
+Legend: B images of a batch, H x W final size, S supersampling.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from fastreid_clip3d.body.rasterizer import rasterize_face_vertices
+from fastreid_clip3d.synthcc.background import paint_background, paint_occluder
+from fastreid_clip3d.synthcc.camera import CAMERAS, Shot, aim, key_light_direction
+from fastreid_clip3d.synthcc.dressing import Dressed
+from fastreid_clip3d.synthcc.posing import pose_person
+from fastreid_clip3d.synthcc.shading import shade, tables
+
+NOTHING: int = 255
+"""Value of `parts` where no person is."""
+
+
+@dataclasses.dataclass
+class Pictures:
+    """images uint8 [B, 3, H, W] RGB; mask bool [B, H, W], the person's visible pixels; parts uint8 [B, H, W]."""
+
+    images: torch.Tensor
+    mask: torch.Tensor
+    parts: torch.Tensor
+
+
+def render(
+    people: list[Dressed],
+    shots: list[Shot],
+    poses: np.ndarray,
+    streams: list[np.random.Generator],
+    height: int,
+    width: int,
+    framing: str,
+    supersampling: int = 2,
+) -> Pictures:
+    """Renders one image of each person with the shot beside it.
+
+    Args:
+        poses: the pose pool, float [K, 72].
+        streams: one random stream an image, for scene and sensor noise.
+        framing: ``fixed`` or ``crop``.
+    """
+    posed = [pose_person(person, poses[shot.pose], shot.heading) for person, shot in zip(people, shots)]
+    views = [aim(shot, body.vertices, framing, height / width) for shot, body in zip(shots, posed)]
+    big_height, big_width = height * supersampling, width * supersampling
+    face_vertices = []
+    for body, view in zip(posed, views):
+        seen = view.to_view(body.vertices).astype(np.float32)
+        seen[:, :2] = seen[:, :2] * (view.focal / seen[:, 2:]) + view.principal.astype(np.float32)
+        face_vertices.append(seen[body.faces])
+    counts = torch.tensor([len(faces) for faces in face_vertices])
+    pix_to_face, depth, bary, _ = rasterize_face_vertices(
+        torch.from_numpy(np.concatenate(face_vertices)),
+        torch.cumsum(counts, 0) - counts,
+        counts,
+        (big_height, big_width),
+        perspective_correct=True,
+    )
+    pix_to_face, depth, bary = pix_to_face[..., 0], depth[..., 0], bary[..., 0, :]
+    covered = (pix_to_face >= 0).reshape(-1).nonzero().squeeze(1)
+    image = covered // (big_height * big_width)
+    face = pix_to_face.reshape(-1).index_select(0, covered)
+    bary = bary.reshape(-1, 3).index_select(0, covered)
+
+    starts = np.cumsum([0, *(len(body.vertices) for body in posed)])
+    faces = torch.from_numpy(np.concatenate([body.faces + start for body, start in zip(posed, starts)]))
+    features = torch.from_numpy(
+        np.concatenate(
+            [np.concatenate([body.canonical, body.normals, body.vertices, body.edge[:, None]], 1) for body in posed]
+        )
+    )
+    parts = torch.from_numpy(np.concatenate([body.face_part for body in posed]))
+    corners = faces.index_select(0, face)  # index_select gathers rows several times faster than indexing does
+    mixed = sum(
+        features.index_select(0, corners[:, corner].contiguous()) * bary[:, corner : corner + 1] for corner in range(3)
+    )
+    part = parts.index_select(0, face)
+    centres = torch.from_numpy(np.stack([view.centre for view in views]).astype(np.float32))
+    toward = F.normalize(centres.index_select(0, image) - mixed[:, 6:9], dim=1)
+    normals = F.normalize(mixed[:, 3:6], dim=1)
+    facing = (normals * toward).sum(1, keepdim=True)
+    normals = torch.where(facing < -0.05, -normals, normals)
+    occlusion = _occlusion(depth, supersampling).reshape(-1).index_select(0, covered) * torch.where(
+        facing[:, 0] < -0.25, 0.6, 1.0
+    )
+    colours = shade(mixed[:, :3], normals, mixed[:, 9], toward, occlusion, part, image, tables(people, shots))
+
+    canvas = torch.zeros(len(people) * big_height * big_width, 4)
+    canvas[covered, :3] = colours
+    canvas[covered, 3] = 1.0
+    canvas = canvas.view(-1, big_height, big_width, 4).permute(0, 3, 1, 2)
+    canvas = F.avg_pool2d(canvas, supersampling)
+    part_map = torch.full((len(people) * big_height * big_width,), NOTHING, dtype=torch.uint8)
+    part_map[covered] = part.to(torch.uint8)
+    part_map = part_map.view(-1, big_height, big_width)[
+        :, supersampling // 2 :: supersampling, supersampling // 2 :: supersampling
+    ]
+    return _finish(canvas, part_map.clone(), posed, views, shots, streams, height, width)
+
+
+def _occlusion(depth: torch.Tensor, supersampling: int) -> torch.Tensor:
+    """Light from around that reaches a pixel [B, H, W]: less where the neighbourhood stands nearer to the camera.
+
+    Evaluated at the final resolution, where it is smooth anyway.
+    """
+    step = supersampling
+    coarse = depth[:, None, step // 2 :: step, step // 2 :: step]
+    present = (coarse > 0).float()
+    far = coarse.amax() + 0.3
+    filled = torch.where(coarse > 0, coarse, far)
+    result = torch.ones_like(coarse)
+    for radius, reach in ((1, 0.06), (3, 0.14)):
+        radius = radius * coarse.shape[2] // 128 or 1
+        mean, share = _box_mean(filled, radius), _box_mean(present, radius)
+        mean = (mean - far * (1 - share)) / share.clamp_min(1e-3)
+        result = result * (1 - 0.45 * ((filled - mean - 0.01) / reach).clamp(0, 1))
+    return F.interpolate(result, depth.shape[1:], mode="bilinear", align_corners=False)[:, 0]
+
+
+def _box_mean(image: torch.Tensor, radius: int) -> torch.Tensor:
+    """Mean over a square of half-width `radius`, of [B, 1, H, W]."""
+    padded = F.pad(image, (radius, radius, radius, radius), mode="replicate")
+    size = 2 * radius + 1
+    rows = sum(padded[:, :, shift : shift + image.shape[2]] for shift in range(size))
+    return sum(rows[:, :, :, shift : shift + image.shape[3]] for shift in range(size)) / size**2
+
+
+def _finish(
+    canvas: torch.Tensor, parts: torch.Tensor, posed, views, shots: list[Shot], streams, height: int, width: int
+) -> Pictures:
+    """Puts the person before a scene, something before the person, and all through the camera."""
+    scenes, noises, covers = [], [], []
+    for body, view, shot, rng in zip(posed, views, shots, streams):
+        scenes.append(
+            paint_background(rng, view, height, width, shot.outdoor, body.feet, key_light_direction(shot)) ** 2.2
+        )
+        covers.append(paint_occluder(rng, height, width) if shot.occluded else None)
+        grain = rng.standard_normal((3, height, width), dtype=np.float32)
+        noises.append(grain)
+    scene = torch.from_numpy(np.stack(scenes)).permute(0, 3, 1, 2)
+    alpha = canvas[:, 3:]
+    picture = canvas[:, :3] + scene * (1 - alpha)
+    visible = alpha[:, 0] > 0.5
+    for row, cover in enumerate(covers):
+        if cover is not None:
+            colour, amount = torch.from_numpy(cover[0] ** 2.2).permute(2, 0, 1), torch.from_numpy(cover[1])
+            picture[row] = picture[row] * (1 - amount) + colour * amount
+            visible[row] &= amount < 0.5
+    visible &= parts != NOTHING
+    parts[~visible] = NOTHING
+    profiles = [CAMERAS[shot.camera] for shot in shots]
+    gains = torch.tensor(
+        [[channel * shot.gain for channel in profile.white_balance] for profile, shot in zip(profiles, shots)]
+    )
+    picture = picture * gains[:, :, None, None]
+    grid_y, grid_x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    vignette = torch.tensor([profile.vignette for profile in profiles])[:, None, None]
+    picture = picture * (1 - vignette * (0.5 * grid_x**2 + 0.5 * grid_y**2))[:, None]
+    picture = picture.clamp(0, 4)
+    picture = picture / (1 + (picture - 0.8).clamp_min(0))  # a soft shoulder instead of burnt-out highlights
+    picture = picture.clamp(1e-6, 1) ** (1 / 2.2)
+    contrast = torch.tensor([profile.contrast for profile in profiles])[:, None, None, None]
+    saturation = torch.tensor([profile.saturation for profile in profiles])[:, None, None, None]
+    picture = (picture - 0.45) * contrast + 0.45
+    grey = picture.mean(1, keepdim=True)
+    picture = grey + (picture - grey) * saturation
+    factor = height / 128
+    for row, profile in enumerate(profiles):
+        one = picture[row : row + 1]
+        if profile.blur > 0:
+            one = _blur(one, profile.blur * factor)
+        if profile.low_resolution > 1:
+            small = max(8, round(height / profile.low_resolution)), max(4, round(width / profile.low_resolution))
+            one = F.interpolate(
+                F.interpolate(one, small, mode="area"), (height, width), mode="bilinear", align_corners=False
+            )
+        picture[row : row + 1] = one
+    noise = torch.from_numpy(np.stack(noises))
+    noise = noise * 0.6 + noise.mean(1, keepdim=True) * 0.7
+    picture = picture + noise * torch.tensor([profile.noise for profile in profiles])[:, None, None, None]
+    images = (picture.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
+    return Pictures(images, visible, parts)
+
+
+def _blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Gaussian blur of [1, 3, H, W]."""
+    radius = max(1, int(np.ceil(2.5 * sigma)))
+    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)
+    image = F.conv2d(F.pad(image, (radius, radius, 0, 0), mode="replicate"), kernel, groups=3)
+    return F.conv2d(F.pad(image, (0, 0, radius, radius), mode="replicate"), kernel.transpose(2, 3), groups=3)

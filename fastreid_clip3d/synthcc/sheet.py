@@ -1,0 +1,63 @@
+"""Contact sheets: people by row, outfits and cameras by column."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fastreid_clip3d.synthcc.generate import sample_people, write_atomically
+from fastreid_clip3d.errors import ClearError
+
+
+def contact_sheet(
+    people: int,
+    seed: int,
+    variant: str = "natural",
+    framing: str = "fixed",
+    outfits: int = 2,
+    images: int = 4,
+    size: tuple[int, int] = (128, 64),
+) -> np.ndarray:
+    """RGB uint8 [people * H, outfits * images * W, 3]: each row one person, outfit by outfit."""
+    per_person = outfits * images
+    rows = []
+    batches = sample_people(
+        people,
+        per_person,
+        seed,
+        size,
+        variant,
+        framing,
+        population="sheet",
+        outfits_per_person=outfits,
+        batch_size=per_person,
+    )
+    for batch in batches:
+        order = np.argsort(batch["clothes_id"].numpy(), kind="stable")
+        pictures = batch["images"].permute(0, 2, 3, 1).numpy()[order]
+        rows.append(np.concatenate(list(pictures), 1))
+    return np.concatenate(rows, 0)
+
+
+def write_sheet(
+    path: str | Path,
+    people: int,
+    seed: int,
+    variant: str = "natural",
+    framing: str = "fixed",
+    quality: int = 85,
+    **sizes,
+) -> None:
+    """Writes a contact sheet as JPEG or PNG, by the file's ending."""
+    path = Path(path)
+    kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}.get(path.suffix.lower())
+    if kind is None:
+        raise ClearError(f"A sheet is written as .jpg or .png, not {path.suffix or 'without an ending'}: {path}")
+    if not path.parent.is_dir():
+        raise ClearError(f"The folder of {path} is not there.")
+    buffer = io.BytesIO()
+    Image.fromarray(contact_sheet(people, seed, variant, framing, **sizes)).save(buffer, kind, quality=quality)
+    write_atomically(path, buffer.getvalue())

@@ -1,0 +1,70 @@
+"""A run's scores by protocol: those it wrote, else those of the features it kept."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.visualization.run_files import features_files
+
+from fastreid_clip3d.visualization.report.record import RunRecord
+
+METRICS = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP", "valid_queries")
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """One test set's scores: by protocol the metrics in percent (``valid_queries`` a count), and where they come from."""
+
+    dataset: str
+    source: str
+    protocols: dict[str, dict[str, float]]
+
+
+def score_tables(record: RunRecord) -> list[ScoreTable]:
+    """A table a test set, as far as the run tells; damaged features files are noted in the record."""
+    written = written_scores(record)
+    tables = list(written.values())
+    for dataset, path in features_files(record.folder).items():
+        if dataset in written:
+            continue
+        try:
+            tables.append(scores_of_features(dataset, path))
+        except ClearError as error:
+            record.notes.append(f"No scores of {dataset}: {error}")
+    return tables
+
+
+def written_scores(record: RunRecord) -> dict[str, ScoreTable]:
+    """The last evaluation of metrics.json: keys ``<dataset>/<protocol>/<metric>``."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    iterations: dict[str, int] = {}
+    for name, series in record.series.items():
+        parts = name.split("/")
+        if len(parts) < 3 or parts[-1] not in METRICS or not math.isfinite(series.last()):
+            continue
+        dataset, protocol, metric = parts[-3:]
+        found.setdefault(dataset, {}).setdefault(protocol, {})[metric] = series.last()
+        iterations[dataset] = max(iterations.get(dataset, 0), series.iterations[-1])
+    return {
+        dataset: ScoreTable(dataset, f"written by the run at step {iterations[dataset]}", protocols)
+        for dataset, protocols in found.items()
+    }
+
+
+def scores_of_features(dataset: str, path) -> ScoreTable:
+    """Scores by the standard protocols, of the features that an evaluation kept."""
+    from fastreid_clip3d.evaluation.features_file import read_features
+    from fastreid_clip3d.evaluation.protocols import CC, GENERAL, SC
+    from fastreid_clip3d.evaluation.ranking import evaluate
+
+    query, gallery = read_features(path)
+    known = query.clothes_ids is not None and gallery.clothes_ids is not None
+    protocols = (CC, SC, GENERAL) if known else (GENERAL,)
+    results = evaluate(query, gallery, protocols)
+    numbers = {
+        name: {metric: float(value) for metric, value in result.percentages().items() if value is not None}
+        for name, result in results.items()
+    }
+    return ScoreTable(dataset, f"scored for this page from evaluation/{path.name}, by the standard protocols", numbers)

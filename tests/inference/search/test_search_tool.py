@@ -1,0 +1,233 @@
+"""tools/search.py and tools/calibrate.py on small folders: answers, files, hostile names, calibrated verdicts."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.inference import load_model
+from tests.inference.search.conftest import draw
+from tests.inference.search.running import calibrate_tool, names_of, searched, tool
+
+
+def test_answers_are_the_nearest_pictures(run: Path, gallery: Path, tmp_path: Path, capsys) -> None:
+    query = str(shutil.copy(gallery / "camera1" / "3.png", tmp_path / "query.png"))
+    found = searched(run, gallery, "--query", query, "--top", "5")
+    (answer,) = found["answers"]
+    assert names_of(answer)[0] == "3.png" and answer["hits"][0]["similarity"] == pytest.approx(1.0, abs=1e-5)
+    assert found["gallery_size"] == 12 and found["unreadable"] == []
+    model = load_model(run, "cpu")
+    paths = sorted(map(str, gallery.rglob("*.png")))
+    similarities = (model(paths) @ model(query)[0]).numpy()
+    order = np.argsort(-similarities)[:5]
+    assert [hit["name"] for hit in answer["hits"]] == [paths[place] for place in order]
+    assert [hit["similarity"] for hit in answer["hits"]] == pytest.approx(similarities[order].tolist(), abs=1e-5)
+    printed = capsys.readouterr()
+    assert "3.png" in printed.out and "12 computed" in printed.err
+
+
+def test_only_changes_are_computed_and_the_querys_own_file_is_not_listed(run: Path, gallery: Path, capsys) -> None:
+    searched(run, gallery, "--query", str(gallery / "camera0"))
+    capsys.readouterr()
+    draw(gallery / "camera0" / "new.png", 99)
+    (gallery / "camera1" / "1.png").unlink()
+    found = searched(run, gallery, "--query", str(gallery / "camera0"), "--top", "100")
+    assert "1 computed, 1 removed" in capsys.readouterr().err
+    assert len(found["answers"]) == 7
+    for answer in found["answers"]:
+        assert answer["query"] not in [hit["name"] for hit in answer["hits"]] and len(answer["hits"]) == 11
+    searched(run, gallery, "--query", str(gallery / "camera0"))
+    assert " computed, " not in capsys.readouterr().err
+
+
+def test_unreadable_pictures_are_listed_and_the_rest_is_found(run: Path, gallery: Path, capsys) -> None:
+    (gallery / "empty.jpg").touch()
+    whole = draw(gallery / "cut.png", 50).read_bytes()
+    (gallery / "cut.png").write_bytes(whole[: len(whole) // 2])
+    Image.fromarray(np.zeros((40, 20), np.uint8)).save(gallery / "grey.png")
+    (gallery.parent / "broken.jpg").write_bytes(b"no picture")
+    query = [str(gallery / "grey.png"), str(gallery.parent / "broken.jpg")]
+    for _ in range(2):
+        found = searched(run, gallery, "--query", *query)
+        assert {os.path.basename(item["name"]) for item in found["unreadable"]} == {
+            "empty.jpg",
+            "cut.png",
+            "broken.jpg",
+        }
+        assert len(found["answers"]) == 1 and found["gallery_size"] == 13
+        assert "3 pictures could not be read" in capsys.readouterr().err
+    arguments = ["--model", str(run), "--gallery", str(gallery), "--query", query[1], "--device", "cpu"]
+    assert tool.main(arguments) == 1
+
+
+class Page(html.parser.HTMLParser):
+    """The tags, links and texts of a page; fails on tags that do not close in order."""
+
+    EMPTY = ("meta", "img")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.sources: list[str] = []
+        self.texts: list[str] = []
+        self.alternatives: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag, attrs) -> None:
+        values = dict(attrs)
+        self.tags.append(tag)
+        assert not [name for name in values if name.startswith("on")] and "href" not in values
+        if tag == "img":
+            self.sources.append(values["src"])
+            self.alternatives.append(values["alt"])
+        if tag not in self.EMPTY:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data) -> None:
+        self.texts.append(data)
+
+
+HOSTILE = [
+    "<script>alert(1)<",
+    "a\"b'c&amp;d",
+    "new\nline",
+    "[red]rich[",
+    "esc\x1b[31m",
+    'onerror=x" onload="y',
+    "ünï 姓名",
+]
+
+
+def test_hostile_names_stay_texts(run: Path, tmp_path: Path, capsys) -> None:
+    gallery = tmp_path / "gal<b>lery"
+    for number, name in enumerate(HOSTILE):
+        draw(gallery / f"{name}.png", number)
+    stored = draw(tmp_path / "plain.png", 77).read_bytes()
+    not_utf8 = os.fsencode(gallery) + b"/\xff\xfe.png"
+    with open(not_utf8, "wb") as file:
+        file.write(stored)
+    (gallery / "<i>broken.png").write_bytes(b"")
+    page, sheet = tmp_path / "page.html", tmp_path / "sheet.png"
+    found = searched(run, gallery, "--query", str(tmp_path / "plain.png"), "--html", str(page), "--sheet", str(sheet))
+    hits = [hit["name"] for hit in found["answers"][0]["hits"]]
+    assert os.fsencode(hits[0]) == not_utf8
+    assert sorted(map(os.path.basename, hits[1:])) == sorted(f"{name}.png" for name in HOSTILE)
+    read = Page(page.read_text(encoding="utf-8"))
+    assert set(read.tags) == {
+        "html", "head", "meta", "title", "style", "body", "h1", "h2", "div", "figure", "img", "figcaption", "span",
+        "ul", "li",
+    }  # fmt: skip
+    assert len(read.sources) == 9 and all(source.startswith("data:image/jpeg;base64,") for source in read.sources)
+    assert {"<script>alert(1)<.png", "a\"b'c&amp;d.png", "new\N{REPLACEMENT CHARACTER}line.png"} <= set(
+        read.alternatives
+    )
+    printed = capsys.readouterr()
+    assert "[red]rich[.png" in printed.out and "\x1b[31m" not in printed.out
+    with Image.open(sheet) as picture:
+        assert picture.width > 9 * 96
+    # and the index knows them again
+    searched(run, gallery, "--query", str(tmp_path / "plain.png"))
+    assert " computed, " not in capsys.readouterr().err
+
+
+def test_tracklets(run: Path, gallery: Path) -> None:
+    found = searched(run, gallery, "--query", str(gallery / "camera0"), "--tracklets")
+    assert found["gallery_size"] == 2 and names_of(found["answers"][0]) == ["camera1"]
+    model = load_model(run, "cpu")
+    features = [model(sorted(map(str, (gallery / f"camera{number}").glob("*.png")))).mean(0) for number in (0, 1)]
+    similarity = float(features[0] @ features[1] / features[0].norm() / features[1].norm())
+    assert found["answers"][0]["hits"][0]["similarity"] == pytest.approx(similarity, abs=1e-5)
+
+
+def test_an_index_in_another_folder(run: Path, gallery: Path, tmp_path: Path) -> None:
+    (gallery / ".fastreid_clip3d").touch()
+    with pytest.raises(ClearError, match="--index FOLDER"):
+        searched(run, gallery, "--query", str(gallery / "camera0"))
+    searched(run, gallery, "--query", str(gallery / "camera0"), "--index", str(tmp_path / "indices"))
+    assert len(list((tmp_path / "indices").rglob("listing.npz"))) == 1
+
+
+def test_what_cannot_be_searched_is_told(run: Path, gallery: Path, tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    query = str(gallery / "camera0")
+    with pytest.raises(ClearError, match="holds no pictures"):
+        searched(run, tmp_path / "nothing", "--query", query)
+    with pytest.raises(ClearError, match="no such folder"):
+        searched(run, tmp_path / "nowhere", "--query", query)
+    with pytest.raises(ClearError, match="--sheet .* must end in"):
+        searched(run, gallery, "--query", query, "--sheet", "x.txt")
+    for options in ([], ["--query", query, "--phrases", "tall"]):
+        with pytest.raises(SystemExit):
+            tool.main(["--model", str(run), "--gallery", str(gallery), *options])
+
+
+def calibrated(run: Path, data: str, *options: str) -> None:
+    assert calibrate_tool.main(["--model", str(run), "--data", data, "--device", "cpu", *options]) == 0
+
+
+def test_a_calibrated_model_says_how_sure_it_is(
+    run: Path, synthcc: Path, gallery: Path, tmp_path: Path, capsys
+) -> None:
+    own = shutil.copytree(run, tmp_path / "run")
+    query = str(shutil.copy(gallery / "camera1" / "3.png", tmp_path / "query.png"))
+    assert load_model(own, "cpu").compare(query, query).same_person is None
+    calibrated(own, "SynthCCTiny", "--false-match-rate", "0.05")
+    printed = capsys.readouterr()
+    assert "| SC" in printed.out and "circular" in printed.err and "SynthCCTiny" in printed.err
+    stored = json.loads((own / "calibration.json").read_text())
+    assert list(stored["protocols"]) == ["CC", "SC", "general"]
+    assert (
+        stored["protocols"]["general"]["genuine_pairs"] == 12 * 4
+        and stored["protocols"]["CC"]["genuine_pairs"] == 12 * 2
+    )
+    assert stored["protocols"]["CC"]["impostor_pairs"] == 24 * 22
+    with Image.open(own / "calibration.png") as picture:
+        assert picture.format == "PNG"
+
+    hit = searched(own, gallery, "--query", query)["answers"][0]["hits"][0]
+    assert hit["same_person"] is True and hit["by_protocol"]["CC"]["same_person"] is True
+    assert "how sure" in capsys.readouterr().out
+    said = load_model(own, "cpu").compare(query, query)
+    assert said.same_person is True and "same person (CC, SC, general)" in said.sentence
+
+    stored["fingerprint"] = "0" * 32
+    (own / "calibration.json").write_text(json.dumps(stored))
+    with pytest.raises(ClearError, match="another model"):
+        searched(own, gallery, "--query", query)
+    with pytest.raises(ClearError, match="another model"):
+        load_model(own, "cpu").compare(query, query)
+
+
+def test_calibrating_on_saved_features(run: Path, plain_run: Path, synthcc: Path, tmp_path: Path, capsys) -> None:
+    from fastreid_clip3d.evaluation.features_file import write_features
+    from fastreid_clip3d.inference.search.calibration_run import dataset_features
+
+    model = load_model(run, "cpu")
+    query, gallery, protocols = dataset_features(model, "SynthCCTiny", progress=False)
+    assert [protocol.name for protocol in protocols] == ["CC", "SC", "general"] and len(query) == len(gallery) == 24
+    write_features(tmp_path / "saved.npz", query, gallery)
+    calibrated(run, str(tmp_path / "saved.npz"), "--output", str(tmp_path / "saved"))
+    calibrated(run, "SynthCCTiny", "--output", str(tmp_path / "fresh"), "--protocols", "general", "CC", "SC")
+    one, other = (json.loads((tmp_path / name / "calibration.json").read_text()) for name in ("saved", "fresh"))
+    assert one["protocols"] == other["protocols"] and not (run / "calibration.json").exists()
+    with pytest.raises(ClearError, match="holds another model's features"):
+        calibrated(plain_run, str(tmp_path / "saved.npz"), "--output", str(tmp_path / "wrong"))
+    with pytest.raises(ClearError, match="between 0 and 1"):
+        calibrated(run, "SynthCCTiny", "--false-match-rate", "1")
+    with pytest.raises(ClearError, match="did you mean CC"):
+        calibrated(run, "SynthCCTiny", "--protocols", "cc", "--output", str(tmp_path / "wrong"))
+    assert not (tmp_path / "wrong").exists()

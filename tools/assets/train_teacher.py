@@ -1,0 +1,88 @@
+#!/usr/bin/env python
+"""Trains the teacher that ships with the package: a small open_clip model of rendered people with known bodies."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from fastreid_clip3d.errors import ClearError, run_tool  # noqa: E402
+
+EXAMPLES = """\
+examples:
+  # a teacher by the recipe of the one that ships (docs/teacher.md has the time); again to go on after an interruption
+  python tools/train_teacher.py --output logs/teacher
+
+  # use it
+  python tools/label_images.py person.jpg --teacher local-dir:logs/teacher/model
+
+  # put it into the package
+  python tools/train_teacher.py --output logs/teacher --install
+
+  # a quick look at the whole way (minutes; a poor teacher)
+  python tools/train_teacher.py --output logs/quick --people 200 --grey 100 --steps 60 --held-out 50
+
+TARGET/model is a folder for MODEL.TEACHER.NAME local-dir:TARGET/model; TARGET/report.json holds the accuracies.
+"""
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", required=True, help="folder for pictures, state and the finished model")
+    parser.add_argument("--people", type=int, help="clothed people, two pictures each (shipped: 2048)")
+    parser.add_argument("--steps", type=int, help="optimiser steps of that stage (default: 450)")
+    parser.add_argument("--views", type=int, default=0, help="its precomputed views of a picture, 0: fresh ones (0)")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="its rate for the visual trunk (0.001)")
+    parser.add_argument("--grey", type=int, default=3200, help="grey bodies, one picture each (default: 3200)")
+    parser.add_argument("--held-out", type=int, default=384, help="people of each sort to measure with (default: 384)")
+    parser.add_argument("--batch", type=int, default=64, help="pictures a step (default: 64)")
+    parser.add_argument("--seed", type=int, default=0, help="of pictures and training (default: 0)")
+    parser.add_argument("--workers", type=int, default=2, help="processes that render (default: 2)")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument(
+        "--visual-weights",
+        default="",
+        help="state dict the visual tower starts from (default: ImageNet, from a package)",
+    )
+    parser.add_argument("--install", action="store_true", help="copy the finished model over the package's own")
+    parsed = parser.parse_args(arguments)
+    for name in ("steps", "batch", "held_out", "workers"):
+        if getattr(parsed, name) is not None and getattr(parsed, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1")
+    if parsed.steps is not None and parsed.people is None:
+        parser.error("--steps belongs to --people; without both the recipe of the shipped teacher runs")
+    if min(parsed.grey, parsed.views, parsed.people or 0) < 0 or parsed.grey + (parsed.people or 1) < 1:
+        parser.error("--people, --grey and --views must not be negative, and people and grey not both 0")
+    return parsed
+
+
+def main(arguments: list[str] | None = None) -> int:
+    import torch
+
+    from tools.assets.teacher.recipe import Stage, TeacherRecipe, install, make_teacher
+
+    parsed = parse_arguments(arguments)
+    if parsed.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ClearError("--device cuda: no CUDA device can be used here; leave the flag out to train on the CPU.")
+    recipe = TeacherRecipe(grey=parsed.grey, held_out=parsed.held_out, batch=parsed.batch, seed=parsed.seed)
+    if parsed.people is not None:
+        steps = parsed.steps or 450
+        stage = Stage(parsed.people, steps, parsed.views, parsed.learning_rate, min(100, steps // 5))
+        recipe = dataclasses.replace(recipe, stages=(stage,))
+    made = make_teacher(recipe, parsed.output, parsed.visual_weights, parsed.workers, parsed.device)
+    print(made.report.table())
+    print(json.dumps({"model": str(made.folder), "seconds": made.seconds, "images": made.report.images}))
+    if parsed.install:
+        print(f"installed in {install(made.folder)}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_tool(main)

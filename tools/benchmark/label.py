@@ -1,0 +1,140 @@
+"""Labelled images a second: from image files to choices, against open_clip's bare forward pass on ready tensors."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import torch
+
+from tools.benchmark.memory import peak_mib, told
+
+LEAST_RATIO = 0.9
+"""What labelling from files may fall to, by the bare forward pass."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds this benchmark's options."""
+    parser.add_argument(
+        "--teacher", default="embedded", help="open_clip model, local-dir:FOLDER or embedded (embedded)"
+    )
+    parser.add_argument("--pretrained", default="", help="open_clip's pretrained tag or a weights file")
+    parser.add_argument("--images", type=int, default=512, help="images a measurement; starting reading processes counts (512)")
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=(256, 128), metavar=("H", "W"), help="of the files (256 128)"
+    )
+    parser.add_argument("--batch", type=int, default=64, help="images a forward pass (64)")
+    parser.add_argument("--workers", type=int, help="processes that read and resize (2 beside CUDA, else 0)")
+    parser.add_argument("--device", default="", help="cpu or cuda (cuda where there is one)")
+    parser.add_argument("--repeats", type=int, default=3, help="measurements, taken in turn; the median is told (3)")
+    parser.add_argument("--json", metavar="FILE", default="", help="also write the figures to FILE")
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measures, prints a table and returns the figures.
+
+    The bare pass is open_clip's own model as it loads it, in the teacher's precision and memory format, on one
+    normalised batch that is already on the device. Labelling starts its reading processes, reads JPEG files, resizes,
+    copies, encodes, scores and chooses.
+
+    Returns:
+        ``bare_per_second``, ``labelled_per_second``, their ``ratio`` (1: reading and choosing cost nothing),
+        ``limit`` and ``met`` (whether the ratio is at least that), ``bare_peak_mib`` and ``labelled_peak_mib`` (what each
+        takes above the loaded teacher: device memory on CUDA, resident memory of the main process on a CPU, None where
+        the system does not tell), ``device``, ``teacher``, ``batch``, ``workers``.
+    """
+    from fastreid_clip3d.errors import ClearError
+    from fastreid_clip3d.teacher import load_teacher
+    from fastreid_clip3d.teacher.clip import create_open_clip
+    from fastreid_clip3d.teacher.listing import label_images, reading_processes
+    from fastreid_clip3d.teacher.preprocess import normalize
+    from fastreid_clip3d.teacher.sources import find_weights
+
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ClearError("--device cuda: no CUDA device can be used here; give --device cpu.")
+    teacher = load_teacher(arguments.teacher, arguments.pretrained, device=device)
+    workers = reading_processes(teacher) if arguments.workers is None else arguments.workers
+    source = find_weights(arguments.teacher, arguments.pretrained)
+    model = create_open_clip(source, arguments.teacher, arguments.pretrained).eval().to(device)
+    if teacher._channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = _write_images(Path(folder), arguments.images, tuple(arguments.size))
+        batch = torch.randint(0, 256, (arguments.batch, 3, *teacher.image_size), dtype=torch.uint8, device=device)
+        ready = normalize(batch, teacher._mean, teacher._std)
+        if teacher._channels_last:
+            ready = ready.contiguous(memory_format=torch.channels_last)
+
+        @torch.no_grad()
+        def bare() -> None:
+            for _ in range(-(-arguments.images // arguments.batch)):
+                with teacher._autocast():
+                    model.encode_image(ready)
+
+        def labelled() -> None:
+            for _ in label_images(teacher, paths, arguments.batch, workers):
+                pass
+
+        passes = -(-arguments.images // arguments.batch) * arguments.batch
+        (bare_peak, _), (labelled_peak, _) = peak_mib(bare, device), peak_mib(labelled, device)
+        bare_speeds, labelled_speeds = [], []
+        for repeat in range(arguments.repeats + 1):
+            speeds = passes / _seconds(bare, device), arguments.images / _seconds(labelled, device)
+            if repeat:  # the first round warms up
+                bare_speeds.append(speeds[0])
+                labelled_speeds.append(speeds[1])
+    bare_speed, labelled_speed = statistics.median(bare_speeds), statistics.median(labelled_speeds)
+    figures = {
+        "device": torch.cuda.get_device_name()
+        if device.startswith("cuda")
+        else f"cpu, {torch.get_num_threads()} threads",
+        "teacher": f"{arguments.teacher} {arguments.pretrained}".strip(),
+        "batch": arguments.batch,
+        "workers": workers,
+        "bare_per_second": bare_speed,
+        "labelled_per_second": labelled_speed,
+        "ratio": labelled_speed / bare_speed,
+        "limit": LEAST_RATIO,
+        "met": labelled_speed >= LEAST_RATIO * bare_speed,
+        "bare_peak_mib": bare_peak,
+        "labelled_peak_mib": labelled_peak,
+    }
+    place = f"on {figures['device']}, batch {arguments.batch}, {workers} reading processes"
+    print(f"teacher {figures['teacher']} {place}")
+    print(f"{'open_clip, ready tensors':<28}{bare_speed:>10.1f} images/s{told(bare_peak):>8} MiB")
+    print(f"{'labelling from files':<28}{labelled_speed:>10.1f} images/s{told(labelled_peak):>8} MiB")
+    verdict = "met" if figures["met"] else "NOT met"
+    print(f"ratio {figures['ratio']:.2f} (at least {LEAST_RATIO}: {verdict})")
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(figures, indent=2) + "\n")
+    return figures
+
+
+def _write_images(folder: Path, count: int, size: tuple[int, int]) -> list[str]:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    paths = []
+    for number in range(count):
+        small = rng.integers(0, 256, (size[0] // 8, size[1] // 8, 3), dtype=np.uint8)
+        path = folder / f"{number:05d}.jpg"
+        Image.fromarray(small).resize((size[1], size[0]), Image.Resampling.BICUBIC).save(path, quality=90)
+        paths.append(str(path))
+    return paths
+
+
+def _seconds(work: Callable[[], None], device: str) -> float:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    work()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return time.perf_counter() - started

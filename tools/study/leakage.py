@@ -1,0 +1,271 @@
+"""Does a picture tell who it is by something else than the body? Matchers that see only one thing, scored as a
+benchmark is.
+
+Every image of every person is asked against all others (no train split is needed: the matchers learn nothing, except
+for the
+classifier, which learns other outfits of the same people). Chance is what random similarities reach.
+
+Legend: N images, D numbers of a feature.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Callable
+
+import numpy as np
+
+from fastreid_clip3d.synthcc.garments import HAIR, SKIN
+from fastreid_clip3d.synthcc.generate import sample_people
+from fastreid_clip3d.evaluation.protocols import removed_mask
+
+OUTFITS, IMAGES_PER_OUTFIT = 4, 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One row of the table; values in percent."""
+
+    what: str
+    variant: str
+    protocol: str
+    value: float
+    chance: float
+    limit: str  # what is asked of the value
+    passed: bool
+
+
+@dataclasses.dataclass
+class Samples:
+    """Images uint8 [N, 3, H, W], parts uint8 [N, H, W] and ids [N]."""
+
+    images: np.ndarray
+    parts: np.ndarray
+    pid: np.ndarray
+    camid: np.ndarray
+    clothes_id: np.ndarray
+
+
+def collect(
+    people: int,
+    seed: int,
+    variant: str,
+    size: tuple[int, int] = (64, 32),
+    progress: Callable[[int], None] | None = None,
+) -> Samples:
+    """Renders `people` with 4 outfits of 4 images each into memory."""
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in ("images", "parts", "pid", "camid", "clothes_id")}
+    for batch in sample_people(
+        people, OUTFITS * IMAGES_PER_OUTFIT, seed, size, variant, population="leakage", outfits_per_person=OUTFITS
+    ):
+        for name, values in parts.items():
+            values.append(batch[name].numpy())
+        if progress:
+            progress(len(batch["pid"]))
+    return Samples(**{name: np.concatenate(values) for name, values in parts.items()})
+
+
+def colour_histograms(images: np.ndarray, masks: np.ndarray, stripes: int = 6, bins: int = 4) -> np.ndarray:
+    """Colour histograms [N, stripes * bins ** 3] of the masked pixels in horizontal stripes of the mask's box, each
+    of sum 1.
+
+    The square root is taken, so that a dot product is the Bhattacharyya coefficient.
+    """
+    features = np.zeros((len(images), stripes, bins**3), dtype=np.float32)
+    for row, (image, mask) in enumerate(zip(images, masks)):
+        y, x = np.nonzero(mask)
+        if len(y) == 0:
+            continue
+        colours = image[:, y, x].astype(np.int64) * bins // 256
+        code = (colours[0] * bins + colours[1]) * bins + colours[2]
+        stripe = np.minimum((y - y.min()) * stripes // (y.max() - y.min() + 1), stripes - 1)
+        features[row] = np.bincount(stripe * bins**3 + code, minlength=stripes * bins**3).reshape(stripes, -1)
+    features /= np.maximum(features.sum(-1, keepdims=True), 1)
+    return np.sqrt(features).reshape(len(images), -1)
+
+
+def mean_colours(samples: Samples) -> np.ndarray:
+    """Mean skin and hair colour [N, 6] as an ideal eye would report them, grey where none is seen; scaled to unit
+    variance."""
+    features = np.zeros((len(samples.images), 6), dtype=np.float32)
+    for place, part in enumerate((SKIN, HAIR)):
+        mask = samples.parts == part
+        count = mask.sum((1, 2))
+        total = (samples.images * mask[:, None]).sum((2, 3), dtype=np.float64)
+        seen = count > 0
+        colour = np.zeros_like(total)
+        colour[seen] = total[seen] / count[seen, None]
+        colour[~seen] = colour[seen].mean(0) if seen.any() else 0
+        features[:, 3 * place : 3 * place + 3] = colour
+    return (features - features.mean(0)) / np.maximum(features.std(0), 1e-6)
+
+
+def background_features(samples: Samples) -> np.ndarray:
+    """What of a picture is not the person: coarse means of the scene [N, D], the person's pixels filled with the
+    scene's mean."""
+    images = samples.images.astype(np.float32) / 255
+    outside = samples.parts == 255
+    # The person's own edge is mixed with the person's colour: one pixel more is taken away.
+    inside = ~outside
+    for axis in (1, 2):
+        inside = inside | np.roll(inside, 1, axis) | np.roll(inside, -1, axis)
+    outside = ~inside
+    mean = (images * outside[:, None]).sum((2, 3)) / np.maximum(outside.sum((1, 2)), 1)[:, None]
+    filled = np.where(outside[:, None], images, mean[:, :, None, None])
+    count, _, height, width = filled.shape
+    coarse = filled.reshape(count, 3, 8, height // 8, 4, width // 4).mean((3, 5)).reshape(count, -1)
+    return (coarse - coarse.mean(0)) / np.maximum(coarse.std(0), 1e-6)
+
+
+def mean_average_precision(similarity: np.ndarray, samples: Samples, rule: str) -> tuple[float, float]:
+    """mAP and Rank-1 in percent of all images against all others by a protocol's rule; a query without a match is
+    left out."""
+    removed = removed_mask(
+        rule, samples.pid, samples.camid, samples.pid, samples.camid, samples.clothes_id, samples.clothes_id
+    )
+    np.fill_diagonal(removed, True)
+    precisions, firsts = [], []
+    for row in range(len(similarity)):
+        kept = ~removed[row]
+        order = np.argsort(-similarity[row, kept], kind="stable")
+        matches = (samples.pid[kept] == samples.pid[row])[order]
+        places = np.flatnonzero(matches)
+        if len(places):
+            precisions.append(np.mean(np.arange(1, len(places) + 1) / (places + 1)))
+            firsts.append(float(places[0] == 0))
+    return 100 * float(np.mean(precisions)), 100 * float(np.mean(firsts))
+
+
+def chance(samples: Samples, rule: str, seed: int = 0, draws: int = 3) -> float:
+    """mAP in percent of random similarities."""
+    rng = np.random.default_rng(seed)
+    count = len(samples.pid)
+    return float(np.mean([mean_average_precision(rng.random((count, count)), samples, rule)[0] for _ in range(draws)]))
+
+
+def classify_across_outfits(features: np.ndarray, samples: Samples) -> float:
+    """Accuracy in percent of a linear classifier of people: trained on all outfits but one, tested on that one; mean
+    over outfits.
+
+    Ridge regression on one-hot targets, which is as good as a logistic one here and has one solution.
+    """
+    people = np.unique(samples.pid, return_inverse=True)[1]
+    slot = samples.clothes_id % OUTFITS
+    features = np.concatenate([features, np.ones((len(features), 1), features.dtype)], 1).astype(np.float64)
+    correct = []
+    for outfit in range(OUTFITS):
+        train, test = slot != outfit, slot == outfit
+        x, y = features[train], np.eye(people.max() + 1)[people[train]]
+        weights = np.linalg.solve(x.T @ x + 10.0 * np.eye(x.shape[1]), x.T @ y)
+        correct.append((features[test] @ weights).argmax(1) == people[test])
+    return 100 * float(np.mean(np.concatenate(correct)))
+
+
+def _cosine(features: np.ndarray) -> np.ndarray:
+    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-9)
+    return unit @ unit.T
+
+
+def _distance(features: np.ndarray) -> np.ndarray:
+    square = (features**2).sum(1)
+    return 2 * features @ features.T - square[:, None] - square[None]
+
+
+def check_samples(samples: Samples, variant: str) -> list[Check]:
+    """All checks on one set of samples."""
+    people = len(np.unique(samples.pid))
+    guess = 100 / people
+    chances = {rule: chance(samples, rule) for rule in ("CC", "SC")}
+    own = colour_histograms(samples.images, samples.parts != 255)
+    colour = {rule: mean_average_precision(_cosine(own), samples, rule)[0] for rule in ("CC", "SC")}
+    background = background_features(samples)
+    look = mean_colours(samples)
+    tests = people * OUTFITS * IMAGES_PER_OUTFIT
+    # Three standard deviations of a guesser's accuracy; images of one outfit are not independent, so in units of
+    # outfits.
+    bound = guess + 300 * np.sqrt(guess / 100 * (1 - guess / 100) / (tests / IMAGES_PER_OUTFIT))
+    checks = []
+
+    def classified(what: str, features: np.ndarray, asked: bool) -> None:
+        value = classify_across_outfits(features, samples)
+        checks.append(
+            Check(
+                f"{what}, classifier",
+                variant,
+                "CC",
+                value,
+                guess,
+                f"<= {bound:.1f}" if asked else "",
+                value <= bound or not asked,
+            )
+        )
+
+    def matched(what: str, similarity: np.ndarray, rule: str, most: float | None) -> None:
+        value = mean_average_precision(similarity, samples, rule)[0]
+        checks.append(
+            Check(
+                f"{what}, matcher",
+                variant,
+                rule,
+                value,
+                chances[rule],
+                f"<= {most:.1f}" if most else "",
+                most is None or value <= most,
+            )
+        )
+
+    classified("background", background, True)
+    matched("background", _cosine(background), "CC", 1.3 * chances["CC"])
+    hidden = variant == "shape-only"
+    classified("skin and hair colour", look, hidden)
+    matched("skin and hair colour", _distance(look), "CC", 1.3 * chances["CC"] if hidden else None)
+    if hidden:
+        most = 2.0 * chances["CC"]
+        checks.append(
+            Check(
+                "own pixels' colours, matcher",
+                variant,
+                "CC",
+                colour["CC"],
+                chances["CC"],
+                f"<= {most:.1f}",
+                colour["CC"] <= most,
+            )
+        )
+    else:
+        checks.append(Check("own pixels' colours, matcher", variant, "CC", colour["CC"], chances["CC"], "", True))
+    least = 3 * colour["CC"]
+    checks.append(
+        Check(
+            "own pixels' colours, matcher",
+            variant,
+            "SC",
+            colour["SC"],
+            chances["SC"],
+            f">= {least:.1f}",
+            colour["SC"] >= least,
+        )
+    )
+    return checks
+
+
+def run_checks(people: int = 120, seed: int = 1, progress: bool = False) -> list[Check]:
+    """Renders both variants and checks them."""
+    from tqdm import tqdm
+
+    checks = []
+    for variant in ("shape-only", "natural"):
+        with tqdm(total=people * OUTFITS * IMAGES_PER_OUTFIT, unit="img", desc=variant, disable=not progress) as bar:
+            samples = collect(people, seed, variant, size=(128, 64), progress=bar.update)
+        checks += check_samples(samples, variant)
+    return checks
+
+
+def report(checks: list[Check]) -> str:
+    """The checks as a Markdown table."""
+    lines = ["| what is seen | variant | protocol | value % | chance % | asked | |", "|---|---|---|---|---|---|---|"]
+    for check in checks:
+        verdict = "ok" if check.passed else "LEAK"
+        numbers = f"{check.value:.1f} | {check.chance:.1f} | {check.limit or '-'} | {verdict}"
+        lines.append(f"| {check.what} | {check.variant} | {check.protocol} | {numbers} |")
+    return "\n".join(lines)

@@ -1,0 +1,149 @@
+"""Tables 2 to 8: which config files make which column, and runs of those whose datasets are here."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import statistics
+from typing import Any, Mapping, Sequence
+
+from tabulate import tabulate
+
+from fastreid_clip3d.config import load_config
+from tools.study.demo.stages import REPOSITORY
+from fastreid_clip3d.errors import ClearError
+from tools.study import paper, results
+from tools.study.study import Study
+from tools.study.variants import Variant
+
+# Table: the config's name below configs/CLIP3D and configs/Baselines, and the paper's column of each protocol of ours.
+COLUMNS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
+    "2": {"celeb": {"general": paper.CELEB}, "celeb_light": {"general": paper.LIGHT}},
+    "3": {
+        "celeb_blur": {"general": "Celeb-reID (blur)"},
+        "celeb_light_blur": {"general": "Celeb-reID-light (blur)"},
+    },
+    "4": {"ltcc": {"CC": "LTCC"}, "prcc": {"CC": "PRCC"}},
+    "5": {
+        "ccvid": {"general": "CCVID, general", "CC": "CCVID, cloth-changing"},
+        "celeb_to_ccda": {"general": "CCDA"},
+    },
+    "6": {"deepchange": {"general": "DeepChange"}},
+    "7": {"market1501": {"general": "Market-1501"}, "msmt17": {"general": "MSMT17"}},
+    "8": {"ltcc_to_prcc": {"CC": "LTCC to PRCC"}, "prcc_to_ltcc": {"CC": "PRCC to LTCC"}},
+}
+METHODS = {
+    "clip3d": ("CLIP3DReID", "configs/CLIP3D/{}.yml"),
+    "bagtricks": ("fast-reid bag of tricks", "configs/Baselines/{}_bagtricks.yml"),
+    "AGW": ("fast-reid AGW", "configs/Baselines/{}_AGW.yml"),
+    "SBS": ("fast-reid SBS", "configs/Baselines/{}_SBS.yml"),
+    "MGN": ("fast-reid MGN", "configs/Baselines/{}_MGN.yml"),
+}
+USUAL = ("clip3d", "bagtricks")
+
+
+def table_of_datasets(number: str) -> list[Variant]:
+    """The rows of a table: each of its datasets by the method and by those of fast-reid that have a config for it."""
+    rows = []
+    for dataset, columns in COLUMNS[number].items():
+        for method, (title, pattern) in METHODS.items():
+            config = pattern.format(dataset)
+            if not (REPOSITORY / config).is_file():
+                continue
+            cfg = load_config(str(REPOSITORY / config))
+            where = next(iter(columns.values())).partition(",")[0]
+            rows.append(
+                Variant(
+                    f"{dataset}_{method}",
+                    f"{title}, {where}",
+                    config,
+                    teacher=method == "clip3d",
+                    tests=tuple(cfg.DATASETS.TESTS),
+                    extra=method not in USUAL,
+                )
+            )
+    return rows
+
+
+def paper_score(number: str, variant: str, protocol: str) -> paper.Score | None:
+    """What the paper reports for a row and protocol of ours; None for anything but the method."""
+    dataset, _, method = variant.rpartition("_")
+    column = COLUMNS.get(number, {}).get(dataset, {}).get(protocol)
+    if method != "clip3d" or column is None:
+        return None
+    return paper.TABLES[number]["CLIP3DReID"][column]
+
+
+class DatasetStudy(Study):
+    """A table on the licensed datasets below `data_folder` (FASTREID_DATASETS)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        os.environ["FASTREID_DATASETS"] = str(self.data_folder)
+
+    def prepare(self) -> None:
+        """Looks for the datasets and synthetic bodies of each row, and asks the teacher once for each training set."""
+        for variant in list(self.variants):
+            missing = self.missing(variant)
+            if not missing and variant.teacher:
+                missing = self.cache_or_why_not(variant.config, self.cache_options(variant))
+            if missing:
+                self.leave_out(variant, missing)
+
+    def own_options(self, variant: Variant) -> dict[str, str]:
+        options = self.cache_options(variant)
+        return dict(zip(options[::2], options[1::2]))
+
+    def cache_options(self, variant: Variant) -> list[str]:
+        """A folder of the teacher's answers for each training set: a cache holds the images of one."""
+        if not variant.teacher:
+            return []
+        names = load_config(str(REPOSITORY / variant.config), [*variant.options, *self.options]).DATASETS.NAMES
+        return ["MODEL.TEACHER.CACHE_DIR", str(self.data_folder / "teacher_cache" / "_".join(names))]
+
+    def missing(self, variant: Variant) -> str:
+        """What a row needs and is not there, with how to get it; "" where all is there."""
+        from fastreid_clip3d.body.synthetic_set import read_index
+        from fastreid_clip3d.data.build import dataset_of
+        from fastreid_clip3d.data.synthetic_bodies import synthetic_folder
+
+        cfg = load_config(str(REPOSITORY / variant.config), [*variant.options, *self.options])
+        reasons = []
+        for name in dict.fromkeys((*cfg.DATASETS.NAMES, *cfg.DATASETS.TESTS)):
+            try:
+                dataset_of(cfg, name)
+            except (ClearError, RuntimeError) as error:
+                reasons.append(" ".join(str(error).split()))
+        if variant.teacher and cfg.DATALOADER.SYNTHETIC_PER_BATCH:
+            try:
+                read_index(synthetic_folder(cfg.DATASETS.SYNTHETIC))
+            except ClearError as error:
+                reasons.append(str(error))
+        return " And: ".join(reasons)
+
+    def table(self, rows: Sequence[Mapping[str, Any]]) -> str:
+        """A line a row and protocol, the paper's CLIP3DReID beside ours."""
+        groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+        for row in rows:
+            groups.setdefault((row["variant"], row["dataset"], row["protocol"]), []).append(row)
+        lines = []
+        for (variant, _, protocol), own in groups.items():
+            values = ([row[metric] for row in own if row[metric] is not None] for metric in results.SHOWN)
+            metrics = [results.text_of(numbers) for numbers in values]
+            minutes = statistics.fmean(row["minutes"] for row in own)
+            score = paper_score(self.number, variant, protocol)
+            printed = results.pair(score) if score else ""
+            lines.append([own[0]["title"], protocol, len(own), *metrics, f"{minutes:.0f}", printed])
+        headers = ["", "protocol", "seeds", *results.SHOWN, "minutes a run", "paper, mAP / Rank-1"]
+        return tabulate(lines, headers, tablefmt="pipe", disable_numparse=True)
+
+    def commands(self) -> list[str]:
+        """What one would type for each run, in order; the caches of the teacher's answers first."""
+        lines, cached = [], set()
+        for run in self.runs():
+            if run.variant.teacher and run.variant.config not in cached:
+                cached.add(run.variant.config)
+                arguments = ["--config-file", run.variant.config, *self.cache_options(run.variant), *self.options]
+                lines.append(shlex.join(["python", "tools/cache_teacher.py", *arguments]))
+            lines.append(run.printable_command())
+        return lines

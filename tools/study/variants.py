@@ -1,0 +1,219 @@
+"""What the rows of a study are: a config file, the keys that differ from it, and a title in the paper's words.
+
+The paper's names leave two readings open, and these are ours. ``w/o L_OT`` leaves out both its terms, L_OT on the real
+and L_OT^syn on the synthetic images. ``w/o L_3D-Regu`` leaves out L_3D and keeps L_OT^syn: without that term too,
+nothing would look at the synthetic images, and the row would be ``w/o synthetic mesh images`` once more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from dataclasses import dataclass
+from typing import Iterable, Sequence
+
+from fastreid_clip3d.config import load_config
+from tools.study.demo.stages import REPOSITORY
+from fastreid_clip3d.errors import ClearError
+from tools.study.true_answers import EMBEDDINGS, LABELS
+
+METHOD = "configs/CLIP3D/synthcc.yml"
+BAG_OF_TRICKS = "configs/Baselines/synthcc_bagtricks.yml"
+OT, GLOBAL, BODY, TRIPLET = "OTLoss", "GlobalDistillLoss", "BodyShapeLoss", "TripletLoss"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row.
+
+    Attributes:
+        name: of its folder. title: what the table calls it.
+        config: a file below the repository. options: ``KEY VALUE`` pairs on top of it.
+        teacher: whether the teacher's answers are asked for, and so cached first.
+        cache: folder below the data folder for these answers; "": the usual one.
+        truth: what of the answers is true instead of the teacher's, see study/true_answers.py.
+        tests: datasets it is scored on; (): those of the study's split.
+        home: folder below the study folder, for a row that is also one of another table; "": one of its own.
+        extra: only run when it is named.
+    """
+
+    name: str
+    title: str
+    config: str
+    options: tuple[str, ...] = ()
+    teacher: bool = False
+    cache: str = ""
+    truth: tuple[str, ...] = ()
+    tests: tuple[str, ...] = ()
+    home: str = ""
+    extra: bool = False
+
+
+def ablation(config: str, names: Iterable[str]) -> list[Variant]:
+    """The six rows of the paper's Table 10 from a config of the method, whose losses are `names`."""
+    names = list(names)
+    real_only = ("DATALOADER.SYNTHETIC_PER_BATCH", "0")
+
+    def without(*left_out: str) -> tuple[str, str]:
+        return "MODEL.LOSSES.NAME", repr(tuple(name for name in names if name not in left_out))
+
+    return [
+        Variant("full", "CLIP3DReID", config, (), True),
+        Variant("without_synthetic", "w/o synthetic mesh images", config, (*without(BODY), *real_only), True),
+        Variant("without_ot", "w/o L_OT", config, without(OT), True),
+        Variant("without_global", "w/o L_global", config, without(GLOBAL), True),
+        Variant("without_3d", "w/o L_3D-Regu", config, without(BODY), True),
+        Variant("without_all", "w/o L_OT, L_global, L_3D-Regu", config, (*without(OT, GLOBAL, BODY), *real_only)),
+    ]
+
+
+def outside_baselines() -> list[Variant]:
+    """fast-reid's own methods with the study's student, images and iterations; the title says what does not apply."""
+    weighted = ("MODEL.LOSSES.TRI.MARGIN", "0.0", "MODEL.LOSSES.TRI.HARD_MINING", "False")
+    circle = (
+        "MODEL.HEADS.CLS_LAYER", "CircleSoftmax", "MODEL.HEADS.SCALE", "64", "MODEL.HEADS.MARGIN", "0.35",
+        "MODEL.HEADS.NECK_FEAT", "after", "MODEL.HEADS.POOL_LAYER", "GeneralizedMeanPoolingP",
+        "MODEL.LOSSES.TRI.MARGIN", "0.0", "INPUT.AUTOAUG.ENABLED", "True", "INPUT.AUTOAUG.PROB", "0.1",
+    )  # fmt: skip
+    return [
+        Variant("bagtricks", "fast-reid bag of tricks", BAG_OF_TRICKS),
+        Variant(
+            "agw",
+            "fast-reid AGW (left out: non-local blocks)",
+            BAG_OF_TRICKS,
+            ("MODEL.HEADS.POOL_LAYER", "GeneralizedMeanPooling", *weighted),
+        ),
+        Variant(
+            "sbs",
+            "fast-reid SBS (left out: non-local blocks, larger images, frozen start, 16 images a person)",
+            BAG_OF_TRICKS,
+            circle,
+        ),
+    ]
+
+
+def table_10() -> list[Variant]:
+    """The ablation on SynthCC with fast-reid's methods beside it."""
+    return [*synthcc_ablation(), *outside_baselines(), *with_triplet(), *told_the_truth()]
+
+
+def synthcc_ablation() -> list[Variant]:
+    """The paper's six rows on SynthCC-tiny."""
+    return ablation(METHOD, load_config(str(REPOSITORY / METHOD)).MODEL.LOSSES.NAME)
+
+
+def with_triplet() -> list[Variant]:
+    """The method and its own baseline with fast-reid's triplet loss, which the outside baselines have."""
+    rows = {variant.name: variant for variant in synthcc_ablation()}
+    made = []
+    for name in ("full", "without_all"):
+        names = load_config(str(REPOSITORY / METHOD), rows[name].options).MODEL.LOSSES.NAME
+        losses = ("MODEL.LOSSES.NAME", repr((*names, *(loss for loss in (TRIPLET,) if loss not in names))))
+        others = [text for pair in _pairs(rows[name].options) for text in pair if pair[0] != losses[0]]
+        title = f"{rows[name].title}, with triplet loss"
+        made.append(
+            dataclasses.replace(rows[name], name=f"{name}_triplet", title=title, options=(*losses, *others), extra=True)
+        )
+    return made
+
+
+def _pairs(options: Sequence[str]) -> list[tuple[str, str]]:
+    return list(zip(options[::2], options[1::2]))
+
+
+def told_the_truth() -> list[Variant]:
+    """Upper bounds on what a better teacher can give: it knows the people as they were rendered."""
+    # never the teacher's own answers, not even where the cache does not fit
+    cached = ("MODEL.TEACHER.MODE", "cached")
+    rows = []
+    for name, title, truth in (
+        ("true_labels", "true labels in place of the teacher's", (LABELS,)),
+        ("true_shape", "true labels and true shape as g", (LABELS, EMBEDDINGS)),
+    ):
+        rows.append(
+            Variant(
+                name,
+                f"CLIP3DReID, {title}",
+                METHOD,
+                cached,
+                teacher=True,
+                cache=f"teacher_cache_{name}",
+                truth=truth,
+                home=f"table10/{name}",
+                extra=True,
+            )
+        )
+    return rows
+
+
+def table_11(teachers: Sequence[str]) -> list[Variant]:
+    """One row a teacher, and upper bounds that know the truth; the embedded teacher's row is Table 10's first."""
+    rows = []
+    for teacher in teachers:
+        name, pretrained = split_teacher(teacher)
+        options = ("MODEL.TEACHER.NAME", name, "MODEL.TEACHER.PRETRAINED", repr(pretrained))
+        embedded = name == "embedded"
+        rows.append(
+            Variant(
+                folder_name(teacher),
+                f"teacher {teacher}",
+                METHOD,
+                () if embedded else options,
+                teacher=True,
+                home="table10/full" if embedded else "",
+            )
+        )
+    return [*rows, *(dataclasses.replace(row, extra=False) for row in told_the_truth())]
+
+
+def split_teacher(teacher: str) -> tuple[str, str]:
+    """``MODEL.TEACHER.NAME`` and ``PRETRAINED`` of "embedded", "ViT-B-32:openai" or "local-dir:..."."""
+    if teacher.startswith(("local-dir:", "hf-hub:")):
+        return teacher, ""
+    name, _, pretrained = teacher.partition(":")
+    return name, pretrained
+
+
+def folder_name(teacher: str) -> str:
+    """A teacher as the name of a folder."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", teacher).strip("_")
+
+
+def table_cross() -> list[Variant]:
+    """Trained on people whose skin and hair stay their own, tested where these are redrawn, and the other way round."""
+    natural, shape_only = "SynthCCTiny", "SynthCCTinyShapeOnly"
+    rows = []
+    for train, name in ((natural, "natural"), (shape_only, "shape_only")):
+        for variant in [*synthcc_ablation(), *outside_baselines()]:
+            if variant.name not in ("full", "without_all", "bagtricks"):
+                continue
+            own = {} if train == natural else {"options": (*variant.options, "DATASETS.NAMES", repr((train,)))}
+            if train == shape_only and variant.teacher:
+                own["cache"] = "teacher_cache_shape_only"
+            rows.append(
+                dataclasses.replace(
+                    variant,
+                    name=f"{name}_{variant.name}",
+                    title=f"{variant.title}, trained on {name.replace('_', '-')}",
+                    tests=(natural, shape_only),
+                    home=f"table10/{variant.name}" if train == natural else "",
+                    **own,
+                )
+            )
+    return rows
+
+
+def chosen(variants: Sequence[Variant], names: Sequence[str]) -> list[Variant]:
+    """Those of these names, in the table's order; without names, all that are not extra.
+
+    Raises:
+        ClearError: an unknown name; tells the nearest one.
+    """
+    known = [variant.name for variant in variants]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            raise ClearError(f"--variants {name}: no such variant. Did you mean {near}? Known: {', '.join(known)}.")
+    return [variant for variant in variants if (variant.name in names if names else not variant.extra)]
+
