@@ -32,7 +32,11 @@ def test_meaning_is_the_comment_behind_or_above() -> None:
         "def add(cfg):\n    # Above,\n    # two lines.\n    cfg.A = 1\n    losses = cfg.LOSSES\n"
         "    losses.B = 0.5  # Behind.\n    # A group.\n    losses.GROUP = CN()\n"
     )
-    assert declared_keys(source) == [("A", "1", "Above, two lines."), ("LOSSES.B", "0.5", "Behind."), ("LOSSES.GROUP", "", "A group.")]
+    assert declared_keys(source) == [
+        ("A", "1", "Above, two lines."),
+        ("LOSSES.B", "0.5", "Behind."),
+        ("LOSSES.GROUP", "", "A group."),
+    ]
 
 
 def test_a_key_without_a_comment_is_refused() -> None:

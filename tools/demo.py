@@ -29,11 +29,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, default=Path("datasets/demo"), help="folder for the data (default: %(default)s)")
-    parser.add_argument("--output", type=Path, default=Path("logs/demo"), help="folder for the runs (default: %(default)s)")
+    parser.add_argument(
+        "--data", type=Path, default=Path("datasets/demo"), help="folder for the data (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("logs/demo"), help="folder for the runs (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of both runs (default: 0)")
-    parser.add_argument("--epochs", type=int, default=0, help="passes over the real images (default: as in the configs)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="rendering processes (default: one a core)")
+    parser.add_argument(
+        "--epochs", type=int, default=0, help="passes over the real images (default: as in the configs)"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="rendering processes (default: one a core)"
+    )
     parser.add_argument("--prepare", action="store_true", help="make the data and stop")
     parser.add_argument("options", nargs="*", metavar="KEY VALUE", help="config keys for both runs")
     arguments = parser.parse_args()
@@ -51,12 +59,18 @@ def main() -> None:
     )
     if arguments.prepare:
         demo.prepare()
-        print(f"\nReady. Next:  FASTREID_DATASETS={arguments.data} python tools/train_net.py --config-file configs/CLIP3D/synthcc.yml")
+        print(
+            f"\nReady. Next:  FASTREID_DATASETS={arguments.data} python tools/train_net.py --config-file configs/CLIP3D/synthcc.yml"
+        )
         return
     print_table(demo.run())
     output = arguments.output
-    print(f"Runs with checkpoints and TensorBoard logs: {output}/baseline and {output}/clip3d (tensorboard --logdir {output})")
-    print(f"The table as json: {output}/results.json. Queries with the top matches of both models: {output}/ranking.png")
+    print(
+        f"Runs with checkpoints and TensorBoard logs: {output}/baseline and {output}/clip3d (tensorboard --logdir {output})"
+    )
+    print(
+        f"The table as json: {output}/results.json. Queries with the top matches of both models: {output}/ranking.png"
+    )
     print("\nThree commands to go on with:")
     for title, command in next_commands(arguments.data, output):
         print(f"  # {title}\n  {command}")

@@ -31,8 +31,9 @@ examples:
 
 def parse_arguments() -> argparse.Namespace:
     """fast-reid's own flags."""
-    from fastreid_clip3d import engine  # noqa: F401  (compat before fast-reid)
     from fastreid.engine import default_argument_parser
+
+    from fastreid_clip3d import engine  # noqa: F401  (compat before fast-reid)
 
     parser = default_argument_parser()
     parser.description = __doc__

@@ -125,7 +125,9 @@ DESCRIPTORS: tuple[Descriptor, ...] = (
     Descriptor("Pear-Shaped", _pear_shaped, "hips against chest and waist"),
     Descriptor("Athletic", _athletic, "shoulders, chest and arms against waist and rib cage"),
     Descriptor("Fit", _fit, "stature and forearms against waist, rib cage and belly"),
-    Descriptor("Large-Breasted", _large_breasted, "bust against the girths below and above it, and how far it stands out"),
+    Descriptor(
+        "Large-Breasted", _large_breasted, "bust against the girths below and above it, and how far it stands out"
+    ),
     Descriptor("Long-Armed", _long_armed, "shoulder to wrist by stature"),
     Descriptor("Long-Necked", _long_necked, "neck joint to head joint by stature"),
     Descriptor("High-Waisted", _high_waisted, "waist height by stature"),
@@ -230,8 +232,6 @@ def _compute_statistics(body_model: BodyModel, fingerprint: str, count: int, see
     )
 
 
-def population_thresholds(
-    body_model: BodyModel, count: int = POPULATION_SIZE, seed: int = POPULATION_SEED
-) -> Tensor:
+def population_thresholds(body_model: BodyModel, count: int = POPULATION_SIZE, seed: int = POPULATION_SEED) -> Tensor:
     """Thresholds [16] of a body model: the medians of its seeded population."""
     return population_statistics(body_model, count, seed).median.clone()

@@ -206,7 +206,7 @@ class Measurements:
 
     @staticmethod
     def unit(name: str) -> str:
-        """"m" or "m3"."""
+        """ "m" or "m3"."""
         return Measurements.__dataclass_fields__[name].metadata["unit"]
 
     @staticmethod

@@ -18,7 +18,9 @@ def gender_name(code: int) -> str:
     return ("female", "male")[code]
 
 
-def sample_betas(count: int, seed: int | np.random.SeedSequence, num_betas: int = 10, limit: float = BETA_LIMIT) -> np.ndarray:
+def sample_betas(
+    count: int, seed: int | np.random.SeedSequence, num_betas: int = 10, limit: float = BETA_LIMIT
+) -> np.ndarray:
     """Shape coefficients float32 [count, num_betas]: standard normal, clipped at +-`limit`; the same for a seed."""
     if count < 0 or num_betas < 1:
         raise ClearError(f"A count of at least 0 and 1 or more betas are needed, not {count} and {num_betas}.")

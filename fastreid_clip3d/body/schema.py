@@ -166,7 +166,12 @@ def _check_stature(check: _Check, vertices: np.ndarray) -> None:
     if low <= stature <= high:
         return
     hint = ""
-    for unit, factor in (("centimetres", 100.0), ("millimetres", 1000.0), ("inches", 1.0 / 0.0254), ("feet", 1.0 / 0.3048)):
+    for unit, factor in (
+        ("centimetres", 100.0),
+        ("millimetres", 1000.0),
+        ("inches", 1.0 / 0.0254),
+        ("feet", 1.0 / 0.3048),
+    ):
         if 1.2 <= stature / factor <= 2.2:
             hint = f": it looks like {unit}"
             break

@@ -39,9 +39,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--batch", type=int, default=64, help="images a forward pass, each with its mirror image (default: 64)"
     )
-    parser.add_argument(
-        "--workers", type=int, help="processes that read images (default: 2 beside CUDA, 0 on a CPU)"
-    )
+    parser.add_argument("--workers", type=int, help="processes that read images (default: 2 beside CUDA, 0 on a CPU)")
     parser.add_argument(
         "--images-per-shard", type=int, default=1024, help="most that an interruption can lose (default: 1024)"
     )

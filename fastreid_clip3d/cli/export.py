@@ -29,11 +29,16 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", required=True, metavar="RUN", help="run folder or checkpoint")
     parser.add_argument("--output", required=True, metavar="FILE", help="the file to write")
     parser.add_argument(
-        "--format", default="", choices=("onnx", "torchscript", "torch.export"),
+        "--format",
+        default="",
+        choices=("onnx", "torchscript", "torch.export"),
         help="default: by the ending of FILE (.onnx, .pt or .ts, .pt2)",
     )
     parser.add_argument(
-        "--images", nargs="+", default=[], metavar="IMAGE",
+        "--images",
+        nargs="+",
+        default=[],
+        metavar="IMAGE",
         help="real images for the check: files, folders, globs (default: drawn figures)",
     )
     return parser.parse_args(arguments)

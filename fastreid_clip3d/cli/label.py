@@ -42,9 +42,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--resize", default="squash", choices=("squash", "pad"), help="how a crop becomes the teacher's input"
     )
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
-    parser.add_argument(
-        "--workers", type=int, help="processes that read images (default: 2 beside CUDA, 0 on a CPU)"
-    )
+    parser.add_argument("--workers", type=int, help="processes that read images (default: 2 beside CUDA, 0 on a CPU)")
     parser.add_argument("--json", action="store_true", help="json instead of a table")
     parser.add_argument("--sheet", metavar="FILE", help="also draw the images with their descriptors")
     parser.add_argument("--plot", metavar="FILE", help="also draw the statistics")

@@ -31,9 +31,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("run", metavar="RUN", help="run folder: the OUTPUT_DIR of a training")
     parser.add_argument("--compare", default="", metavar="RUN", help="another run in the same curves and tables")
     parser.add_argument("--output", default="", metavar="FILE", help="default: report.html in the run folder")
-    parser.add_argument("--data", default="", metavar="FOLDER", help="synthetic bodies to predict (default: the training's)")
+    parser.add_argument(
+        "--data", default="", metavar="FOLDER", help="synthetic bodies to predict (default: the training's)"
+    )
     parser.add_argument("--images", nargs="+", default=[], metavar="IMAGE", help="people for the transport plans")
-    parser.add_argument("--dataset", default="", help="whose features are drawn, where the run was tested on several sets")
+    parser.add_argument(
+        "--dataset", default="", help="whose features are drawn, where the run was tested on several sets"
+    )
     parser.add_argument("--no-pictures", action="store_true", help="settings, curves and tables only")
     return parser.parse_args(arguments)
 
@@ -43,7 +47,13 @@ def main(arguments: list[str] | None = None) -> int:
     from fastreid_clip3d.visualization.report.write import write_report
 
     path, pictures = write_report(
-        options.run, options.output, options.compare, options.data, options.images, options.dataset, not options.no_pictures
+        options.run,
+        options.output,
+        options.compare,
+        options.data,
+        options.images,
+        options.dataset,
+        not options.no_pictures,
     )
     for picture in pictures:
         if not picture.data:

@@ -79,7 +79,9 @@ def _add_bodies(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("--model", required=True, metavar="RUN", help="run folder or checkpoint of a CLIP3DReID run")
     command.add_argument("--data", default="", metavar="FOLDER", help="synthetic bodies of tools/render_bodies.py")
-    command.add_argument("--images", nargs="+", default=[], metavar="IMAGE", help="images whose true bodies are not known")
+    command.add_argument(
+        "--images", nargs="+", default=[], metavar="IMAGE", help="images whose true bodies are not known"
+    )
     command.add_argument("--most", type=int, default=8, metavar="N", help="bodies drawn at most (default: 8)")
     command.add_argument("--seed", type=int, default=0, help="of the choice of bodies (default: 0)")
     command.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")

@@ -60,7 +60,9 @@ def _replace_whole(path: str, write: Any) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise ClearError(f"Cannot write {path}: {error.strerror or error}. The checkpoint before it is untouched.") from error
+        raise ClearError(
+            f"Cannot write {path}: {error.strerror or error}. The checkpoint before it is untouched."
+        ) from error
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)

@@ -16,6 +16,7 @@ from fastreid_clip3d.engine.tensorboard import show_matches
 from fastreid_clip3d.evaluation.evaluator import ClothesEvaluator
 from fastreid_clip3d.evaluation.ranking import ProtocolResult
 
+
 class ImagesKept(nn.Module):
     """A model that leaves a batch's images as they are.
 
@@ -41,7 +42,9 @@ def results_table(results: Mapping[str, ProtocolResult]) -> str:
         values = result.percentages()
         scores = ["-" if values[metric] is None else f"{values[metric]:.2f}" for metric in METRICS]
         rows.append([name, *scores, f"{values['valid_queries']} of {result.num_queries}"])
-    return tabulate(rows, headers=["protocol", *METRICS, "queries with a match"], tablefmt="pipe", disable_numparse=True)
+    return tabulate(
+        rows, headers=["protocol", *METRICS, "queries with a match"], tablefmt="pipe", disable_numparse=True
+    )
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str) -> tuple[DeviceLoader, Any]:

@@ -89,7 +89,9 @@ class CLIP3DTrainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase]:
         """fast-reid's hooks, with safe checkpoints in place of its own and no "best on the test set"."""
         old = self.checkpointer
-        self.checkpointer = SafeCheckpointer(old.model, old.save_dir, save_to_disk=old.save_to_disk, **old.checkpointables)
+        self.checkpointer = SafeCheckpointer(
+            old.model, old.save_dir, save_to_disk=old.save_to_disk, **old.checkpointables
+        )
         chosen = []
         for hook in super().build_hooks():
             if isinstance(hook, PeriodicCheckpointer):
@@ -134,7 +136,9 @@ class CLIP3DTrainer(DefaultTrainer):
             return super().build_model(cfg)
 
     @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_dir: str | None = None) -> tuple[DeviceLoader, Any]:
+    def build_evaluator(
+        cls, cfg: CfgNode, dataset_name: str, output_dir: str | None = None
+    ) -> tuple[DeviceLoader, Any]:
         """The test set's loader and its evaluator."""
         return build_evaluator(cfg, dataset_name)
 

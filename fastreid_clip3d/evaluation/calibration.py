@@ -16,7 +16,6 @@ from typing import Any, Sequence
 import numpy as np
 
 from fastreid_clip3d.errors import ClearError
-
 from fastreid_clip3d.evaluation.error_rates import (
     THRESHOLDS,
     PairCounts,

@@ -21,7 +21,6 @@ import numpy as np
 from scipy import sparse
 
 from fastreid_clip3d.errors import ClearError
-
 from fastreid_clip3d.evaluation.distances import FeatureDistances, compute_device
 from fastreid_clip3d.evaluation.protocols import Protocol, is_member, removes, shared_codes
 from fastreid_clip3d.evaluation.ranking import DEFAULT_MAX_MEMORY, LabelledFeatures

@@ -14,13 +14,11 @@ from typing import Any, Callable, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-
 from fastreid.config import CfgNode
 from fastreid.evaluation.evaluator import DatasetEvaluator
 from fastreid.utils import comm
 
 from fastreid_clip3d.errors import ClearError
-
 from fastreid_clip3d.evaluation.features_file import first_non_finite_row, write_features
 from fastreid_clip3d.evaluation.per_query import check_format, write_per_query
 from fastreid_clip3d.evaluation.protocols import GENERAL, Protocol, find_protocols
@@ -68,7 +66,9 @@ class ClothesEvaluator(DatasetEvaluator):
         if cfg.TEST.EVALUATION.PER_QUERY:
             check_format("TEST.EVALUATION.PER_QUERY." + cfg.TEST.EVALUATION.PER_QUERY)
         self.results: dict[str, ProtocolResult] = {}
-        self.on_scored: Callable[[str, LabelledFeatures, LabelledFeatures, dict[str, ProtocolResult]], None] | None = None
+        self.on_scored: Callable[[str, LabelledFeatures, LabelledFeatures, dict[str, ProtocolResult]], None] | None = (
+            None
+        )
         self.reset()
 
     # -- collecting ---------------------------------------------------------------------------------------------------

@@ -13,13 +13,12 @@ import tempfile
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Callable, IO
+from typing import IO, Callable
 
 import numpy as np
 import torch
 
 from fastreid_clip3d.errors import ClearError
-
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures
 
 SIDES = ("query", "gallery")

@@ -16,7 +16,6 @@ from typing import Mapping
 import numpy as np
 
 from fastreid_clip3d.errors import ClearError
-
 from fastreid_clip3d.evaluation.features_file import write_atomically
 from fastreid_clip3d.evaluation.protocols import is_member
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures, ProtocolResult

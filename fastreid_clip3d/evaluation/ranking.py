@@ -19,9 +19,14 @@ import numpy as np
 import torch
 
 from fastreid_clip3d.errors import ClearError
-
 from fastreid_clip3d.evaluation.distances import FeatureDistances, MatrixDistances, compute_device, sort_rows
-from fastreid_clip3d.evaluation.metrics import Groups, average_precision, cumulative_match, first_match_rank, inverse_negative_penalty
+from fastreid_clip3d.evaluation.metrics import (
+    Groups,
+    average_precision,
+    cumulative_match,
+    first_match_rank,
+    inverse_negative_penalty,
+)
 from fastreid_clip3d.evaluation.protocols import Protocol, is_member, removes, shared_codes
 
 DEFAULT_MAX_MEMORY = 1024.0

@@ -12,7 +12,6 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from fastreid_clip3d.errors import ClearError
-
 from fastreid_clip3d.evaluation.features_file import read_features, write_atomically
 from fastreid_clip3d.evaluation.per_query import check_format, write_per_query
 from fastreid_clip3d.evaluation.protocols import STANDARD_PROTOCOLS, find_protocols

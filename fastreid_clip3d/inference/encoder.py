@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from fastreid_clip3d.errors import ClearError
-
 from fastreid_clip3d.inference.preprocess import InputSize, Picture, as_batch, check_channels, one_by_one, to_pixels
 
 if TYPE_CHECKING:
@@ -106,9 +105,7 @@ class ReIDModel:
     def _pixels(self, pictures: list[Picture], channels: str, first: int, count: int) -> Tensor:
         """uint8 [B, 3, h, w]; `first` and `count` say in errors where these pictures stand in the user's list."""
         where = (lambda place: "the image") if count == 1 else (lambda place: f"image {first + place + 1} of {count}")
-        pixels = [
-            to_pixels(picture, self.recipe, channels, where(place)) for place, picture in enumerate(pictures)
-        ]
+        pixels = [to_pixels(picture, self.recipe, channels, where(place)) for place, picture in enumerate(pictures)]
         return as_batch(pixels, self.size)
 
     def _is_ready_batch(self, images: object) -> bool:

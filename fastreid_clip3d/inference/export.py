@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from fastreid_clip3d.compat.tracing import batch_size_left_open
 from fastreid_clip3d.errors import ClearError
-
 from fastreid_clip3d.inference.model import TorchModel
 from fastreid_clip3d.inference.onnx_model import METADATA_KEY, import_onnxruntime
 
@@ -271,7 +270,6 @@ def real_pictures(model: TorchModel, sources: list[str], most: int = 32) -> Iter
         ClearError: no source, or none of the pictures can be read.
     """
     from fastreid_clip3d.compat.pixels import UnreadableImage
-
     from fastreid_clip3d.inference.pictures import list_images
     from fastreid_clip3d.inference.preprocess import to_pixels
 

@@ -19,7 +19,6 @@ import numpy as np
 
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.features_file import write_atomically
-
 from fastreid_clip3d.inference.pictures import Entry
 
 FORMATS = (".npz", ".parquet")

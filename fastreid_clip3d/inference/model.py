@@ -21,11 +21,10 @@ from torch import Tensor, nn
 from fastreid_clip3d.config import load_config
 from fastreid_clip3d.engine.run import inference_config
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.modeling.backbones.build import student_maps, whole_students
-from fastreid_clip3d.modeling.losses import OTLoss
-
 from fastreid_clip3d.inference.encoder import ReIDModel
 from fastreid_clip3d.inference.preprocess import InputSize, Picture
+from fastreid_clip3d.modeling.backbones.build import student_maps, whole_students
+from fastreid_clip3d.modeling.losses import OTLoss
 
 _TRAINING_ONLY = ("ot_loss.", "global_distill_loss.", "body_shape_loss.", "clothes_loss.", "phrase_table", "pixel_")
 """Starts of names in a checkpoint that inference does without; the classifier is one more."""
@@ -193,8 +192,10 @@ def _checkpoint_of_folder(folder: Path) -> Path:
             return named
         raise ClearError(f"{tag} names {named.name}, which is not in {folder}. Name a checkpoint, not the folder.")
     others = sorted(path.name for path in folder.glob("*.pth"))
-    hint = f"Name one of its checkpoints: {', '.join(others)}." if others else (
-        "A run folder is the OUTPUT_DIR of a training that has written a checkpoint."
+    hint = (
+        f"Name one of its checkpoints: {', '.join(others)}."
+        if others
+        else ("A run folder is the OUTPUT_DIR of a training that has written a checkpoint.")
     )
     raise ClearError(f"{folder} has neither model_final.pth nor last_checkpoint. {hint}")
 
@@ -217,7 +218,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     weights = content.get("model", content) if isinstance(content, Mapping) else None
     is_filled = isinstance(weights, Mapping) and len(weights) > 0
     if not is_filled or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise ClearError(f"Checkpoint {path} holds no weights under \"model\", where fast-reid's trainer writes them.")
+        raise ClearError(f'Checkpoint {path} holds no weights under "model", where fast-reid\'s trainer writes them.')
     return {name.removeprefix("module."): value for name, value in weights.items()}
 
 

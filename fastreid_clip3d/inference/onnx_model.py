@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from fastreid_clip3d.errors import ClearError
-
 from fastreid_clip3d.inference.encoder import ReIDModel
 from fastreid_clip3d.inference.preprocess import InputSize
 

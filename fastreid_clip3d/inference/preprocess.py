@@ -87,7 +87,7 @@ def check_channels(channels: str) -> None:
         ClearError: names both.
     """
     if channels not in CHANNELS:
-        raise ClearError(f"channels={channels!r} is unknown; say \"RGB\" (PIL, torchvision) or \"BGR\" (OpenCV).")
+        raise ClearError(f'channels={channels!r} is unknown; say "RGB" (PIL, torchvision) or "BGR" (OpenCV).')
 
 
 def one_by_one(images: Picture | Iterable[Picture]) -> list[Picture]:

@@ -32,6 +32,7 @@ from PIL import Image
 
 from fastreid_clip3d.body.descriptors import describe, label, population_thresholds
 from fastreid_clip3d.body.poses import load_pose_pool
+from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.synthcc.camera import CAMERAS, sample_shot
 from fastreid_clip3d.synthcc.dressing import dress
 from fastreid_clip3d.synthcc.figure import load_figure
@@ -45,7 +46,6 @@ from fastreid_clip3d.synthcc.plan import (
 )
 from fastreid_clip3d.synthcc.render import Pictures, render
 from fastreid_clip3d.synthcc.seeds import stream
-from fastreid_clip3d.errors import ClearError
 
 JPEG_QUALITY: int = 92
 PEOPLE_PER_SHARD: int = 4

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.synthcc.camera import CAMERAS, Shot, sample_shot
 from fastreid_clip3d.synthcc.outfit import Outfit, sample_outfit
 from fastreid_clip3d.synthcc.person import VARIANTS, Appearance, sample_appearance
 from fastreid_clip3d.synthcc.seeds import stream
-from fastreid_clip3d.errors import ClearError
 
 NUM_BETAS, BETA_LIMIT = 10, 2.5
 FRAMINGS = ("fixed", "crop")

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fastreid_clip3d.synthcc.generate import sample_people, write_atomically
 from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.synthcc.generate import sample_people, write_atomically
 
 
 def contact_sheet(

@@ -26,10 +26,10 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.vocabulary import NUM_PAIRS
 from fastreid_clip3d.teacher.clip import Fingerprint, Teacher
 from fastreid_clip3d.teacher.labels import pack_choices, unpack_choices
 from fastreid_clip3d.teacher.preprocess import ImageTransform, decode_rgb
+from fastreid_clip3d.vocabulary import NUM_PAIRS
 
 FORMAT = 1
 MANIFEST, PHRASE_TABLE = "manifest.json", "phrase_table.npy"

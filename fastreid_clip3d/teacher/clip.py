@@ -21,11 +21,11 @@ from PIL import Image
 from torch import nn
 
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.vocabulary import prompts
 from fastreid_clip3d.teacher.folding import fold_batch_norm
 from fastreid_clip3d.teacher.labels import choose_phrases, phrase_scores
 from fastreid_clip3d.teacher.preprocess import ImageTransform, normalize
 from fastreid_clip3d.teacher.sources import EMBEDDED_TEACHER, LOCAL_DIR, WeightSource, find_weights
+from fastreid_clip3d.vocabulary import prompts
 
 PRECISIONS = ("amp", "bf16", "fp32")
 _TEXT_PARTS = ("text", "transformer", "token_embedding", "ln_final", "text_decoder")
@@ -258,7 +258,9 @@ def prefers_channels_last(model: nn.Module) -> bool:
 def _fold_visual(model: nn.Module, size: tuple[int, int]) -> nn.Module:
     model.eval()
     if prefers_channels_last(model):
-        model.visual = fold_batch_norm(model.visual, torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0)))
+        model.visual = fold_batch_norm(
+            model.visual, torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+        )
     return model
 
 

@@ -66,7 +66,9 @@ def _convolutions_before_norms(model: nn.Module, example: torch.Tensor) -> list[
     finally:
         for handle in handles:
             handle.remove()
-    return [pair for pair in pairs if all(calls[name] == 1 for name in pair) and modules[pair[1]].running_var is not None]
+    return [
+        pair for pair in pairs if all(calls[name] == 1 for name in pair) and modules[pair[1]].running_var is not None
+    ]
 
 
 def _what_remains(norm: nn.BatchNorm2d) -> nn.Module:

@@ -80,9 +80,7 @@ def _loaded_teacher(name: str, pretrained: str, resize: str, device: str, precis
 
 
 @functools.lru_cache(maxsize=1)
-def _guidance(
-    mode: str, folder: str, name: str, pretrained: str, resize: str, device: str, precision: str
-) -> Guidance:
+def _guidance(mode: str, folder: str, name: str, pretrained: str, resize: str, device: str, precision: str) -> Guidance:
     if mode == "online" or (mode == "auto" and not os.path.isdir(folder)):
         teacher = _loaded_teacher(name, pretrained, resize, device, precision)
         return Guidance(teacher.phrase_table, teacher=teacher)

@@ -10,9 +10,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.vocabulary import NUM_PAIRS, PHRASE_PAIRS
 from fastreid_clip3d.teacher.clip import Teacher
 from fastreid_clip3d.teacher.preprocess import ImageTransform, read_rgb
+from fastreid_clip3d.vocabulary import NUM_PAIRS, PHRASE_PAIRS
 
 
 class ImageLabels(NamedTuple):

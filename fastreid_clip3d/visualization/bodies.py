@@ -21,7 +21,6 @@ from fastreid_clip3d.compat.pixels import read_image
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.backbones.build import student_maps
 from fastreid_clip3d.modeling.losses import MLP
-
 from fastreid_clip3d.visualization.transport import save_figure
 
 PHI = "body_shape_loss.regressor."
@@ -92,9 +91,7 @@ def predict_betas(model: Any, phi: MLP, images: Sequence[str | Path]) -> Tensor:
     return phi(network.global_features(maps.head_input).float().cpu())
 
 
-def known_bodies(
-    model: Any, weights: dict[str, Tensor], bodies: SyntheticIndex, rows: Sequence[int]
-) -> SeenBodies:
+def known_bodies(model: Any, weights: dict[str, Tensor], bodies: SyntheticIndex, rows: Sequence[int]) -> SeenBodies:
     """Pictures of a synthetic set: prediction and truth in the picture's own pose, camera and light.
 
     Raises:

@@ -11,7 +11,6 @@ from fastreid_clip3d.errors import ClearError
 def transport(options: argparse.Namespace) -> tuple[Path, str]:
     """Transport plans of phrases over images (Figure 3)."""
     from fastreid_clip3d.inference import load_model
-
     from fastreid_clip3d.visualization.transport import transport_maps, transport_sheet
 
     images = pictures_of(options.images, options.most)
@@ -28,7 +27,6 @@ def bodies(options: argparse.Namespace) -> tuple[Path, str]:
     from fastreid_clip3d.body.synthetic_set import read_index
     from fastreid_clip3d.inference import load_model
     from fastreid_clip3d.inference.model import find_run_files, read_checkpoint
-
     from fastreid_clip3d.visualization.bodies import bodies_sheet, choose_bodies, known_bodies, phi_of, unknown_bodies
 
     if bool(options.images) == bool(options.data):
@@ -49,7 +47,6 @@ def ranking(options: argparse.Namespace) -> tuple[Path, str]:
     """Queries with the top matches of one or more models."""
     from fastreid_clip3d.evaluation.protocols import find_protocols
     from fastreid_clip3d.evaluation.ranking import evaluate
-
     from fastreid_clip3d.visualization.ranking import RankedModel, check_comparable, choose_queries, ranking_sheet
     from fastreid_clip3d.visualization.run_files import run_features, run_title
 

@@ -48,7 +48,9 @@ def choose_people(pids: np.ndarray, clothes_ids: np.ndarray | None, count: int, 
     """Up to `count` persons, drawn at random from those with two outfits or more (from all where none has), sorted."""
     people = np.unique(pids)
     if clothes_ids is not None:
-        changing = np.array([person for person in people if len(np.unique(clothes_ids[pids == person])) > 1], pids.dtype)
+        changing = np.array(
+            [person for person in people if len(np.unique(clothes_ids[pids == person])) > 1], pids.dtype
+        )
         people = changing if len(changing) else people
     drawn = np.random.default_rng(seed).permutation(people)[:count]
     return np.sort(drawn)
@@ -78,9 +80,7 @@ def embed(
     features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     pids, clothes = pids[rows], None if clothes is None else clothes[rows]
     same_person, same_clothes, other_clothes = neighbour_shares(features, pids, clothes)
-    return Embedding(
-        project(features, method, seed), pids, clothes, same_person, same_clothes, other_clothes, method
-    )
+    return Embedding(project(features, method, seed), pids, clothes, same_person, same_clothes, other_clothes, method)
 
 
 def project(features: np.ndarray, method: str, seed: int = 0) -> np.ndarray:
@@ -133,7 +133,12 @@ def embedding_sheet(embedding: Embedding, output: str | Path, title: str = "") -
             # Neighbouring numbers get colours far apart; shape and colour together tell outfits from each other.
             colour = colormaps["hsv"](number * 0.618033988749895 % 1.0)
             axes.scatter(
-                *embedding.points[shown].T, s=26, color=colour, edgecolor="black", linewidth=0.35, alpha=0.9,
+                *embedding.points[shown].T,
+                s=26,
+                color=colour,
+                edgecolor="black",
+                linewidth=0.35,
+                alpha=0.9,
                 marker="o" if name == "person" else MARKERS[number % len(MARKERS)],
             )
     heading = f"{title + ': ' if title else ''}{len(np.unique(embedding.pids))} people, {len(embedding.pids)} images, "

@@ -116,7 +116,9 @@ def transport_maps(model: Any, images: Sequence[str | Path], phrases: Sequence[s
     labels = label_images(teacher or teacher_from_config(model.cfg), images)
     choices = torch.from_numpy(np.stack([label.phrase_choices for label in labels]))
     local_features = model.local_features([str(path) for path in images]).cpu().float()
-    maps, chosen = phrase_maps(solver_of(model.cfg, table.shape[1]), local_features, table, choices, rows, model.map_size)
+    maps, chosen = phrase_maps(
+        solver_of(model.cfg, table.shape[1]), local_features, table, choices, rows, model.map_size
+    )
     return PhraseMaps(tuple(PHRASES[row] for row in rows), maps, chosen)
 
 
@@ -182,8 +184,13 @@ def transport_sheet(
                 continue
             low, high = limits[column - 1]
             heat = axes.imshow(
-                found.maps[person, column - 1].numpy(), cmap=COLOURS, vmin=low, vmax=high, alpha=opacity,
-                extent=(0, size[1], size[0], 0), interpolation="bilinear",
+                found.maps[person, column - 1].numpy(),
+                cmap=COLOURS,
+                vmin=low,
+                vmax=high,
+                alpha=opacity,
+                extent=(0, size[1], size[0], 0),
+                interpolation="bilinear",
             )
             phrase = found.phrases[column - 1]
             is_label = bool(found.chosen[person, column - 1])

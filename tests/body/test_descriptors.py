@@ -15,12 +15,12 @@ import torch
 import trimesh
 
 from fastreid_clip3d.body import descriptors
-from tools.assets.bodies import control_response
 from fastreid_clip3d.body.descriptors import DESCRIPTORS, describe, label, population_statistics, population_thresholds
 from fastreid_clip3d.body.model import load_body_model
 from fastreid_clip3d.body.sampling import sample_betas
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.vocabulary import NUM_PAIRS, PHRASE_PAIRS
+from tools.assets.bodies import control_response
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "describe_body.py"
 PAIR = {pair.phrase_1: index for index, pair in enumerate(PHRASE_PAIRS)}

@@ -242,7 +242,12 @@ def test_array_header_helper_is_honest(tmp_path):
 
 
 def sparse(**changes):
-    state = {"_shape": (2, 3), "indptr": np.array([0, 1, 1, 2]), "indices": np.array([0, 1]), "data": np.array([5.0, 7.0])}
+    state = {
+        "_shape": (2, 3),
+        "indptr": np.array([0, 1, 1, 2]),
+        "indices": np.array([0, 1]),
+        "data": np.array([5.0, 7.0]),
+    }
     return {"f": Instance("scipy.sparse.csc", "csc_matrix", dict(state, **changes))}
 
 
@@ -308,7 +313,11 @@ def write_npz(path, **members: bytes):
 
 
 def test_npz_equals_numpys_reader(tmp_path):
-    arrays = {"a": np.arange(6.0).reshape(2, 3), "b": np.asfortranarray(np.arange(6, dtype=">f4").reshape(2, 3)), "c": np.array(3)}
+    arrays = {
+        "a": np.arange(6.0).reshape(2, 3),
+        "b": np.asfortranarray(np.arange(6, dtype=">f4").reshape(2, 3)),
+        "c": np.array(3),
+    }
     np.savez(tmp_path / "m.npz", **arrays)
     found = read_npz(tmp_path / "m.npz")
     for name, array in arrays.items():

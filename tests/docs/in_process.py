@@ -38,8 +38,9 @@ def as_in_a_shell(folder: Path, environment: Mapping[str, str]) -> Iterator[None
     registered = [dict(registry._obj_map) for registry in REGISTRIES]
     cwd, path, threads = os.getcwd(), list(sys.path), torch.get_num_threads()
     deterministic, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    with mock.patch.dict(os.environ, environment), mock.patch.object(
-        fastreid.data.build, "_root", environment.get("FASTREID_DATASETS", "datasets")
+    with (
+        mock.patch.dict(os.environ, environment),
+        mock.patch.object(fastreid.data.build, "_root", environment.get("FASTREID_DATASETS", "datasets")),
     ):  # fast-reid reads the variable at its import
         os.chdir(folder)
         try:
@@ -115,9 +116,11 @@ def parse_only(words: Sequence[str], folder: Path) -> argparse.Namespace:
     def parse_and_stop(parser: argparse.ArgumentParser, *given: Any, **named: Any) -> None:
         raise Parsed(original(parser, *given, **named))
 
-    with mock.patch.object(sys, "argv", list(words)), mock.patch.object(
-        argparse.ArgumentParser, "parse_args", parse_and_stop
-    ), as_in_a_shell(folder, {}):
+    with (
+        mock.patch.object(sys, "argv", list(words)),
+        mock.patch.object(argparse.ArgumentParser, "parse_args", parse_and_stop),
+        as_in_a_shell(folder, {}),
+    ):
         try:
             runpy.run_path(str(folder / words[0]), run_name="__main__")
         except Parsed as parsed:

@@ -155,7 +155,9 @@ def test_shares_by_hand() -> None:
 def test_both_halves_count(tmp_path: Path) -> None:
     """The share of L_3D comes from the synthetic half alone, that of L_global from the real half alone."""
     torch.manual_seed(0)
-    cfg = small_config(tiny_teacher_folder(tmp_path / "teacher"), ("GlobalDistillLoss", "BodyShapeLoss", "CrossEntropyLoss"))
+    cfg = small_config(
+        tiny_teacher_folder(tmp_path / "teacher"), ("GlobalDistillLoss", "BodyShapeLoss", "CrossEntropyLoss")
+    )
     for statistics in ("shared", "separate"):
         cfg.MODEL.SYNTHETIC_STATISTICS = statistics
         model, maps = CLIP3DTrainer.build_model(cfg), []
@@ -212,7 +214,13 @@ def matches(tmp_path: Path, with_names: bool = True) -> tuple:
             Image.new("RGB", (8, 16), (place * 20, 0, 0)).save(names[-1])
         features = torch.from_numpy(generator.standard_normal((count, 4)).astype(np.float32))
         sides.append(
-            LabelledFeatures(features, np.arange(count) % 6, np.full(count, int(side == "query")), None, tuple(names) if with_names else ())
+            LabelledFeatures(
+                features,
+                np.arange(count) % 6,
+                np.full(count, int(side == "query")),
+                None,
+                tuple(names) if with_names else (),
+            )
         )
     return *sides, evaluate(*sides, [GENERAL])
 

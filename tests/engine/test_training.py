@@ -81,7 +81,9 @@ def small(path: str | Path, data: Path, output: Path, *options: str) -> list[str
         "DATASETS.TESTS": "('CSVDataset',)",
         "DATALOADER.NUM_WORKERS": "0",
         "DATALOADER.NUM_INSTANCE": "2",
-        "DATALOADER.SYNTHETIC_PER_BATCH": "4" if cfg.DATALOADER.SYNTHETIC_PER_BATCH and cfg.MODEL.META_ARCHITECTURE == "CLIP3DReID" else "0",
+        "DATALOADER.SYNTHETIC_PER_BATCH": "4"
+        if cfg.DATALOADER.SYNTHETIC_PER_BATCH and cfg.MODEL.META_ARCHITECTURE == "CLIP3DReID"
+        else "0",
         "INPUT.SIZE_TRAIN": size,
         "INPUT.SIZE_TEST": size,
         "SOLVER.IMS_PER_BATCH": "16",
@@ -175,8 +177,17 @@ def test_finished_run_resumed_is_only_evaluated(data: Path, tmp_path: Path) -> N
 def test_checkpoint_is_evaluated_without_teacher_bodies_and_synthetic_data(data: Path, tmp_path: Path) -> None:
     trained = train(small(CELEB, data, tmp_path), CELEB)
     options = small(
-        CELEB, data, tmp_path, "MODEL.TEACHER.NAME", "gone", "MODEL.BODY.PATH", "gone", "DATASETS.SYNTHETIC", "gone",
-        "MODEL.WEIGHTS", str(tmp_path / "model_final.pth"),
+        CELEB,
+        data,
+        tmp_path,
+        "MODEL.TEACHER.NAME",
+        "gone",
+        "MODEL.BODY.PATH",
+        "gone",
+        "DATASETS.SYNTHETIC",
+        "gone",
+        "MODEL.WEIGHTS",
+        str(tmp_path / "model_final.pth"),
     )
     results = evaluate(inference_config(load_config(str(CELEB), options)))
     assert results["mAP"] == pytest.approx(trained.results["mAP"], abs=1e-4)

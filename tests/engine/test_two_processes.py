@@ -102,7 +102,9 @@ def pair(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", ["whole", "OT of scale 0"])
-def test_two_halves_of_a_batch_train_what_the_whole_batch_trains(name: str, data: Path, pair: Path, tmp_path: Path) -> None:
+def test_two_halves_of_a_batch_train_what_the_whole_batch_trains(
+    name: str, data: Path, pair: Path, tmp_path: Path
+) -> None:
     """Four steps of SGD; the sampler deals the batches of one process out to the ranks, so the images are the same."""
     alone = train(data, tmp_path, **CASES[name])
     expected = alone.model.state_dict()

@@ -13,8 +13,6 @@ import pytest
 import torch
 import torch.distributed
 import torch.multiprocessing
-
-import fastreid_clip3d
 from fastreid.engine.hooks import EvalHook
 from fastreid.evaluation.evaluator import inference_on_dataset
 from fastreid.evaluation.reid_evaluation import ReidEvaluator
@@ -22,6 +20,7 @@ from fastreid.evaluation.testing import print_csv_format
 from fastreid.utils import comm
 from fastreid.utils.events import EventStorage, JSONWriter
 
+import fastreid_clip3d
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation import CC, GENERAL, ClothesEvaluator, Protocol
 from fastreid_clip3d.evaluation.features_file import read_features

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from fastreid_clip3d.evaluation.metrics import (
-    Groups, average_precision, cumulative_match, first_match_rank, inverse_negative_penalty,
+    Groups,
+    average_precision,
+    cumulative_match,
+    first_match_rank,
+    inverse_negative_penalty,
 )  # fmt: skip
 from tests.references.evaluation import orders, score_list
 

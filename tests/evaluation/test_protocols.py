@@ -7,7 +7,14 @@ import pytest
 
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.protocols import (
-    CC, GENERAL, SC, Protocol, find_protocols, is_member, removed_mask, shared_codes,
+    CC,
+    GENERAL,
+    SC,
+    Protocol,
+    find_protocols,
+    is_member,
+    removed_mask,
+    shared_codes,
 )  # fmt: skip
 
 # One query: person 7, camera 0, outfit 70. Gallery: (pid, camid, clothes), one item of each kind.

@@ -157,9 +157,10 @@ def test_200_random_cases_against_the_reference() -> None:
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_the_numbers_of_fast_reid(metric: str) -> None:
-    import fastreid_clip3d  # noqa: F401  (makes fast-reid importable)
     from fastreid.evaluation.rank import evaluate_rank
     from fastreid.utils.compute_dist import build_dist
+
+    import fastreid_clip3d  # noqa: F401  (makes fast-reid importable)
 
     generator = np.random.default_rng(2)
     query, gallery = random_items(generator, 200, 32, 20), random_items(generator, 300, 32, 22)
@@ -350,9 +351,10 @@ def test_what_cannot_be_scored_is_named() -> None:
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_pairs_of_a_roc_curve_are_those_of_fast_reid(metric: str) -> None:
-    import fastreid_clip3d  # noqa: F401
     from fastreid.evaluation.roc import evaluate_roc
     from fastreid.utils.compute_dist import build_dist
+
+    import fastreid_clip3d  # noqa: F401
 
     generator = np.random.default_rng(12)
     query, gallery = random_items(generator, 20), random_items(generator, 70)

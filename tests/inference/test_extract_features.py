@@ -71,8 +71,16 @@ def odd_folder(tmp_path) -> Path:
 
 
 GOOD = {
-    "alpha.png", "animated.gif", "animated.webp", "cmyk.jpg", "deep.png", "dot.bmp", "grey.png", "large.jpg",
-    "palette.gif", "plain.jpg",
+    "alpha.png",
+    "animated.gif",
+    "animated.webp",
+    "cmyk.jpg",
+    "deep.png",
+    "dot.bmp",
+    "grey.png",
+    "large.jpg",
+    "palette.gif",
+    "plain.jpg",
 }
 BROKEN = {"broken_bomb.png", "broken_cut.jpg", "broken_empty.png", "broken_text.jpg"}
 

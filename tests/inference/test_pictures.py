@@ -13,8 +13,16 @@ from fastreid_clip3d.inference.pictures import list_images
 @pytest.fixture
 def tree(tmp_path, monkeypatch) -> Path:
     for name in (
-        "b/img10.jpg", "b/img2.JPG", "b/img1.png", "b/notes.md", "b/.hidden.jpg", "b/.thumbs/x.jpg",
-        "b/b10/y.jpg", "b/b9/z.webp", "one.jpeg", "odd.dat",
+        "b/img10.jpg",
+        "b/img2.JPG",
+        "b/img1.png",
+        "b/notes.md",
+        "b/.hidden.jpg",
+        "b/.thumbs/x.jpg",
+        "b/b10/y.jpg",
+        "b/b9/z.webp",
+        "one.jpeg",
+        "odd.dat",
     ):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,7 +38,11 @@ def names(*sources, **options) -> list[str]:
 def test_folders_in_natural_order_without_what_is_hidden(tree) -> None:
     listing = list_images(["b"])
     assert [entry.name for entry in listing] == [
-        "b/img1.png", "b/img2.JPG", "b/img10.jpg", "b/b9/z.webp", "b/b10/y.jpg"
+        "b/img1.png",
+        "b/img2.JPG",
+        "b/img10.jpg",
+        "b/b9/z.webp",
+        "b/b10/y.jpg",
     ]
     assert listing[0].frames == (Path("b/img1.png"),) and listing.passed_over == 1
 
@@ -47,7 +59,11 @@ def test_globs(tree) -> None:
     assert names("b/img*") == ["b/img1.png", "b/img2.JPG", "b/img10.jpg"]
     listing = list_images(["b/**/*.*"])
     assert [entry.name for entry in listing] == [
-        "b/b9/z.webp", "b/b10/y.jpg", "b/img1.png", "b/img2.JPG", "b/img10.jpg"
+        "b/b9/z.webp",
+        "b/b10/y.jpg",
+        "b/img1.png",
+        "b/img2.JPG",
+        "b/img10.jpg",
     ]
     assert listing.passed_over == 1
     with pytest.raises(ClearError, match=r"b/\*.gif: no file has such a name"):
@@ -72,7 +88,10 @@ def test_tracklets_are_folders_that_hold_images_and_lists(tree) -> None:
     (tree / "b/list.txt").write_text("img10.jpg\nimg2.JPG\nb9\n")
     entries = {entry.name: [frame.name for frame in entry.frames] for entry in list_images(["b", "one.jpeg"], True)}
     assert entries == {
-        "b": ["img1.png", "img2.JPG", "img10.jpg"], "b/b9": ["z.webp"], "b/b10": ["y.jpg"], "one.jpeg": ["one.jpeg"],
+        "b": ["img1.png", "img2.JPG", "img10.jpg"],
+        "b/b9": ["z.webp"],
+        "b/b10": ["y.jpg"],
+        "one.jpeg": ["one.jpeg"],
     }
     assert names("b/list.txt", tracklets=True) == ["b/b9", "b/list.txt"]
 

@@ -45,7 +45,7 @@ def test_a_config_that_leaves_sizes_open_is_refused() -> None:
 
 def test_deep_grey_pictures_are_scaled_not_clipped(tmp_path) -> None:
     grey = np.arange(0, 256, dtype=np.uint8).reshape(16, 16)
-    deep = (grey.astype(np.uint16) * 257)
+    deep = grey.astype(np.uint16) * 257
     Image.fromarray(deep).save(tmp_path / "deep.png")
     Image.fromarray(grey.astype(np.float32) / 255).save(tmp_path / "unit.tif")
     Image.fromarray(grey.astype(np.int32) * 257).save(tmp_path / "integers.tif")

@@ -161,7 +161,9 @@ def test_every_part_of_the_model_is_trained(teacher: str) -> None:
     """Also what data-parallel training needs: no parameter is left without a gradient."""
     model = build(small_config(teacher, ALL_LOSSES))
     sum(losses_of(model, random_batch()).values()).backward()
-    without = [name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None]
+    without = [
+        name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None
+    ]
     assert without == []
 
 

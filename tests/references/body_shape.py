@@ -33,7 +33,10 @@ def random_body(seed: int, num_vertices: int = 60, num_betas: int = 10) -> Simpl
 def to_smplx(body: SimpleNamespace, dtype: torch.dtype) -> smplx.SMPL:
     struct = smplx.utils.Struct(**vars(body))
     return smplx.SMPL(
-        model_path="", data_struct=struct, num_betas=body.shapedirs.shape[2], dtype=dtype,
+        model_path="",
+        data_struct=struct,
+        num_betas=body.shapedirs.shape[2],
+        dtype=dtype,
         vertex_ids={name: 0 for name in smplx.vertex_ids.vertex_ids["smplh"]},
     )
 
@@ -51,5 +54,5 @@ def body_shape_loss(
     total = predicted_betas.new_zeros(())
     for predicted, true, which in zip(predicted_betas, betas, gender.tolist()):
         difference = zero_pose_vertices(neutral, predicted[None]) - zero_pose_vertices(targets[which], true[None])
-        total = total + (difference ** 2).sum()
+        total = total + (difference**2).sum()
     return total / len(betas)

@@ -8,8 +8,12 @@ from .optimal_transport import cosine
 
 
 def clothes_losses(
-    features: list[list[float]], weight: list[list[float]], clothes_ids: list[int], clothes_pids: list[int],
-    scale: float, epsilon: float,
+    features: list[list[float]],
+    weight: list[list[float]],
+    clothes_ids: list[int],
+    clothes_pids: list[int],
+    scale: float,
+    epsilon: float,
 ) -> tuple[float, float]:
     """(loss of the clothes classifier, adversarial loss) as means over the images."""
     classifier_total = adversarial_total = 0.0

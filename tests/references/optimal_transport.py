@@ -21,8 +21,12 @@ def cost_matrix(features: Tensor, phrases: Tensor) -> list[list[float]]:
 
 
 def ot_loss(
-    local_features: Tensor, phrase_table: Tensor, phrase_choices: Tensor, psi: Callable[[Tensor], Tensor],
-    reg: float, num_iters: int,
+    local_features: Tensor,
+    phrase_table: Tensor,
+    phrase_choices: Tensor,
+    psi: Callable[[Tensor], Tensor],
+    reg: float,
+    num_iters: int,
 ) -> float:
     """Mean of <T, C> over the images [B, N, d'], from the table of text embeddings [32, d] and choices [B, 16]."""
     total = 0.0

@@ -7,8 +7,11 @@ from typing import Sequence
 
 
 def sinkhorn_plan(
-    cost: Sequence[Sequence[float]], reg: float, num_iters: int,
-    row_marginals: Sequence[float] | None = None, column_marginals: Sequence[float] | None = None,
+    cost: Sequence[Sequence[float]],
+    reg: float,
+    num_iters: int,
+    row_marginals: Sequence[float] | None = None,
+    column_marginals: Sequence[float] | None = None,
 ) -> list[list[float]]:
     """The plan after exactly ``num_iters`` iterations from v = 1, for a cost of N rows and M columns."""
     rows, columns = len(cost), len(cost[0])

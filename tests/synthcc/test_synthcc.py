@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 
 from fastreid_clip3d.body.poses import load_pose_pool
+from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.evaluation.protocols import removed_mask
 from fastreid_clip3d.synthcc import generate, leakage
 from fastreid_clip3d.synthcc.camera import CAMERAS, FIXED_FLOOR, FIXED_HEIGHT, aim, sample_shot
 from fastreid_clip3d.synthcc.dressing import dress
@@ -34,8 +36,6 @@ from fastreid_clip3d.synthcc.plan import (
 from fastreid_clip3d.synthcc.posing import pose_person, rotations
 from fastreid_clip3d.synthcc.seeds import pick, stream
 from fastreid_clip3d.synthcc.skirts import Tube, hang
-from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.evaluation.protocols import removed_mask
 
 SMALL = SetConfig(
     "Small", train_people=2, test_people=5, val_people=1, height=64, width=32, outfits=2, images_per_outfit=2

@@ -78,7 +78,9 @@ def test_errors_of_a_student_that_knows_and_of_one_that_says_the_mean(
     seen = bodies.known_bodies(model, weights, rendered, rows)
     assert seen.errors == pytest.approx(seen.mean_body_errors) and seen.errors.min() > 1
     true = [
-        load_body_model("", ("female", "male")[int(rendered.gender[row])]).shape(torch.from_numpy(rendered.betas[row : row + 1]))
+        load_body_model("", ("female", "male")[int(rendered.gender[row])]).shape(
+            torch.from_numpy(rendered.betas[row : row + 1])
+        )
         for row in rows
     ]
     template = load_body_model("").v_template.numpy()

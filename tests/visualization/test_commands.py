@@ -38,7 +38,9 @@ def run(tmp_path: Path) -> Path:
 
 def test_ranking_and_embedding_need_no_model(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     output = tmp_path / "out" / "sheet.png"
-    visualize.main(["ranking", "--models", str(run), str(run), "--protocol", "CC", "--queries", "2", "--output", str(output)])
+    visualize.main(
+        ["ranking", "--models", str(run), str(run), "--protocol", "CC", "--queries", "2", "--output", str(output)]
+    )
     assert Image.open(output).height == 40 + 2 * (2 * (128 + 6 + 14 + 4) + 8)
     assert "2 queries drawn at random (seed 0); one mAP" in capsys.readouterr().out
     visualize.main(["embedding", "--model", str(run), "--method", "pca", "--output", str(output)])

@@ -84,7 +84,9 @@ def test_sheet_has_a_row_a_person_and_a_column_a_phrase(tmp_path: Path, monkeypa
     for place in range(2):
         images.append(tmp_path / f"{place}.png")
         Image.new("RGB", (10, 20), (200 * place, 0, 0)).save(images[-1])
-    found = transport.PhraseMaps(("Tall", "Fit", "Curvy"), torch.rand(2, 3, 4, 2), torch.tensor([[True, False, True]] * 2))
+    found = transport.PhraseMaps(
+        ("Tall", "Fit", "Curvy"), torch.rand(2, 3, 4, 2), torch.tensor([[True, False, True]] * 2)
+    )
     drawn = []
     monkeypatch.setattr(transport, "save_figure", lambda figure, output: drawn.append(figure) or output)
     transport.transport_sheet(images, found, tmp_path / "sheet.png", (20, 10))

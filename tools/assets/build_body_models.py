@@ -8,10 +8,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fastreid_clip3d.body.archives import read_npz
-from tools.assets.bodies.build import INSTALL_HINT, build_models, differences, num_steps
 from fastreid_clip3d.body.compact import save
 from fastreid_clip3d.body.files import EMBEDDED
 from fastreid_clip3d.errors import ClearError, run_tool
+from tools.assets.bodies.build import INSTALL_HINT, build_models, differences, num_steps
 
 EXAMPLES = f"""examples:
   python tools/build_body_model.py --check              compares a fresh build with the shipped file

@@ -100,8 +100,9 @@ def _build_cython(folder: Path) -> tuple[str, str]:
         import Cython  # noqa: F401
     except ImportError:
         return "", "Cython is not installed"
-    import fastreid_clip3d  # noqa: F401
     import fastreid.evaluation
+
+    import fastreid_clip3d  # noqa: F401
 
     sources = Path(fastreid.evaluation.__file__).parent / "rank_cylib"
     shutil.copytree(sources, folder / "rank_cylib")
@@ -166,7 +167,7 @@ def _child(task: dict[str, Any]) -> dict[str, float]:
 
 
 def _ours(task: dict[str, Any], query: tuple, gallery: tuple) -> tuple[float, float, float]:
-    from fastreid_clip3d.evaluation.protocols import NOTHING_REMOVED, GENERAL
+    from fastreid_clip3d.evaluation.protocols import GENERAL, NOTHING_REMOVED
     from fastreid_clip3d.evaluation.ranking import LabelledFeatures, evaluate
 
     protocol = GENERAL if len(query[0]) > 64 else NOTHING_REMOVED

@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--teacher", default="embedded", help="open_clip model, local-dir:FOLDER or embedded (embedded)"
     )
     parser.add_argument("--pretrained", default="", help="open_clip's pretrained tag or a weights file")
-    parser.add_argument("--images", type=int, default=512, help="images a measurement; starting reading processes counts (512)")
+    parser.add_argument(
+        "--images", type=int, default=512, help="images a measurement; starting reading processes counts (512)"
+    )
     parser.add_argument(
         "--size", type=int, nargs=2, default=(256, 128), metavar=("H", "W"), help="of the files (256 128)"
     )

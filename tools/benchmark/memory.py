@@ -35,7 +35,9 @@ def peak_mib(work: Callable[[], Any], device: str) -> tuple[float | None, Any]:
 def tensors_mib(tensors: Iterable[torch.Tensor | None]) -> float:
     """MiB of the storages behind `tensors`, each counted once."""
     sizes = {
-        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors if tensor is not None
+        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
+        for tensor in tensors
+        if tensor is not None
     }
     return sum(sizes.values()) / 2**20
 

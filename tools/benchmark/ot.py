@@ -83,16 +83,24 @@ def _contestants(
     def pot_batched(cost: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             return ot.solve_batch(
-                cost, arguments.reg, rows.expand(batch, -1), columns.expand(batch, -1), max_iter=iterations, tol=0,
-                method="sinkhorn", grad="detach",
+                cost,
+                arguments.reg,
+                rows.expand(batch, -1),
+                columns.expand(batch, -1),
+                max_iter=iterations,
+                tol=0,
+                method="sinkhorn",
+                grad="detach",
             ).plan
 
     def pot_loop(cost: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            return torch.stack([
-                ot.sinkhorn(rows, columns, one, arguments.reg, numItermax=iterations, stopThr=0, warn=False)
-                for one in cost
-            ])
+            return torch.stack(
+                [
+                    ot.sinkhorn(rows, columns, one, arguments.reg, numItermax=iterations, stopThr=0, warn=False)
+                    for one in cost
+                ]
+            )
 
     def cost_image_by_image(features: torch.Tensor) -> torch.Tensor:
         chosen = table[2 * torch.arange(16, device=device) + choices]  # [B, 16, d]

@@ -54,7 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this benchmark's options."""
     parser.add_argument("--config-file", default="configs/CLIP3D/celeb.yml", help="student and losses (%(default)s)")
     parser.add_argument("--batch", type=int, default=0, help="R = S (64 on CUDA, 16 on a CPU)")
-    parser.add_argument("--steps", type=int, default=0, help="measured steps of each contestant (20 on CUDA, 3 on a CPU)")
+    parser.add_argument(
+        "--steps", type=int, default=0, help="measured steps of each contestant (20 on CUDA, 3 on a CPU)"
+    )
     parser.add_argument("--device", default="", help="cpu or cuda (cuda where there is one)")
     parser.add_argument("--amp", action="store_true", help="mixed precision (CUDA)")
     parser.add_argument("--no-online", action="store_true", help="leave out the contestant with ViT-L/14 in every step")

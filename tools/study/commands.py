@@ -16,7 +16,6 @@ from tools.study.real import COLUMNS, DatasetStudy, table_of_datasets
 from tools.study.study import Study
 from tools.study.synthcc import SynthCCStudy
 
-
 TITLES = {
     "10": "Table 10 on SynthCC-tiny: the ablation, and fast-reid's own methods with the same student",
     "11": "Table 11 on SynthCC-tiny: teachers",

@@ -17,10 +17,10 @@ from tabulate import tabulate
 
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.features_file import write_atomically
+from fastreid_clip3d.vocabulary import NUM_PAIRS, PHRASE_PAIRS
 from tools.study.results import machine
 from tools.study.true_answers import true_choices
 from tools.study.variants import folder_name, split_teacher
-from fastreid_clip3d.vocabulary import NUM_PAIRS, PHRASE_PAIRS
 
 SPLITS = {"train": ("train",), "val": ("val_query", "val_gallery")}
 """Folders of SynthCC-tiny; index.npz names its splits alike."""

@@ -10,9 +10,9 @@ from typing import Any, Mapping, Sequence
 from tabulate import tabulate
 
 from fastreid_clip3d.config import load_config
-from tools.study.demo.stages import REPOSITORY
 from fastreid_clip3d.errors import ClearError
 from tools.study import paper, results
+from tools.study.demo.stages import REPOSITORY
 from tools.study.study import Study
 from tools.study.variants import Variant
 

@@ -18,17 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
+from fastreid.config import CfgNode
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from fastreid.config import CfgNode
-
 from fastreid_clip3d.config import all_keys, get_cfg, load_config
-from tools.study.demo.stages import REPOSITORY
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.features_file import read_features, write_atomically
 from fastreid_clip3d.evaluation.protocols import GENERAL
 from fastreid_clip3d.evaluation.ranking import evaluate
+from tools.study.demo.stages import REPOSITORY
 from tools.study.variants import Variant
 
 RECORD, LOG = "run.json", "train.log"

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
-from tools.study.demo.process import run_command
-from tools.study.demo.stages import REPOSITORY
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.features_file import write_atomically
 from tools.study import results
+from tools.study.demo.process import run_command
+from tools.study.demo.stages import REPOSITORY
 from tools.study.runner import RECORD, Run, run_all
 from tools.study.variants import Variant
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Sequence
 
 from fastreid_clip3d.config import load_config
+from fastreid_clip3d.teacher.guidance import cache_folder
 from tools.study.demo import Demo
 from tools.study.demo.stages import REPOSITORY
 from tools.study.study import Study
 from tools.study.true_answers import write_true_answers
 from tools.study.variants import METHOD, Variant
-from fastreid_clip3d.teacher.guidance import cache_folder
 
 CACHE_KEYS = ("MODEL.TEACHER.NAME", "MODEL.TEACHER.PRETRAINED", "DATASETS.NAMES")
 TEST_SETS = {"test": "SynthCCTiny", "val": "SynthCCTinyVal"}

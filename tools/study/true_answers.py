@@ -41,7 +41,9 @@ def true_choices(dataset: str | Path, splits: tuple[str, ...] = ()) -> dict[str,
     """
     files, split, choices = _read_index(Path(dataset), "files", "split", "phrase_choices")
     if choices.shape != (len(files), NUM_PAIRS) or not np.isin(choices, (0, 1)).all():
-        raise ClearError(f"{Path(dataset) / 'index.npz'}: phrase_choices is not [{len(files)}, {NUM_PAIRS}] of 0 and 1.")
+        raise ClearError(
+            f"{Path(dataset) / 'index.npz'}: phrase_choices is not [{len(files)}, {NUM_PAIRS}] of 0 and 1."
+        )
     wanted = np.isin(split, splits) if splits else np.ones(len(files), dtype=bool)
     return {str(file): row for file, row in zip(files[wanted], choices[wanted].astype(np.int64))}
 

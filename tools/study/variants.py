@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Iterable, Sequence
 
 from fastreid_clip3d.config import load_config
-from tools.study.demo.stages import REPOSITORY
 from fastreid_clip3d.errors import ClearError
+from tools.study.demo.stages import REPOSITORY
 from tools.study.true_answers import EMBEDDINGS, LABELS
 
 METHOD = "configs/CLIP3D/synthcc.yml"
@@ -216,4 +216,3 @@ def chosen(variants: Sequence[Variant], names: Sequence[str]) -> list[Variant]:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
             raise ClearError(f"--variants {name}: no such variant. Did you mean {near}? Known: {', '.join(known)}.")
     return [variant for variant in variants if (variant.name in names if names else not variant.extra)]
-

@@ -15,9 +15,8 @@ from fastreid_clip3d.data.datasets import build_dataset
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.encoder import ReIDModel
 from fastreid_clip3d.inference.pictures import Entry
-from fastreid_clip3d.vocabulary import PHRASES
-
 from fastreid_clip3d.inference.search.phrases import patch_means, phrase_directions
+from fastreid_clip3d.vocabulary import PHRASES
 
 TOP = 10
 DRAWS = 100

@@ -14,7 +14,6 @@ from fastreid_clip3d.compat.pixels import UnreadableImage
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.features_file import write_atomically
 from fastreid_clip3d.inference.preprocess import read_picture
-
 from fastreid_clip3d.inference.search.answers import Answers, Hit, printable
 
 TILE = (96, 192)  # width, height

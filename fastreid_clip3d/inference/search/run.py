@@ -25,7 +25,6 @@ from fastreid_clip3d.inference import load_model
 from fastreid_clip3d.inference.encoder import ReIDModel
 from fastreid_clip3d.inference.extraction import extract
 from fastreid_clip3d.inference.pictures import Entry, list_images
-
 from fastreid_clip3d.inference.search.answers import (
     Answer,
     Answers,

@@ -17,7 +17,6 @@ from fastreid.modeling.meta_arch import baseline
 from torch import Tensor, nn
 
 from fastreid_clip3d.errors import ClearError
-
 from fastreid_clip3d.modeling.backbones.pretrained import check_loaded, watch_loading
 from fastreid_clip3d.modeling.backbones.timm_backbone import TimmBackbone
 from fastreid_clip3d.modeling.backbones.vit_tokens import vit_maps

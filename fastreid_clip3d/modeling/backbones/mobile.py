@@ -13,7 +13,6 @@ from fastreid.modeling.backbones.shufflenet import build_shufflenetv2_backbone
 from torch import nn
 
 from fastreid_clip3d.errors import ClearError
-
 from fastreid_clip3d.modeling.backbones.last_stride import remove_last_stride
 
 

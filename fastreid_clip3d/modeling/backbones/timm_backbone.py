@@ -15,7 +15,6 @@ from fastreid.modeling.backbones.build import BACKBONE_REGISTRY
 from torch import Tensor, nn
 
 from fastreid_clip3d.errors import ClearError
-
 from fastreid_clip3d.modeling.backbones.last_stride import remove_last_stride
 from fastreid_clip3d.modeling.backbones.pretrained import read_weights
 
@@ -90,9 +89,7 @@ def build_timm_backbone(cfg) -> TimmBackbone:
     if options.PRETRAIN and options.PRETRAIN_PATH:
         # timm renames tensors of other versions and resizes position embeddings on the way.
         weights["pretrained_cfg_overlay"] = {"state_dict": _without_classifier(options)}
-    for_one_size = {
-        "img_size": image_size, "drop_path_rate": options.DROP_PATH_RATIO, "drop_rate": options.DROP_RATIO
-    }
+    for_one_size = {"img_size": image_size, "drop_path_rate": options.DROP_PATH_RATIO, "drop_rate": options.DROP_RATIO}
     if tuple(cfg.INPUT.SIZE_TEST) != image_size:
         for_one_size["dynamic_img_size"] = True
     settings = [for_one_size, {"img_size": image_size}]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
-
 from fastreid.config import CfgNode, configurable
 from fastreid.modeling.heads import REID_HEADS_REGISTRY, EmbeddingHead
+from torch import Tensor, nn
 
 from fastreid_clip3d.modeling.losses import MLP
 
@@ -53,9 +52,16 @@ class MLPHead(EmbeddingHead):
         pooled_dim, keys = cfg.MODEL.BACKBONE.FEAT_DIM, cfg.MODEL.HEADS.MLP
         out_dim = keys.OUT_DIM or pooled_dim
         if keys.RESIDUAL and out_dim != pooled_dim:
-            raise ValueError(f"MODEL.HEADS.MLP.RESIDUAL needs OUT_DIM 0 or {pooled_dim} (the pooled width), not {out_dim}")
+            raise ValueError(
+                f"MODEL.HEADS.MLP.RESIDUAL needs OUT_DIM 0 or {pooled_dim} (the pooled width), not {out_dim}"
+            )
         arguments["feat_dim"] = out_dim
-        return {"pooled_dim": pooled_dim, "hidden_dim": keys.HIDDEN_DIM or pooled_dim, "residual": keys.RESIDUAL, **arguments}
+        return {
+            "pooled_dim": pooled_dim,
+            "hidden_dim": keys.HIDDEN_DIM or pooled_dim,
+            "residual": keys.RESIDUAL,
+            **arguments,
+        }
 
 
 def global_feature_dim(cfg: CfgNode) -> int:

@@ -35,9 +35,7 @@ class BodyShapeLoss(nn.Module):
         ValueError: if the bodies differ in vertices or coefficients.
     """
 
-    def __init__(
-        self, feat_dim: int, hidden_dim: int, neutral: ShapeSpace, targets: Sequence[ShapeSpace]
-    ) -> None:
+    def __init__(self, feat_dim: int, hidden_dim: int, neutral: ShapeSpace, targets: Sequence[ShapeSpace]) -> None:
         super().__init__()
         neutral_template, neutral_directions = neutral
         num_vertices, _, num_betas = neutral_directions.shape

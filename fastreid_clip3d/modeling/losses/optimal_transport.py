@@ -85,9 +85,7 @@ class OTLoss(nn.Module):
         """cos(f_n, Psi(h)) for all phrases: [B, N, 2 M]."""
         num_phrases, feat_dim = projected_table.shape
         if local_features.dim() != 3 or local_features.shape[2] != feat_dim:
-            raise ValueError(
-                f"OTLoss: local features must be [B, N, {feat_dim}], got {tuple(local_features.shape)}"
-            )
+            raise ValueError(f"OTLoss: local features must be [B, N, {feat_dim}], got {tuple(local_features.shape)}")
         if tuple(phrase_choices.shape) != (len(local_features), num_phrases // 2):
             raise ValueError(
                 f"OTLoss: phrase_choices must be [{len(local_features)}, {num_phrases // 2}] for "

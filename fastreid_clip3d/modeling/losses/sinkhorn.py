@@ -81,8 +81,13 @@ def sinkhorn(
 
 
 def _solve_with_scalings(
-    cost: Tensor, reg: float, num_iters: int, row_marginals: Tensor, column_marginals: Tensor,
-    tolerance: float, check_every: int,
+    cost: Tensor,
+    reg: float,
+    num_iters: int,
+    row_marginals: Tensor,
+    column_marginals: Tensor,
+    tolerance: float,
+    check_every: int,
 ) -> Tensor:
     """The iteration on u [B, N] and v [B, M]; cost and plan are [B, M, N]."""
     kernel = torch.exp(cost / -reg)
@@ -102,8 +107,13 @@ def _solve_with_scalings(
 
 
 def _solve_with_logarithms(
-    cost: Tensor, reg: float, num_iters: int, row_marginals: Tensor, column_marginals: Tensor,
-    tolerance: float, check_every: int,
+    cost: Tensor,
+    reg: float,
+    num_iters: int,
+    row_marginals: Tensor,
+    column_marginals: Tensor,
+    tolerance: float,
+    check_every: int,
 ) -> Tensor:
     """The iteration on log u and log v; cost and plan are [B, M, N]."""
     # The division may overflow for a huge cost; an infinite logarithm would end in inf - inf.

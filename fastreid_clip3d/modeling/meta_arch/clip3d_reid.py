@@ -9,12 +9,11 @@ import logging
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
 from fastreid.config import CfgNode, configurable
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.modeling.meta_arch.baseline import Baseline
 from fastreid.utils.events import get_event_storage
+from torch import Tensor, nn
 
 from fastreid_clip3d.body import load_body_model
 from fastreid_clip3d.modeling.backbones.build import StudentMaps, student_maps, whole_students
@@ -120,7 +119,9 @@ class CLIP3DReID(Baseline):
         key = prefix + "phrase_table"
         if self.ot_loss is not None and key in state_dict:
             saved = state_dict[key]
-            if saved.shape != self.phrase_table.shape or not torch.allclose(saved.cpu(), self.phrase_table.cpu(), atol=1e-4):
+            if saved.shape != self.phrase_table.shape or not torch.allclose(
+                saved.cpu(), self.phrase_table.cpu(), atol=1e-4
+            ):
                 logger.warning("The checkpoint was trained with another teacher; training goes on with the config's.")
             state_dict[key] = self.phrase_table
         super()._load_from_state_dict(state_dict, prefix, *rest)
@@ -221,7 +222,8 @@ class running_statistics_kept:
 
 def _body_shape_loss(cfg: CfgNode, feature_dim: int) -> BodyShapeLoss:
     bodies = {
-        gender: load_body_model(cfg.MODEL.BODY.PATH, gender, cfg.MODEL.BODY.NUM_BETAS) for gender in ("neutral", *GENDERS)
+        gender: load_body_model(cfg.MODEL.BODY.PATH, gender, cfg.MODEL.BODY.NUM_BETAS)
+        for gender in ("neutral", *GENDERS)
     }
     spaces = {gender: (body.v_template, body.shapedirs) for gender, body in bodies.items()}
     return BodyShapeLoss(

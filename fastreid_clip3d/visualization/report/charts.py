@@ -38,7 +38,13 @@ def chart(
             series = thinned(series)
             marker = "o" if len(series.finite()) == 1 else None
             axes.plot(
-                series.iterations, series.values, color=colour, linewidth=width, linestyle=line, marker=marker, markersize=3
+                series.iterations,
+                series.values,
+                color=colour,
+                linewidth=width,
+                linestyle=line,
+                marker=marker,
+                markersize=3,
             )
         values = [value for _, series in curves for value in series.finite()]
         if not values:
@@ -70,8 +76,10 @@ def for_page(svg: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
-    svg = re.sub(r'(<svg[^>]*?)\swidth="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?)\sheight="[^"]*"', r"\1", svg, count=1), count=1)
-    used = set(re.findall(r'#(\w+)', svg))
+    svg = re.sub(
+        r'(<svg[^>]*?)\swidth="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?)\sheight="[^"]*"', r"\1", svg, count=1), count=1
+    )
+    used = set(re.findall(r"#(\w+)", svg))
     svg = re.sub(r'\sid="([^"]+)"', lambda match: match[0] if match[1] in used else "", svg)
     svg = svg.replace("*{stroke-linejoin", "svg *{stroke-linejoin")
     for colour, name in _OF_PAGE.items():

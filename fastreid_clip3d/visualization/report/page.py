@@ -137,9 +137,11 @@ def _tiles(record: RunRecord, tables: Sequence[ScoreTable]) -> str:
     speed, seconds = record.images_per_second(), record.median("time")
     if speed:
         tiles.append((f"{speed:.0f}", "real images a second" + (f", {seconds:.2f} s a step" if seconds else "")))
-    return '<div class="tiles">' + "".join(
-        f'<div class="tile"><b>{escape(value)}</b><span>{escape(name)}</span></div>' for value, name in tiles
-    ) + "</div>"
+    return (
+        '<div class="tiles">'
+        + "".join(f'<div class="tile"><b>{escape(value)}</b><span>{escape(name)}</span></div>' for value, name in tiles)
+        + "</div>"
+    )
 
 
 def _notes(record: RunRecord, other: RunRecord | None) -> str:
@@ -276,6 +278,8 @@ def _how(record: RunRecord, other: RunRecord | None) -> str:
         parts.append(f"<h3>{escape(run.title)}</h3>" if other else "")
         parts.append(f"<pre>{escape(run.command)}</pre>" if run.command else _soft("The command is not known."))
         facts = [f"{name} {value}" for name, value in run.environment.items()]
-        finished = f"Training took {run.training_time}." if run.training_time else "The log tells of no finished training."
+        finished = (
+            f"Training took {run.training_time}." if run.training_time else "The log tells of no finished training."
+        )
         parts.append(_soft(f"{'; '.join(facts)}. {finished}" if facts else finished))
     return "".join(parts)

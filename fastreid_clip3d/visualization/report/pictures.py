@@ -16,9 +16,8 @@ from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.protocols import CC, GENERAL
 from fastreid_clip3d.evaluation.ranking import evaluate
 from fastreid_clip3d.visualization.ranking import RankedModel, check_comparable, choose_queries, ranking_sheet
-from fastreid_clip3d.visualization.run_files import run_features
-
 from fastreid_clip3d.visualization.report.record import RunRecord
+from fastreid_clip3d.visualization.run_files import run_features
 
 PHRASES = ("Tall", "Broad-Shouldered", "Long Legs", "Heavyset", "Muscular")
 PEOPLE = 3
@@ -44,7 +43,12 @@ class Pictures:
     """
 
     def __init__(
-        self, record: RunRecord, other: RunRecord | None = None, data: str = "", images: Sequence[str] = (), dataset: str = ""
+        self,
+        record: RunRecord,
+        other: RunRecord | None = None,
+        data: str = "",
+        images: Sequence[str] = (),
+        dataset: str = "",
     ) -> None:
         self.record, self.other, self.data, self.dataset = record, other, data, dataset
         self.images = list(images)

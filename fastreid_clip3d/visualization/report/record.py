@@ -63,7 +63,9 @@ class RunRecord:
     @property
     def iterations(self) -> int:
         """Training steps that metrics.json tells of."""
-        steps = [series.iterations[-1] + 1 for name, series in self.series.items() if is_loss(name) and series.iterations]
+        steps = [
+            series.iterations[-1] + 1 for name, series in self.series.items() if is_loss(name) and series.iterations
+        ]
         return max(steps, default=0)
 
     @property
@@ -186,7 +188,11 @@ def series_of(rows: list[dict[str, Any]]) -> dict[str, Series]:
     found: dict[str, dict[int, float]] = {}
     for row in rows:
         for name, value in row.items():
-            if name != "iteration" and (value is None or isinstance(value, (int, float))) and not isinstance(value, bool):
+            if (
+                name != "iteration"
+                and (value is None or isinstance(value, (int, float)))
+                and not isinstance(value, bool)
+            ):
                 number = MISSING if value is None or not math.isfinite(value) else float(value)
                 found.setdefault(name, {})[row["iteration"]] = number
     return {name: Series(sorted(points), [points[i] for i in sorted(points)]) for name, points in found.items()}

@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass
 
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.visualization.run_files import features_files
-
 from fastreid_clip3d.visualization.report.record import RunRecord
+from fastreid_clip3d.visualization.run_files import features_files
 
 METRICS = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP", "valid_queries")
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Sequence
 
 from fastreid_clip3d.evaluation.features_file import write_atomically
-
 from fastreid_clip3d.visualization.report.page import page
 from fastreid_clip3d.visualization.report.pictures import Picture, Pictures
 from fastreid_clip3d.visualization.report.record import read_run

@@ -271,7 +271,9 @@ def test_the_approximate_index_tells_its_recall_and_is_kept(tmp_path: Path, monk
     shares = [len(set(row.tolist()) & set(true.tolist())) / 10 for row, true in zip(found, truth)]
     assert np.mean(shares) == pytest.approx(built.recall, abs=0.03)
 
-    monkeypatch.setattr("fastreid_clip3d.inference.search.approximate.build_approximate", lambda *_: pytest.fail("built again"))
+    monkeypatch.setattr(
+        "fastreid_clip3d.inference.search.approximate.build_approximate", lambda *_: pytest.fail("built again")
+    )
     again = approximate_index(gallery)
     assert again.recall == pytest.approx(built.recall, abs=1e-4) and again.index.nprobe == built.index.nprobe
 

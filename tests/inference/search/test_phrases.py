@@ -20,9 +20,9 @@ from fastreid_clip3d.inference.search.phrases import (
     sentence_of,
 )
 from fastreid_clip3d.vocabulary import PHRASES
-from tests.references import phrases as reference
 from tests.inference.search.conftest import save_run
 from tests.inference.search.running import names_of, searched, tool
+from tests.references import phrases as reference
 from tests.standins import small_config, tiny_teacher_folder
 
 

@@ -33,7 +33,11 @@ def test_eva02_weights_from_a_file(tmp_path) -> None:
     pretrained = timm.create_model("eva02_tiny_patch14_224", num_classes=7)
     torch.save(pretrained.state_dict(), tmp_path / "eva.pth")
     cfg = student_config(
-        "build_timm_backbone", "eva02_tiny_patch14_224", 192, size=(112, 56), PRETRAIN=True,
+        "build_timm_backbone",
+        "eva02_tiny_patch14_224",
+        192,
+        size=(112, 56),
+        PRETRAIN=True,
         PRETRAIN_PATH=str(tmp_path / "eva.pth"),
     )
     loaded = build_student(cfg).model
@@ -51,7 +55,12 @@ def test_fastreid_weights_from_a_file(tmp_path) -> None:
 def test_untrained_non_local_blocks_are_no_error(tmp_path) -> None:
     torch.save(build_backbone(student_config("build_resnet_backbone", "50x", 2048)).state_dict(), tmp_path / "r50.pth")
     cfg = student_config(
-        "build_resnet_backbone", "50x", 2048, (64, 32), WITH_NL=True, PRETRAIN=True,
+        "build_resnet_backbone",
+        "50x",
+        2048,
+        (64, 32),
+        WITH_NL=True,
+        PRETRAIN=True,
         PRETRAIN_PATH=str(tmp_path / "r50.pth"),
     )
     assert any(name.startswith("NL_") for name in build_student(cfg).state_dict())

@@ -43,8 +43,11 @@ def test_value_and_gradient_agree_with_posing_through_smplx(seed: int) -> None:
 
     posed = features.clone().requires_grad_()
     expected = body_shape_loss(
-        to_smplx(neutral, torch.float64), [to_smplx(target, torch.float64) for target in targets],
-        loss.predict_betas(posed), betas, gender,
+        to_smplx(neutral, torch.float64),
+        [to_smplx(target, torch.float64) for target in targets],
+        loss.predict_betas(posed),
+        betas,
+        gender,
     )
     expected.backward()
     # smplx adds 1e-8 to each joint angle before it takes the norm, so its zero pose is zero to that.
@@ -67,9 +70,9 @@ def test_embedded_bodies_agree_with_smplx_to_float32_rounding() -> None:
 
     # Nearly the same mesh: the difference of two large numbers must not drown in rounding.
     near = betas + 1e-3
-    exact = torch.stack([
-        (vertices(targets[0], near[i]) - vertices(targets[0], betas[i])).square().sum() for i in range(3)
-    ])
+    exact = torch.stack(
+        [(vertices(targets[0], near[i]) - vertices(targets[0], betas[i])).square().sum() for i in range(3)]
+    )
     same_body = BodyShapeLoss(FEAT_DIM, 0, shape_space(targets[0]), [shape_space(targets[0])])
     distances = same_body.distance(near, betas, torch.zeros(3, dtype=torch.int64))
     torch.testing.assert_close(distances.double(), exact, rtol=2e-2, atol=0)
@@ -81,10 +84,9 @@ def test_gender_chooses_the_ground_truth_body() -> None:
     loss = make_loss(neutral, targets)
     predicted, betas = torch.randn(1, 10), torch.randn(1, 10)
     for gender, target in enumerate(targets):
-        difference = (
-            torch.tensor(neutral.v_template + neutral.shapedirs @ predicted[0].double().numpy())
-            - torch.tensor(target.v_template + target.shapedirs @ betas[0].double().numpy())
-        )
+        difference = torch.tensor(
+            neutral.v_template + neutral.shapedirs @ predicted[0].double().numpy()
+        ) - torch.tensor(target.v_template + target.shapedirs @ betas[0].double().numpy())
         distance = loss.distance(predicted, betas, torch.tensor([gender]))
         assert distance.item() == pytest.approx(difference.square().sum().item(), rel=1e-5)
 

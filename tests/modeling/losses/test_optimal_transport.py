@@ -198,7 +198,9 @@ def test_opposition_against_a_loop_over_images_and_pairs() -> None:
         for pair in range(16):
             own, opposite = projected[2 * pair + choices[image, pair]], projected[2 * pair + 1 - choices[image, pair]]
             cosines = [
-                torch.stack([torch.nn.functional.cosine_similarity(patch, phrase, dim=0) for patch in features[image]]).mean()
+                torch.stack(
+                    [torch.nn.functional.cosine_similarity(patch, phrase, dim=0) for patch in features[image]]
+                ).mean()
                 for phrase in (own, opposite)
             ]
             terms.append(torch.log(1 + torch.exp((cosines[1] - cosines[0]) / 0.3)))

@@ -12,11 +12,11 @@ import trimesh
 from scipy.spatial.transform import Rotation
 from sklearn.decomposition import PCA
 
-from tools.assets.bodies import build
 from fastreid_clip3d.body.archives import read_npz
 from fastreid_clip3d.body.compact import GENDERS, pack, save, unpack
 from fastreid_clip3d.body.files import EMBEDDED
 from fastreid_clip3d.errors import ClearError, run_tool
+from tools.assets.bodies import build
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from fastreid_clip3d.teacher import load_teacher
-from tools.assets.teacher.recipe import HELD_OUT_SEED, install
-from tools.assets.teacher.people import CHUNK, KINDS, PeopleSettings, grey_pictures, make_pictures, soft_targets
 from fastreid_clip3d.teacher.sources import EMBEDDED_FOLDER
 from fastreid_clip3d.vocabulary import NUM_PAIRS
+from tools.assets.teacher.people import CHUNK, KINDS, PeopleSettings, grey_pictures, make_pictures, soft_targets
+from tools.assets.teacher.recipe import HELD_OUT_SEED, install
 
 SEED = 424242  # of people that neither training nor the shipped report has seen
 

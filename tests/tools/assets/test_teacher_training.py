@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.teacher import load_teacher
+from fastreid_clip3d.vocabulary import PHRASES, prompts
 from tools.assets.teacher.augment import augment
 from tools.assets.teacher.captions import WORDINGS, caption, draw_captions, single_phrase_sentences
 from tools.assets.teacher.training import (
@@ -23,7 +24,6 @@ from tools.assets.teacher.training import (
     pair_loss,
     split_trunk,
 )
-from fastreid_clip3d.vocabulary import PHRASES, prompts
 
 SETTINGS = TrainingSettings(
     steps=80,

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from tools.benchmark import export
 from fastreid_clip3d.errors import ClearError
+from tools.benchmark import export
 
 
 def parse(*options: str) -> argparse.Namespace:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tools.benchmark import label
 from fastreid_clip3d.errors import ClearError
 from tests.standins import tiny_teacher_folder
+from tools.benchmark import label
 
 
 def parse(*options: str) -> argparse.Namespace:

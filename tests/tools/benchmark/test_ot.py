@@ -8,8 +8,8 @@ import json
 import pytest
 import torch
 
-from tools.benchmark import ot
 from fastreid_clip3d.errors import ClearError
+from tools.benchmark import ot
 
 
 def parse(*options: str) -> argparse.Namespace:

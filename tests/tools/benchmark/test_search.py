@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from tools.benchmark import search as benchmark
 from fastreid_clip3d.errors import ClearError
+from tools.benchmark import search as benchmark
 
 
 def measured(*options: str) -> dict:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from tools.benchmark import step
-from tools.benchmark.memory import peak_mib, tensors_mib
 from fastreid_clip3d.errors import ClearError
 from tests.conftest import REPOSITORY
+from tools.benchmark import step
+from tools.benchmark.memory import peak_mib, tensors_mib
 
 SMALL = (
     "MODEL.BACKBONE.DEPTH 18x MODEL.BACKBONE.FEAT_DIM 512 INPUT.SIZE_TRAIN [32,16] MODEL.HEADS.MLP.HIDDEN_DIM 16 "

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from tools.benchmark import students
 from fastreid_clip3d.errors import ClearError
+from tools.benchmark import students
 
 
 def parse(*options: str) -> argparse.Namespace:

@@ -12,8 +12,8 @@ from PIL import Image
 
 from fastreid_clip3d.body import load_body_model
 from fastreid_clip3d.errors import ClearError
-from tools.study import chamfer as subject
 from tests.references import chamfer as reference
+from tools.study import chamfer as subject
 
 
 def test_chamfer_is_what_looking_at_every_pair_gives() -> None:

@@ -8,10 +8,10 @@ import pytest
 
 from fastreid_clip3d.config import load_config
 from fastreid_clip3d.errors import ClearError
-from tools.study import paper, real
-from tools.study.commands import reproduce
 from tests.conftest import REPOSITORY
 from tools.reproduce import ON_DATASETS, parse_arguments
+from tools.study import paper, real
+from tools.study.commands import reproduce
 
 
 @pytest.fixture(autouse=True)

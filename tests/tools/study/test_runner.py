@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from fastreid_clip3d.errors import ClearError
+from tests.tools.study.small_benchmark import tiny_options
 from tools.study import chamfer, results, runner, variants
 from tools.study.synthcc import SynthCCStudy
-from tests.tools.study.small_benchmark import tiny_options
 
 UNKNOWN_LOSS = ("MODEL.LOSSES.NAME", "('CrossEntropyLos',)")
 BROKEN = variants.Variant("broken", "a row that fails", variants.BAG_OF_TRICKS, UNKNOWN_LOSS)

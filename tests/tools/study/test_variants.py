@@ -11,10 +11,10 @@ import torch
 from fastreid_clip3d.config import load_config
 from fastreid_clip3d.engine.trainer import CLIP3DTrainer, check_training_config
 from fastreid_clip3d.errors import ClearError
+from tests.tools.study.small_benchmark import tiny_options
 from tools.study import paper, variants
 from tools.study.runner import Run
 from tools.study.synthcc import SynthCCStudy
-from tests.tools.study.small_benchmark import tiny_options
 
 LOSSES = "MODEL.LOSSES.NAME"
 SYNTHETIC = "DATALOADER.SYNTHETIC_PER_BATCH"

@@ -99,9 +99,7 @@ def run(tmp_path: Path) -> Path:
             Image.new("RGB", (8, 16), (10 * place, 90, 0)).save(name)
         features = torch.from_numpy(generator.standard_normal((count, 4)).astype(np.float32))
         outfits = np.arange(count) // 4 % 2
-        sides.append(
-            LabelledFeatures(features, np.arange(count) % 4, np.full(count, len(side)), outfits, tuple(names))
-        )
+        sides.append(LabelledFeatures(features, np.arange(count) % 4, np.full(count, len(side)), outfits, tuple(names)))
     write_features(folder / "evaluation" / "Small_features.npz", *sides)
     return folder
 
@@ -131,7 +129,9 @@ def test_every_loss_has_a_curve_and_a_number(run: Path) -> None:
     drawn = [value for name, value in page.attributes if name == "data-curve"]
     assert [name for name in drawn if "loss" in name] == sorted(LOSSES, key=lambda name: (name != "total_loss", name))
     assert {"lr", "cls_accuracy"} <= set(drawn) and page.tags.count("svg") == len(drawn)
-    assert "last 0.1667" in page.text and "32real images a second, 0.50 s a step" in page.text and "0:04:13" in page.text
+    assert (
+        "last 0.1667" in page.text and "32real images a second, 0.50 s a step" in page.text and "0:04:13" in page.text
+    )
 
 
 def test_scores_are_those_of_the_features(run: Path) -> None:
@@ -147,7 +147,10 @@ def test_scores_are_those_of_the_features(run: Path) -> None:
 def test_scores_that_the_run_wrote_come_first_and_the_last_ones_count(run: Path) -> None:
     with open(run / "metrics.json", "a") as file:
         for iteration, score in ((59, 11.25), (60, 77.125)):
-            file.write(json.dumps({"iteration": iteration, "Small/CC/mAP": score, "Other/Other/SC/Rank-1": 3.5, "mAP": 1}) + "\n")
+            file.write(
+                json.dumps({"iteration": iteration, "Small/CC/mAP": score, "Other/Other/SC/Rank-1": 3.5, "mAP": 1})
+                + "\n"
+            )
     tables = {table.dataset: table for table in score_tables(read_run(run))}
     assert tables["Small"].protocols == {"CC": {"mAP": 77.125}} and "step 60" in tables["Small"].source
     assert tables["Other"].protocols == {"SC": {"Rank-1": 3.5}}
@@ -189,7 +192,9 @@ def test_damaged_files_are_told_and_left_out(run: Path) -> None:
 
 
 def test_numbers_that_are_none_leave_gaps(run: Path) -> None:
-    broken = [{**row, "loss_ot": float("nan"), "loss_cls": float("inf") if row["iteration"] > 30 else 1.0} for row in rows()]
+    broken = [
+        {**row, "loss_ot": float("nan"), "loss_cls": float("inf") if row["iteration"] > 30 else 1.0} for row in rows()
+    ]
     (run / "metrics.json").write_text("".join(json.dumps(row) + "\n" for row in broken))
     text, page = page_of(run, with_pictures=False)
     assert "Not finite at least once: loss_cls, loss_ot" in page.text
@@ -200,7 +205,7 @@ def test_numbers_that_are_none_leave_gaps(run: Path) -> None:
 def test_a_resumed_run_counts_its_later_steps() -> None:
     lines = [{"iteration": step, "total_loss": 1.0} for step in (9, 19, 29)]
     lines += [{"iteration": 30, "mAP": 5.0}, {"iteration": 19, "total_loss": 2.0}, {"iteration": 29, "total_loss": 3.0}]
-    found, broken = parse_metrics("\n".join(map(json.dumps, lines)) + "\n[1]\n{\"iteration\": \"x\"}\n")
+    found, broken = parse_metrics("\n".join(map(json.dumps, lines)) + '\n[1]\n{"iteration": "x"}\n')
     assert [(row["iteration"], row["total_loss"]) for row in found] == [(9, 1.0), (19, 2.0), (29, 3.0)] and broken == 2
 
 
@@ -216,8 +221,14 @@ def test_two_runs_share_curves_tables_and_settings(run: Path, tmp_path: Path) ->
     page = Page(text)
     assert path == output and "clip3d, compared with baseline" in page.text
     assert text.count("var(--second)") > len(LOSSES)
-    assert len(re.findall(r"<td>CC</td><td>baseline</td>", text)) == len(re.findall(r"<td>CC</td><td>clip3d</td>", text)) == 1
-    assert re.search(r'<tr style="font-weight:600"><td class="mono key">SOLVER.IMS_PER_BATCH</td>(<td[^>]*>\d+</td>){3}', text)
+    assert (
+        len(re.findall(r"<td>CC</td><td>baseline</td>", text))
+        == len(re.findall(r"<td>CC</td><td>clip3d</td>", text))
+        == 1
+    )
+    assert re.search(
+        r'<tr style="font-weight:600"><td class="mono key">SOLVER.IMS_PER_BATCH</td>(<td[^>]*>\d+</td>){3}', text
+    )
     assert pictures[0].data
 
 

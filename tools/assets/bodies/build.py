@@ -565,7 +565,9 @@ def build_models(
     samples: dict[str, Sample] = {}
     for index, gender in enumerate(("female", "male")):
         people = draw_people(gender, bodies_per_sex, np.random.default_rng([seed, index]))
-        samples[gender] = factory.bodies(source.coefficients(*people), lambda count: progress(f"{gender} bodies", count))
+        samples[gender] = factory.bodies(
+            source.coefficients(*people), lambda count: progress(f"{gender} bodies", count)
+        )
     half = bodies_per_sex // 2
     samples["neutral"] = Sample(
         np.concatenate([samples[gender].vertices[:half] for gender in ("female", "male")]),

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fastreid_clip3d.errors import ClearError
-from tools.assets.teacher.people import KINDS, PeopleSettings, make_pictures
 from fastreid_clip3d.teacher.sources import EMBEDDED_FOLDER
+from tools.assets.teacher.people import KINDS, PeopleSettings, make_pictures
 from tools.assets.teacher.training import (
     WEIGHTS_NAME,
     Report,

@@ -29,10 +29,10 @@ from torch import nn
 from tqdm import tqdm
 
 from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.teacher.labels import choose_phrases, phrase_scores
 from fastreid_clip3d.vocabulary import NUM_PAIRS, PHRASE_PAIRS
 from tools.assets.teacher.augment import augment
 from tools.assets.teacher.captions import WORDINGS, caption, draw_captions, single_phrase_sentences
-from fastreid_clip3d.teacher.labels import choose_phrases, phrase_scores
 
 WEIGHTS_NAME = "open_clip_model.safetensors"
 CONFIG_NAME = "open_clip_config.json"

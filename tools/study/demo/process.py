@@ -52,7 +52,9 @@ def run_command(
         errors.join()
     if code:
         told = "\n".join(last_lines)
-        raise ClearError(f"{' '.join(command)} ended with code {code}. Its whole output is in {log_file}; the end:\n{told}")
+        raise ClearError(
+            f"{' '.join(command)} ended with code {code}. Its whole output is in {log_file}; the end:\n{told}"
+        )
 
 
 def _relay_errors(process: subprocess.Popen, last_lines: deque[str]) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Callable
 
 from fastreid_clip3d.config import load_config
+from fastreid_clip3d.errors import ClearError
 from tools.study.demo.process import run_command
 from tools.study.demo.scores import chance_rows, rows_of, seconds_per_step
-from fastreid_clip3d.errors import ClearError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATASET = "SynthCCTiny"
@@ -30,7 +30,13 @@ class Demo:
     """
 
     def __init__(
-        self, data: Path, output: Path, seed: int = 0, epochs: int = 0, workers: int = 2, options: list[str] | None = None
+        self,
+        data: Path,
+        output: Path,
+        seed: int = 0,
+        epochs: int = 0,
+        workers: int = 2,
+        options: list[str] | None = None,
     ) -> None:
         self.data, self.output = Path(data), Path(output)
         self.seed, self.epochs, self.workers = seed, epochs, workers
@@ -99,7 +105,14 @@ class Demo:
 
     def _render_bodies(self) -> None:
         self._tool(
-            "render_bodies.py", "--output", str(self.data / "SyntheticBodies"), "--poses-per-body", "4", "--size", "128", "64"
+            "render_bodies.py",
+            "--output",
+            str(self.data / "SyntheticBodies"),
+            "--poses-per-body",
+            "4",
+            "--size",
+            "128",
+            "64",
         )
 
     def _run_options(self, name: str) -> list[str]:
