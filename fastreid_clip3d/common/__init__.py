@@ -1,0 +1,1 @@
+"""What every room needs once: each file has one subject."""
