@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastreid_clip3d import compat
+from fastreid_clip3d.registration import register, started_as_command
 
-compat.apply()  # before anything imports fast-reid
-
-from fastreid_clip3d import modeling  # noqa: E402, F401  (registers heads, backbones and the meta-architecture)
-from fastreid_clip3d.config import add_clip3d_config, get_cfg  # noqa: E402
-from fastreid_clip3d.data import datasets  # noqa: E402, F401  (registers the datasets)
+if TYPE_CHECKING:
+    from fastreid_clip3d.config import add_clip3d_config, get_cfg
+    from fastreid_clip3d.inference import load_model
 
 __all__ = ["add_clip3d_config", "get_cfg", "load_model"]
 __version__ = "0.1.0"
 
+if not started_as_command():
+    register()
+
 
 def __getattr__(name: str) -> Any:
-    if name == "load_model":  # what only using a model needs is imported when it is asked for
+    """The public functions; each is imported when it is first asked for."""
+    if name in ("add_clip3d_config", "get_cfg"):
+        register()
+        from fastreid_clip3d import config
+
+        return getattr(config, name)
+    if name == "load_model":
+        register()
         from fastreid_clip3d.inference import load_model
 
         return load_model

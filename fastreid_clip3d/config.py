@@ -7,21 +7,18 @@ pass over the real images; the synthetic ones come on top (``DATALOADER.SYNTHETI
 
 from __future__ import annotations
 
-import difflib
-import os
-from typing import Any, Iterator, Mapping, Sequence
-
-import yaml
 from fastreid.config import CfgNode as CN
 from fastreid.config import get_cfg as fastreid_cfg
-
-from fastreid_clip3d.errors import ClearError
 
 
 def add_clip3d_config(cfg: CN) -> None:
     """Adds the plug-in's keys, with the paper's settings as defaults, to a fast-reid config."""
     # Seed of every random choice: weights, augmentation, samplers. -1: a new one each time, written to the log.
     cfg.SEED = -1
+
+    # Modules with classes of your own (datasets, backbones, losses ...), imported before the config is used, e.g.
+    # ("my_reid",). Python finds them in the working folder or on PYTHONPATH.
+    cfg.IMPORTS = ()
 
     # Iterations between two lines of the log, of metrics.json and of the TensorBoard curves; each epoch's end adds one.
     cfg.WRITE_PERIOD = 50
@@ -155,77 +152,3 @@ def get_cfg() -> CN:
     cfg = fastreid_cfg()
     add_clip3d_config(cfg)
     return cfg
-
-
-def load_config(config_file: str, options: Sequence[str] = ()) -> CN:
-    """The defaults, changed by a yaml file ("": none) and then by ``KEY VALUE`` pairs.
-
-    Raises:
-        ClearError: a file, key or value that cannot be; names it, and for a key the nearest known one.
-    """
-    cfg = get_cfg()
-    if config_file:
-        if not os.path.isfile(config_file):
-            raise ClearError(f"--config-file {config_file}: no such file.")
-        try:
-            _merge(cfg, CN.load_yaml_with_base(config_file), "", config_file)
-        except (yaml.YAMLError, OSError, TypeError, AssertionError) as error:
-            raise ClearError(f"{config_file} cannot be read as a config: {error}") from error
-    if len(options) % 2:
-        raise ClearError(f"Options come in pairs, KEY VALUE; {options[-1]!r} has no partner in: {' '.join(options)}")
-    for key, value in zip(options[::2], options[1::2]):
-        _merge_value(cfg, key, CN._decode_cfg_value(value), "the command line")
-    return cfg
-
-
-def _merge(cfg: CN, values: Mapping[str, Any], prefix: str, source: str) -> None:
-    """Sets every leaf of a nested mapping."""
-    if not isinstance(values, Mapping):
-        raise ClearError(f"{source}: expected keys and values, found {values!r}.")
-    for name, value in values.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, Mapping) and isinstance(_lookup(cfg, key), CN):
-            _merge(cfg, value, key + ".", source)
-        else:
-            _merge_value(cfg, key, value, source)
-
-
-def _merge_value(cfg: CN, key: str, value: Any, source: str) -> None:
-    current = _lookup(cfg, key)
-    if current is _MISSING:
-        known = list(all_keys(cfg))
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
-        raise ClearError(f"{source}: unknown key {key}. Did you mean {near}?")
-    if isinstance(current, CN):
-        raise ClearError(f"{source}: {key} is a group of keys ({', '.join(current)}), not a value.")
-    if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    try:
-        cfg.merge_from_list([key, value])
-    except (ValueError, KeyError) as error:
-        raise ClearError(
-            f"{source}: {key} is {value!r}, a {type(value).__name__}; it must be a {type(current).__name__}, like its "
-            f"default {current!r}."
-        ) from error
-
-
-_MISSING = object()
-
-
-def _lookup(cfg: CN, key: str) -> Any:
-    """The value or group at a dotted key, or _MISSING."""
-    node: Any = cfg
-    for part in str(key).split("."):
-        if not isinstance(node, CN) or part not in node:
-            return _MISSING
-        node = node[part]
-    return node
-
-
-def all_keys(cfg: CN, prefix: str = "") -> Iterator[str]:
-    """Every dotted key of a config that has a value."""
-    for name, value in cfg.items():
-        if isinstance(value, CN) and len(value):
-            yield from all_keys(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from fastreid.config import get_cfg as fastreid_cfg
 
-from fastreid_clip3d.config import all_keys, get_cfg
+from fastreid_clip3d.config import get_cfg
+from fastreid_clip3d.config_loading import all_keys
 from fastreid_clip3d.config_reference import config_page, declared_keys
 from tests.conftest import REPOSITORY
 

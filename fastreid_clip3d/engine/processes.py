@@ -1,12 +1,11 @@
 """The processes of one run: started together, and ended together when one of them cannot go on.
 
-A process that is killed takes the run with it: what the others wait for will never come. Here one message says so, with
-the rank and the remedy, whoever started the processes.
+When a process is killed, the others would wait for it for ever. So all of them end, and one message names the lost rank
+and the remedy.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import socket
@@ -21,15 +20,16 @@ import torch.multiprocessing as multiprocessing
 
 from fastreid_clip3d.compat.distributed import lost_peer
 from fastreid_clip3d.compat.launch import process_group
+from fastreid_clip3d.engine.job import Job
 from fastreid_clip3d.errors import ClearError, message_of
 
-Main = Callable[[argparse.Namespace], Any]
+Main = Callable[[Job], Any]
 
 LOST_PEER = 75
 """Exit code of a process that ends because another one is gone."""
 
 GO_ON = "Go on from the last checkpoint with the same command and --resume."
-_LONGEST_MESSAGE = 16_000  # characters; fits into the pipe, so that a process that tells never waits for a reader
+_LONGEST_MESSAGE = 16_000  # characters; fits into the pipe, so that the sender never waits for a reader
 
 
 def started_by_torchrun() -> bool:
@@ -37,18 +37,18 @@ def started_by_torchrun() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def run_local_processes(main: Main, arguments: argparse.Namespace, use_cuda: bool) -> None:
-    """Runs `main(arguments)` in ``--num-gpus`` new processes of this machine and waits for all of them.
+def run_local_processes(main: Main, job: Job, use_cuda: bool) -> None:
+    """Runs `main(job)` in ``--num-gpus`` new processes of this machine and waits for all of them.
 
     Raises:
         ClearError: what a process said, or which one ended without a word and what to do.
     """
-    per_machine, machines = arguments.num_gpus, arguments.num_machines
-    url = arguments.dist_url if machines > 1 else _free_url(arguments.dist_url)
+    per_machine, machines = job.num_gpus, job.num_machines
+    url = job.dist_url if machines > 1 else _free_url(job.dist_url)
     messages = multiprocessing.get_context("spawn").SimpleQueue()
-    shared = (messages, main, arguments, use_cuda, url)
+    shared = (messages, main, job, use_cuda, url)
     context = multiprocessing.start_processes(_local_process, shared, per_machine, join=False, start_method="spawn")
-    first_rank = arguments.machine_rank * per_machine
+    first_rank = job.machine_rank * per_machine
     try:
         while not context.join():
             pass
@@ -70,18 +70,16 @@ def run_local_processes(main: Main, arguments: argparse.Namespace, use_cuda: boo
         _end(context.processes)
 
 
-def _local_process(
-    local_rank: int, messages: Any, main: Main, arguments: argparse.Namespace, use_cuda: bool, url: str
-) -> None:
+def _local_process(local_rank: int, messages: Any, main: Main, job: Job, use_cuda: bool, url: str) -> None:
     """One process of :func:`run_local_processes`."""
-    per_machine = arguments.num_gpus
+    per_machine = job.num_gpus
     if not use_cuda and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // per_machine))
-    rank = arguments.machine_rank * per_machine + local_rank
-    world_size = arguments.num_machines * per_machine
+    rank = job.machine_rank * per_machine + local_rank
+    world_size = job.num_machines * per_machine
     try:
         with process_group(use_cuda, local_rank, per_machine, init_method=url, world_size=world_size, rank=rank):
-            main(arguments)
+            main(job)
     except ClearError as error:
         messages.put(message_of(error)[:_LONGEST_MESSAGE])
         sys.exit(2)
@@ -91,22 +89,22 @@ def _local_process(
         raise
 
 
-def run_under_torchrun(main: Main, arguments: argparse.Namespace, use_cuda: bool) -> Any:
-    """Runs `main(arguments)` as one of the processes that torchrun has started; of all errors the first one is told."""
+def run_under_torchrun(main: Main, job: Job, use_cuda: bool) -> Any:
+    """Runs `main(job)` as one of the processes that torchrun has started. Only the first error is printed."""
     local_rank, per_machine = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     store = None
     try:
         with process_group(use_cuda, local_rank, per_machine):
             store = dist.distributed_c10d._get_default_store()
-            return main(arguments)
+            return main(job)
     except ClearError:
-        if not _is_first(store):
-            leave_the_word_to_another()
+        if not _may_report(store):
+            exit_after_the_others()
         raise
     except RuntimeError as error:
         if not lost_peer(error):
             raise
-        if _is_first(store):
+        if _may_report(store):
             print(
                 f"error: rank {os.environ['RANK']} lost its connection to another process of the run, which was ended "
                 f"(torchrun's report names it). {GO_ON}",
@@ -115,22 +113,25 @@ def run_under_torchrun(main: Main, arguments: argparse.Namespace, use_cuda: bool
         sys.exit(LOST_PEER)
 
 
-def leave_the_word_to_another() -> NoReturn:
-    """Ends this process with exit code 2, a little later: torchrun ends the others as soon as one has ended."""
+def exit_after_the_others() -> NoReturn:
+    """Ends this process with exit code 2 after three seconds, so that the process with the message ends first.
+
+    torchrun ends all processes as soon as one has ended.
+    """
     time.sleep(3)
     sys.exit(2)
 
 
-def _is_first(store: dist.Store | None) -> bool:
-    """Whether no other process of the run has told an error yet."""
+def _may_report(store: dist.Store | None) -> bool:
+    """Whether no other process of the run has printed an error yet."""
     try:
         return store is None or store.add("fastreid_clip3d/errors", 1) == 1
-    except RuntimeError:  # who kept the store is gone, and cannot have told
+    except RuntimeError:  # the process that kept the store is gone
         return True
 
 
 def _first_to_end(processes: list[Any], noticed: int) -> int:
-    """Which process ended of itself: the one that was noticed, unless it only followed another."""
+    """The process that ended first: the one that was noticed, unless it ended because another one was gone."""
     if processes[noticed].exitcode != LOST_PEER:
         return noticed
     others = [place for place, process in enumerate(processes) if process.exitcode not in (0, LOST_PEER, None)]

@@ -1,8 +1,8 @@
-"""What ``tools/train_net.py`` does in every process."""
+"""One training or evaluation: what every process of ``clip3d train`` and ``tools/train_net.py`` does."""
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import logging
 from typing import Any
 
@@ -13,31 +13,33 @@ from fastreid.utils.env import seed_all_rng
 from fastreid.utils.logger import setup_logger
 
 from fastreid_clip3d.compat.distributed import lost_peer
-from fastreid_clip3d.config import load_config
+from fastreid_clip3d.config_loading import find_config, inference_config, load_config
 from fastreid_clip3d.engine.checkpoint import SafeCheckpointer
-from fastreid_clip3d.engine.launch import check_machine
+from fastreid_clip3d.engine.job import Job
+from fastreid_clip3d.engine.machine import check_machine
 from fastreid_clip3d.engine.trainer import CLIP3DTrainer
 from fastreid_clip3d.errors import ClearError, message_of
-from fastreid_clip3d.modeling.meta_arch.loss_names import OURS
 
 
-def run(arguments: argparse.Namespace) -> Any:
-    """Trains (or resumes), or with ``--eval-only`` evaluates; returns the results on rank 0."""
-    cfg = load_config(arguments.config_file, arguments.opts)
-    if arguments.eval_only:
+def run(job: Job) -> Any:
+    """Trains (or resumes), or with ``eval_only`` evaluates; returns the results on rank 0."""
+    cfg = load_config(job.config_file, job.opts)
+    if job.eval_only:
         cfg = inference_config(cfg)
     cfg.freeze()
-    check_machine(cfg, training=not arguments.eval_only)
-    default_setup(cfg, arguments)
+    check_machine(cfg, training=not job.eval_only)
+    default_setup(
+        cfg, dataclasses.replace(job, config_file=str(find_config(job.config_file)) if job.config_file else "")
+    )
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="fastreid_clip3d")
     logging.getLogger("fastreid.engine.train_loop").addFilter(one_line_for_known_errors)
     if cfg.SEED >= 0:
         seed_all_rng(cfg.SEED + comm.get_rank())
-    return evaluate(cfg) if arguments.eval_only else train(cfg, arguments.resume)
+    return evaluate(cfg) if job.eval_only else train(cfg, job.resume)
 
 
 def one_line_for_known_errors(record: logging.LogRecord) -> bool:
-    """A logging filter: an error that is told in words needs no traceback in the log."""
+    """A logging filter: an error whose message is clear needs no traceback in the log."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, ClearError) or (error is not None and lost_peer(error)):
         record.msg, record.args, record.exc_info = "Training stopped: %s", (message_of(error),), None
@@ -58,13 +60,3 @@ def evaluate(cfg: CfgNode) -> Any:
     model = CLIP3DTrainer.build_model(cfg)
     SafeCheckpointer(model).load(cfg.MODEL.WEIGHTS)
     return CLIP3DTrainer.test(cfg, model)
-
-
-def inference_config(cfg: CfgNode) -> CfgNode:
-    """The same student without anything that only training needs: no teacher, no body model, no pretrained file."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.LOSSES.NAME = tuple(name for name in cfg.MODEL.LOSSES.NAME if name not in OURS)
-    cfg.MODEL.BACKBONE.PRETRAIN = False
-    cfg.MODEL.COMPILE = False
-    return cfg

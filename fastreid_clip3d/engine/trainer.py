@@ -19,6 +19,7 @@ from fastreid.utils.checkpoint import PeriodicCheckpointer
 from torch import nn
 
 from fastreid_clip3d.body import load_body_model
+from fastreid_clip3d.common import loss_names
 from fastreid_clip3d.compat.distributed import share_buffers
 from fastreid_clip3d.compat.loader import DeviceLoader, use_device
 from fastreid_clip3d.data.build import MIXED_SAMPLER, build_train_loader
@@ -29,7 +30,6 @@ from fastreid_clip3d.engine.tensorboard import training_pictures
 from fastreid_clip3d.engine.testing import ImagesKept, build_evaluator, results_table
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.backbones.build import whole_students
-from fastreid_clip3d.modeling.meta_arch import loss_names
 from fastreid_clip3d.modeling.meta_arch.clip3d_reid import CLIP3DReID
 from fastreid_clip3d.teacher.guidance import guidance_from_config
 

@@ -18,8 +18,8 @@ from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch import build_model
 from torch import Tensor, nn
 
-from fastreid_clip3d.config import load_config
-from fastreid_clip3d.engine.run import inference_config
+from fastreid_clip3d.config_loading import load_config
+from fastreid_clip3d.config_loading import inference_config
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.encoder import ReIDModel
 from fastreid_clip3d.inference.preprocess import InputSize, Picture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fastreid_clip3d.config import load_config
+from fastreid_clip3d.config_loading import load_config
 from tests.conftest import REPOSITORY
 from tests.docs.in_process import parse_only
 from tests.docs.tool_help import examples_of, help_of

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fastreid_clip3d.config import all_keys, get_cfg, load_config
+from fastreid_clip3d.config import get_cfg
+from fastreid_clip3d.config_loading import all_keys, load_config
 from fastreid_clip3d.errors import ClearError
 from tests.conftest import REPOSITORY
 

@@ -16,7 +16,7 @@ from fastreid.utils.events import EventStorage
 from PIL import Image
 from torch import nn
 
-from fastreid_clip3d.config import load_config
+from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.engine import tensorboard
 from fastreid_clip3d.engine.trainer import CLIP3DTrainer
 from fastreid_clip3d.evaluation.protocols import GENERAL

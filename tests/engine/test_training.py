@@ -17,8 +17,9 @@ from fastreid.utils.events import EventStorage
 from PIL import Image
 
 from fastreid_clip3d.body.synthetic_writer import SyntheticSet, SyntheticSettings
-from fastreid_clip3d.config import load_config
-from fastreid_clip3d.engine.run import evaluate, inference_config
+from fastreid_clip3d.config_loading import load_config
+from fastreid_clip3d.config_loading import inference_config
+from fastreid_clip3d.engine.run import evaluate
 from fastreid_clip3d.engine.trainer import CLIP3DTrainer
 from fastreid_clip3d.errors import ClearError
 from tests.conftest import REPOSITORY

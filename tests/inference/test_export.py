@@ -7,7 +7,7 @@ import runpy
 import pytest
 import torch
 
-from fastreid_clip3d.config import load_config
+from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference import export as exporting
 from fastreid_clip3d.inference import load_model

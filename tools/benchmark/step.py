@@ -147,7 +147,7 @@ def _has_synthetic_half(cfg: Any) -> bool:
 
 
 def _config(arguments: argparse.Namespace, device: str, kind: Kind) -> Any:
-    from fastreid_clip3d.config import load_config
+    from fastreid_clip3d.config_loading import load_config
     from fastreid_clip3d.errors import ClearError
 
     cfg = load_config(arguments.config_file, arguments.options)

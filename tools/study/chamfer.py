@@ -215,7 +215,7 @@ def table_9(
         runs: run folders trained with BodyShapeLoss. hbw: photographs with scans, see :func:`read_pairs`; None: fresh
             synthetic bodies.
     """
-    from fastreid_clip3d.config import load_config
+    from fastreid_clip3d.config_loading import load_config
     from fastreid_clip3d.inference.model import find_run_files
 
     cfg = load_config(str(find_run_files(Path(runs[0]))[1]))

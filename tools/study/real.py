@@ -9,7 +9,7 @@ from typing import Any, Mapping, Sequence
 
 from tabulate import tabulate
 
-from fastreid_clip3d.config import load_config
+from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.errors import ClearError
 from tools.study import paper, results
 from tools.study.demo.stages import REPOSITORY

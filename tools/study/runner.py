@@ -22,7 +22,8 @@ from fastreid.config import CfgNode
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from fastreid_clip3d.config import all_keys, get_cfg, load_config
+from fastreid_clip3d.config import get_cfg
+from fastreid_clip3d.config_loading import all_keys, load_config
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.features_file import read_features, write_atomically
 from fastreid_clip3d.evaluation.protocols import GENERAL

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Sequence
 
-from fastreid_clip3d.config import load_config
+from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.teacher.guidance import cache_folder
 from tools.study.demo import Demo
 from tools.study.demo.stages import REPOSITORY

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Iterable, Sequence
 
-from fastreid_clip3d.config import load_config
+from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.errors import ClearError
 from tools.study.demo.stages import REPOSITORY
 from tools.study.true_answers import EMBEDDINGS, LABELS

@@ -19,7 +19,7 @@ from fastreid_clip3d.body import load_body_model
 from fastreid_clip3d.modeling.backbones.build import StudentMaps, student_maps, whole_students
 from fastreid_clip3d.modeling.heads.mlp_head import global_feature_dim
 from fastreid_clip3d.modeling.losses import BodyShapeLoss, ClothesAdversarialLoss, GlobalDistillLoss, OTLoss
-from fastreid_clip3d.modeling.meta_arch import loss_names
+from fastreid_clip3d.common import loss_names
 from fastreid_clip3d.teacher.guidance import Guidance, guidance_from_config
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from fastreid.utils.events import EventStorage
 from torch import nn
 
 from fastreid_clip3d import get_cfg
-from fastreid_clip3d.config import load_config
+from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.backbones import StudentMaps, build_student, student_maps, whole_students
 from fastreid_clip3d.modeling.backbones.last_stride import remove_last_stride

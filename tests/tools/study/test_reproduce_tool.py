@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fastreid_clip3d.config import load_config
+from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.errors import ClearError
 from tests.conftest import REPOSITORY
 from tools.reproduce import ON_DATASETS, parse_arguments

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastreid_clip3d.config import load_config
+from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.teacher.cache import CacheError, TeacherCache, build_cache
 from fastreid_clip3d.teacher.clip import load_teacher

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastreid_clip3d.config import load_config
+from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.engine.trainer import CLIP3DTrainer, check_training_config
 from fastreid_clip3d.errors import ClearError
 from tests.tools.study.small_benchmark import tiny_options

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable
 
-from fastreid_clip3d.config import load_config
+from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.errors import ClearError
 from tools.study.demo.process import run_command
 from tools.study.demo.scores import chance_rows, rows_of, seconds_per_step

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-from typing import Iterable
+from collections.abc import Iterable
 
+from fastreid_clip3d.common.near_names import did_you_mean
 from fastreid_clip3d.errors import ClearError
 
 OT, GLOBAL_DISTILL, BODY_SHAPE, CLOTHES = "OTLoss", "GlobalDistillLoss", "BodyShapeLoss", "ClothesAdversarialLoss"
@@ -13,15 +13,12 @@ FASTREID = ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface")
 
 
 def check_loss_names(names: Iterable[str], known: Iterable[str] = FASTREID + OURS) -> None:
-    """Refuses names that fast-reid would pass over in silence.
+    """Refuses names that fast-reid would ignore without a message.
 
     Raises:
-        ClearError: names the unknown one and the nearest known one.
+        ClearError: names the unknown loss and the nearest known one.
     """
     known = list(known)
     for name in names:
         if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-            raise ClearError(
-                f"MODEL.LOSSES.NAME holds the unknown loss {name!r}. Did you mean {nearest!r}? Known: {', '.join(known)}."
-            )
+            raise ClearError(f"MODEL.LOSSES.NAME holds the unknown loss {name!r}. {did_you_mean(name, known)}")
