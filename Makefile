@@ -1,18 +1,22 @@
-# make setup   the installation alone: .venv with the exact versions of requirements.lock
-# make demo    installs what is missing, then trains and evaluates the method on the embedded data (about 15 minutes on 2 cores)
-# make test    installs what is missing, then runs all tests
-# make clean   removes .venv and what the demo built; your own folders below logs/ and datasets/ stay
+# make setup      the installation alone: .venv with the exact versions of requirements.lock
+# make demo       installs what is missing, then trains and evaluates the method on the embedded data (about 15 minutes on 2 cores)
+# make test       installs what is missing, then runs all tests
+# make test-cuda  runs the tests that need a CUDA device
+# make lint       checks style, format and types (ruff, mypy)
+# make format     sorts the imports and formats all files
+# make wheel      builds dist/*.tar.gz and dist/*.whl
+# make clean      removes .venv and what the demo and the builds wrote; your own folders below logs/ and datasets/ stay
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo test clean
+.PHONY: setup demo test test-cuda lint format wheel clean
 
 setup: $(INSTALLED)
 
-$(INSTALLED): requirements.lock requirements-no-deps.lock setup.py
+$(INSTALLED): requirements.lock requirements-no-deps.lock pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
 		|| { echo "error: Python 3.10, 3.11 or 3.12 is needed (make PYTHON=python3.11 ...)"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -27,5 +31,21 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+test-cuda: $(INSTALLED)
+	$(BIN)/python -m pytest -m cuda
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --select I --fix
+	$(BIN)/ruff format
+
+wheel: $(INSTALLED)
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+
 clean:
-	rm -rf $(VENV) build datasets/demo logs/demo
+	rm -rf $(VENV) build dist datasets/demo logs/demo
