@@ -71,7 +71,7 @@ def _add_teacher(cfg: CN) -> None:
     cfg.MODEL.TEACHER.RESIZE = "squash"
     # Arithmetic of the teacher on CUDA: amp (float16 autocast), bf16, fp32. On a CPU always fp32.
     cfg.MODEL.TEACHER.PRECISION = "amp"
-    # Where g and the labels come from. online: the teacher runs in every step; cached: from tools/cache_teacher.py;
+    # Where g and the labels come from. online: the teacher runs in every step; cached: from `clip3d cache-teacher`;
     # auto: cached where a valid cache exists, online otherwise.
     cfg.MODEL.TEACHER.MODE = "auto"
     # Folder of the cache; "": teacher_cache below the folder of the datasets.
@@ -119,7 +119,7 @@ def _add_losses(cfg: CN) -> None:
 
 def _add_data(cfg: CN) -> None:
     """The synthetic half of a batch, and dataset files of the user's own."""
-    # Folder of rendered bodies (tools/render_bodies.py), below the folder of the datasets or absolute.
+    # Folder of rendered bodies (`clip3d render-bodies`), below the folder of the datasets or absolute.
     cfg.DATASETS.SYNTHETIC = "SyntheticBodies"
     # Datasets of your own: (name, file) pairs, e.g. (("MyData", "my_data.csv"),); then use the name in NAMES and TESTS. The
     # columns are path, pid, camid, clothes, split; clothes may be absent.
@@ -139,7 +139,7 @@ def _add_evaluation(cfg: CN) -> None:
     cfg.TEST.EVALUATION.MAX_MEMORY = 1024
     # Where distances are computed: "": on MODEL.DEVICE; cpu; cuda.
     cfg.TEST.EVALUATION.DEVICE = ""
-    # Writes the features of query and gallery to OUTPUT_DIR/evaluation, as tools/evaluate.py reads them.
+    # Writes the features of query and gallery to OUTPUT_DIR/evaluation, as `clip3d evaluate` reads them.
     cfg.TEST.EVALUATION.SAVE_FEATURES = False
     # Writes AP, rank of the first match and top matches of every query there: "": no; csv; parquet.
     cfg.TEST.EVALUATION.PER_QUERY = ""

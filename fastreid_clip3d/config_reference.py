@@ -13,7 +13,7 @@ INTRODUCTION = """\
 # Config keys
 
 Keys that the plug-in adds to fast-reid's, with their defaults: those of the paper where it gives any. Made from
-`fastreid_clip3d/config.py` by `python tools/config_keys.py --output docs/config_keys.md`.
+`fastreid_clip3d/config.py` by `clip3d config-keys --output docs/config_keys.md`.
 
 Every key can stand in a yaml file or behind a command, `MODEL.LOSSES.OT.NUM_ITERS 100`. A misspelt one is an error that names
 the nearest. `SOLVER.IMS_PER_BATCH` counts the real images of a batch; `DATALOADER.SYNTHETIC_PER_BATCH` come on top.

@@ -1,4 +1,4 @@
-"""What `tools/describe_body.py` prints: measurements, scores and phrases of one body from a mesh file or from betas."""
+"""What `clip3d describe` prints: measurements, scores and phrases of one body from a mesh file or from betas."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from fastreid_clip3d.vocabulary import NUM_PAIRS
 GENDERS = ("female", "male")
 """Names of the values of ``gender``."""
 
-TOOL = "tools/render_bodies.py"
+TOOL = "clip3d render-bodies"
 
 VIEW_FIELDS = ("azimuth", "elevation", "distance", "focal_length", "principal_x", "principal_y")
 """Columns of a camera: degrees, degrees, metres, and PyTorch3D's NDC intrinsics."""

@@ -1,7 +1,7 @@
 """The command ``clip3d VERB``: one module per verb, imported when its verb is asked for.
 
-A verb's module has ``EXAMPLES`` (shown below its help), ``add_arguments(parser)`` and ``run(arguments) -> exit code``. At
-its top it imports nothing heavy, so that ``--help`` answers at once; torch and fast-reid come with ``run``.
+A verb's module has ``EXAMPLES`` (shown below its help), ``add_arguments(parser)`` and ``run(arguments) -> exit code``.
+At its top it imports nothing heavy, so that ``--help`` answers at once; torch and fast-reid come with ``run``.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from typing import NoReturn, Sequence
+from collections.abc import Sequence
+from typing import NoReturn
 
-from fastreid_clip3d.errors import run_tool
+from fastreid_clip3d.common.near_names import did_you_mean
+from fastreid_clip3d.errors import ClearError, run_tool
 from fastreid_clip3d.registration import COMMAND, register
 
 VERBS = {
@@ -42,12 +44,18 @@ def main(words: Sequence[str] | None = None) -> NoReturn:
 
 
 def run_verb(words: Sequence[str]) -> int:
-    """Runs ``clip3d WORDS`` in this process and returns its exit code: 0 for success, 2 for an error."""
+    """Runs ``clip3d WORDS`` in this process and returns its exit code: 0 for success, 1 as the verb's help says.
+
+    Raises:
+        ClearError: there is no such verb, or the verb cannot do its work. SystemExit: the parser refuses the words.
+    """
     if words and words[0] in VERBS:
         verb = importlib.import_module(f"{__name__}.{words[0].replace('-', '_')}")
         arguments = verb_parser(words[0]).parse_args(list(words[1:]))
         register()
         return verb.run(arguments)
+    if words and not words[0].startswith("-"):
+        raise ClearError(f"{COMMAND} has no verb {words[0]!r}. {did_you_mean(words[0], VERBS)}")
     _overview().parse_args(list(words))
     return 0
 
@@ -66,7 +74,7 @@ def verb_parser(name: str) -> argparse.ArgumentParser:
 
 
 def _overview() -> argparse.ArgumentParser:
-    """The parser of ``clip3d`` alone: it prints the verbs, or names the nearest one to a word that is none."""
+    """The parser of ``clip3d`` alone: it prints the verbs and the version."""
     from fastreid_clip3d import __version__
 
     width = max(map(len, VERBS))

@@ -1,36 +1,27 @@
-#!/usr/bin/env python
-"""Which similarity means the same person? Error rates by threshold, and a recommended threshold, for one model."""
+"""Measures which similarity means the same person: error rates by threshold, and a recommended threshold."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-from fastreid_clip3d.errors import run_tool  # noqa: E402
 
 EXAMPLES = """\
 examples:
   # on the query and gallery of a dataset (below FASTREID_DATASETS): 1 % of pairs of different people may be confused
-  FASTREID_DATASETS=datasets/demo python tools/calibrate.py --model logs/demo/clip3d --data SynthCCTinyVal
+  FASTREID_DATASETS=datasets/demo clip3d calibrate --model logs/demo/clip3d --data SynthCCTinyVal
 
   # on features that an evaluation saved (TEST.EVALUATION.SAVE_FEATURES True); stricter; other protocols
-  python tools/calibrate.py --model logs/demo/clip3d --data logs/demo/clip3d/evaluation/SynthCCTiny_features.npz \\
+  clip3d calibrate --model logs/demo/clip3d --data logs/demo/clip3d/evaluation/SynthCCTiny_features.npz \\
       --false-match-rate 0.001 --protocols CC general
 
-It writes calibration.json and calibration.png into the run folder. From then on tools/search.py and
-load_model(RUN).compare(a, b) say how sure they are. Calibrate on people whom you report nothing about.
+It writes calibration.json and calibration.png into the run folder. From then on `clip3d search` and
+load_model(RUN).compare(a, b) say how sure they are. Calibrate on people on whom you report no scores.
 docs/search.md explains the plot.
 exit code: 0 calibrated, 2 an error
 """
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags."""
     parser.add_argument("--model", required=True, metavar="RUN", help="run folder, checkpoint or .onnx file")
     parser.add_argument("--data", required=True, metavar="DATA", help="name of a dataset, or an npz file of features")
     parser.add_argument(
@@ -46,14 +37,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--max-memory", type=float, default=1024, metavar="MIB", help="beyond the features (default: 1024)"
     )
     parser.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
-    return parser.parse_args(arguments)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def run(arguments: argparse.Namespace) -> int:
+    """Calibrates the model and writes json and plot."""
     from fastreid_clip3d.inference.search.calibration_run import calibrate_run
 
-    return calibrate_run(parse_arguments(arguments))
-
-
-if __name__ == "__main__":
-    run_tool(main)
+    calibrate_run(**vars(arguments))
+    return 0

@@ -1,27 +1,20 @@
-#!/usr/bin/env python
 """Scores saved features by any protocol, without a model."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-from fastreid_clip3d.errors import run_tool  # noqa: E402
 
 EXAMPLES = """\
 examples:
   # mAP, Rank-1, -5, -10 and mINP by three protocols, on the screen and as json
-  python tools/evaluate.py --features ltcc.npz --protocols general CC SC --json ltcc.json
+  clip3d evaluate --features ltcc.npz --protocols general CC SC --json ltcc.json
 
   # what each query found, for looking into errors; euclidean distances
-  python tools/evaluate.py --features ltcc.npz --protocols CC --per-query ltcc.csv --metric euclidean
+  clip3d evaluate --features ltcc.npz --protocols CC --per-query ltcc.csv --metric euclidean
 
   # less memory, or a GPU
-  python tools/evaluate.py --features msmt17.npz --protocols general --max-memory 256
-  python tools/evaluate.py --features msmt17.npz --protocols general --device cuda
+  clip3d evaluate --features msmt17.npz --protocols general --max-memory 256
+  clip3d evaluate --features msmt17.npz --protocols general --device cuda
 
 The file is an npz with query_features [Q, D], query_pids, query_camids, query_clothes_ids [Q], and the same four with
 gallery_; clothes ids may be absent. Training writes such files with TEST.EVALUATION.SAVE_FEATURES True.
@@ -31,10 +24,8 @@ exit code: 0 scored, 2 an error
 """
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags."""
     parser.add_argument("--features", required=True, metavar="FILE", help="npz file with features and ids")
     parser.add_argument("--protocols", nargs="+", metavar="NAME", help="default: general, CC and SC as far as possible")
     parser.add_argument("--json", metavar="FILE", help="write the numbers, in percent; null where no query has a match")
@@ -45,14 +36,20 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--max-memory", type=float, default=1024, metavar="MIB", help="beyond the features (default: 1024)"
     )
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
-    return parser.parse_args(arguments)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def run(arguments: argparse.Namespace) -> int:
+    """Scores the file and writes what the flags name."""
     from fastreid_clip3d.evaluation.score_file import score_file
 
-    return score_file(parse_arguments(arguments))
-
-
-if __name__ == "__main__":
-    run_tool(main)
+    score_file(
+        arguments.features,
+        protocols=arguments.protocols or (),
+        metric=arguments.metric,
+        json_file=arguments.json,
+        per_query=arguments.per_query,
+        top=arguments.top,
+        max_memory=arguments.max_memory,
+        device=arguments.device,
+    )
+    return 0

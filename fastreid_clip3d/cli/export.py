@@ -1,31 +1,22 @@
-#!/usr/bin/env python
 """Writes a trained student as one file for deployment: ONNX, TorchScript or torch.export."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-from fastreid_clip3d.errors import run_tool  # noqa: E402
 
 EXAMPLES = """\
 examples:
-  python tools/export.py --model logs/demo/clip3d --output student.onnx
-  python tools/export.py --model logs/demo/clip3d --output student.pt2 --images datasets/demo/SynthCC-tiny/query
-  python tools/export.py --model logs/demo/clip3d/model_final.pth --output student.pt --format torchscript
+  clip3d export --model logs/demo/clip3d --output student.onnx
+  clip3d export --model logs/demo/clip3d --output student.pt2 --images datasets/demo/SynthCC-tiny/query
+  clip3d export --model logs/demo/clip3d/model_final.pth --output student.pt --format torchscript
 
 The file takes float32 RGB images [B, 3, height, width] in 0..255, any B, and gives L2-normalised features [B, d'].
 Before it is kept it is run on random and on real images beside PyTorch; it must agree to 1e-4 in cosine.
 """
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags."""
     parser.add_argument("--model", required=True, metavar="RUN", help="run folder or checkpoint")
     parser.add_argument("--output", required=True, metavar="FILE", help="the file to write")
     parser.add_argument(
@@ -41,26 +32,21 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="IMAGE",
         help="real images for the check: files, folders, globs (default: drawn figures)",
     )
-    return parser.parse_args(arguments)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def run(arguments: argparse.Namespace) -> int:
+    """Writes the file and checks it against PyTorch."""
     from fastreid_clip3d.inference.export import export, format_of, real_pictures
     from fastreid_clip3d.inference.model import load_torch_model
 
-    parsed = parse_arguments(arguments)
-    chosen = format_of(parsed.output, parsed.format)
-    model = load_torch_model(parsed.model, "cpu")
-    pictures = list(real_pictures(model, parsed.images)) if parsed.images else None
-    exported = export(model, parsed.output, chosen, pictures)
-    kind = "real" if parsed.images else "drawn"
+    chosen = format_of(arguments.output, arguments.format)
+    model = load_torch_model(arguments.model, "cpu")
+    pictures = list(real_pictures(model, arguments.images)) if arguments.images else None
+    exported = export(model, arguments.output, chosen, pictures)
+    kind = "real" if arguments.images else "drawn"
     print(
         f"{exported.path}: {exported.format}, {exported.path.stat().st_size / 1e6:.1f} MB, {model.backbone_name}, "
         f"input {model.size[0]} x {model.size[1]}, {model.feature_dim} numbers. Run on {exported.num_random} random "
         f"and {exported.num_real} {kind} images: at most {exported.difference:.1e} from PyTorch in cosine."
     )
     return 0
-
-
-if __name__ == "__main__":
-    run_tool(main)

@@ -1,40 +1,29 @@
-#!/usr/bin/env python3
 """Renders the synthetic bodies that the third design trains on: grey pictures with true shapes and descriptors."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-from pathlib import Path
-
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-from fastreid_clip3d.errors import run_tool  # noqa: E402
 
 EXAMPLES = """examples:
-  python tools/render_bodies.py                                        the paper's 1,000 bodies in 10 poses each
-  python tools/render_bodies.py --bodies 40 --poses-per-body 5 --size 128 64 --output datasets/SyntheticBodies-tiny
-  python tools/render_bodies.py --body-model ~/smpl --poses my_poses.npz --framing fixed
-  python tools/render_bodies.py --sheet bodies.png                     pictures to look at instead of a set
+  clip3d render-bodies                                        the paper's 1,000 bodies in 10 poses each
+  clip3d render-bodies --bodies 40 --poses-per-body 5 --size 128 64 --output datasets/SyntheticBodies-tiny
+  clip3d render-bodies --body-model ~/smpl --poses my_poses.npz --framing fixed
+  clip3d render-bodies --sheet bodies.png                     pictures to look at in place of a set
 
-A run that was stopped goes on where it stopped when the same command is given again.
+The same command goes on after an interruption.
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    result = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    result.add_argument(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags."""
+    parser.add_argument(
         "--output",
         default=None,
-        help="folder of the set (SyntheticBodies in $FASTREID_DATASETS, or in datasets/ where that is not set)",
+        help="folder of the set (SyntheticBodies below $FASTREID_DATASETS, or below ./datasets)",
     )
-    result.add_argument("--bodies", type=int, default=1000, help="number of bodies, half of them female (1000)")
-    result.add_argument("--poses-per-body", type=int, default=10, help="pictures of each body (10)")
-    result.add_argument(
+    parser.add_argument("--bodies", type=int, default=1000, help="number of bodies, half of them female (1000)")
+    parser.add_argument("--poses-per-body", type=int, default=10, help="pictures of each body (10)")
+    parser.add_argument(
         "--size",
         type=int,
         nargs=2,
@@ -42,38 +31,37 @@ def parser() -> argparse.ArgumentParser:
         metavar=("H", "W"),
         help="size of a picture in pixels (256 128)",
     )
-    result.add_argument("--seed", type=int, default=0, help="seed of shapes, poses, cameras and lights (0)")
-    result.add_argument(
+    parser.add_argument("--seed", type=int, default=0, help="seed of shapes, poses, cameras and lights (0)")
+    parser.add_argument(
         "--framing",
         choices=("crop", "fixed"),
         default="crop",
         help="crop: the body fills the picture, as a detector cuts it; fixed: one scale, so that stature shows (crop)",
     )
-    result.add_argument("--body-model", default="", help="folder or file of SMPL models (the embedded ones)")
-    result.add_argument("--poses", default="", help="axis-angle poses [K, 72], .npy or .npz (100 built-in poses)")
-    result.add_argument("--workers", type=int, default=0, help="threads (one a core)")
-    result.add_argument(
+    parser.add_argument("--body-model", default="", help="folder or file of SMPL models (the embedded ones)")
+    parser.add_argument("--poses", default="", help="axis-angle poses [K, 72], .npy or .npz (100 built-in poses)")
+    parser.add_argument("--workers", type=int, default=0, help="threads (one per core)")
+    parser.add_argument(
         "--sheet",
         metavar="FILE",
         default="",
-        help="draw contact sheets of shape directions, descriptors at both extremes and poses into FILE, and no set",
+        help="write contact sheets of shape directions, descriptors at both extremes and poses to FILE, and no set",
     )
-    result.add_argument("--quiet", action="store_true", help="no progress bar")
-    return result
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
-def main(command_line: list[str] | None = None) -> None:
-    """Parses the command line and makes the set or the sheet."""
-    arguments = parser().parse_args(command_line)
+def run(arguments: argparse.Namespace) -> int:
+    """Makes the set, or the sheet."""
     if arguments.sheet:
         from fastreid_clip3d.body.sheets import write_sheet
 
         write_sheet(arguments.sheet, body_model=arguments.body_model, poses=arguments.poses, seed=arguments.seed)
         print(f"wrote {arguments.sheet}")
-        return
+        return 0
     from fastreid_clip3d.body.synthetic_writer import SyntheticSet, SyntheticSettings
+    from fastreid_clip3d.common.dataset_root import below_dataset_root
 
-    output = arguments.output or Path(os.getenv("FASTREID_DATASETS", "datasets")) / "SyntheticBodies"
+    output = arguments.output or below_dataset_root("SyntheticBodies")
     settings = SyntheticSettings(
         bodies=arguments.bodies,
         poses_per_body=arguments.poses_per_body,
@@ -85,7 +73,4 @@ def main(command_line: list[str] | None = None) -> None:
     )
     index = SyntheticSet(output, settings, workers=arguments.workers).make(progress=not arguments.quiet)
     print(f"{len(index)} pictures of {settings.bodies} bodies in {output}, version {index.version}")
-
-
-if __name__ == "__main__":
-    run_tool(main)
+    return 0

@@ -1,43 +1,40 @@
-#!/usr/bin/env python
 """Renders SynthCC, people who change their clothes: the benchmark's sets, contact sheets, and its leakage checks."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import os
 import sys
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-from fastreid_clip3d.errors import run_tool  # noqa: E402
+from fastreid_clip3d.common.dataset_root import dataset_root
+from fastreid_clip3d.errors import ClearError
 
 EXAMPLES = """\
 examples:
-  # datasets/SynthCC-tiny: 600 people, 9,600 images of 128 x 64; again to go on after an interruption
-  python tools/render_people.py
+  # datasets/SynthCC-tiny: 600 people, 9,600 images of 128 x 64; give it again after an interruption
+  clip3d render-people
 
   # the official benchmark: 1,400 people, 22,400 images of 256 x 128
-  python tools/render_people.py --set SynthCC
+  clip3d render-people --set SynthCC
 
-  # skin and hair redrawn with every outfit (SynthCC-tiny-shape-only); boxes as a detector cuts them (SynthCC-tiny-crop)
-  python tools/render_people.py --variant shape-only
-  python tools/render_people.py --framing crop
+  # skin and hair redrawn with every outfit (SynthCC-tiny-shape-only); crops as of a detector (SynthCC-tiny-crop)
+  clip3d render-people --variant shape-only
+  clip3d render-people --framing crop
 
   # one picture: people by row, outfits and cameras by column
-  python tools/render_people.py --sheet people.jpg --people 8
+  clip3d render-people --sheet people.jpg --people 8
 
-  # can background, skin and hair, or colours tell who it is? prints a table (a few minutes)
-  python tools/render_people.py --leakage
+  # do background, skin and hair, or colours give away who it is? Prints a table (a few minutes)
+  clip3d render-people --leakage
 
 exit code: 0 done, 1 a leakage check failed, 2 the set could not be made (the message says why)
 """
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags."""
     parser.add_argument(
         "--set", default="SynthCC-tiny", choices=("SynthCC", "SynthCC-tiny"), help="default: SynthCC-tiny"
     )
@@ -55,14 +52,14 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--root",
-        default=os.getenv("FASTREID_DATASETS", "datasets"),
+        default=dataset_root(),
         help="the datasets' folder (default: FASTREID_DATASETS, or ./datasets)",
     )
     parser.add_argument(
         "--workers",
         type=int,
         default=min(os.cpu_count() or 1, 8),
-        help="processes; do not change the images (default: one a core)",
+        help="processes; do not change the images (default: one per core, at most 8)",
     )
     parser.add_argument("--seed", type=int, default=1, help="another seed is another benchmark (default: 1)")
     parser.add_argument("--sheet", metavar="FILE", help="write a contact sheet instead of the set")
@@ -70,29 +67,26 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--people", type=int, help="rows of the sheet (default: 6), or people of the leakage checks (default: 120)"
     )
     parser.add_argument("--leakage", action="store_true", help="print the leakage checks instead of making the set")
-    return parser.parse_args(arguments)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parsed = parse_arguments(arguments)
-    if parsed.sheet:
+def run(arguments: argparse.Namespace) -> int:
+    """Makes the set, the sheet or the leakage table."""
+    if arguments.sheet:
         from fastreid_clip3d.synthcc.sheet import write_sheet
 
-        write_sheet(parsed.sheet, parsed.people or 6, parsed.seed, parsed.variant, parsed.framing)
-        print(parsed.sheet)
+        write_sheet(arguments.sheet, arguments.people or 6, arguments.seed, arguments.variant, arguments.framing)
+        print(arguments.sheet)
         return 0
-    if parsed.leakage:
-        from tools.study.leakage import report, run_checks
-
-        checks = run_checks(parsed.people or 120, parsed.seed, progress=sys.stderr.isatty())
-        print(report(checks))
-        return int(not all(check.passed for check in checks))
+    if arguments.leakage:
+        return _leakage(arguments.people or 120, arguments.seed)
     from tqdm import tqdm
 
     from fastreid_clip3d.synthcc.generate import generate_set
     from fastreid_clip3d.synthcc.plan import SETS
 
-    config = dataclasses.replace(SETS[parsed.set], variant=parsed.variant, framing=parsed.framing, seed=parsed.seed)
+    config = dataclasses.replace(
+        SETS[arguments.set], variant=arguments.variant, framing=arguments.framing, seed=arguments.seed
+    )
     with tqdm(unit="img", desc=config.folder, dynamic_ncols=True, smoothing=0.1) as bar:
 
         def show(done: int, total: int) -> None:
@@ -101,10 +95,22 @@ def main(arguments: list[str] | None = None) -> int:
             bar.update(done - bar.n)
             bar.refresh()
 
-        folder = generate_set(parsed.root, config, parsed.workers, show)
+        folder = generate_set(arguments.root, config, arguments.workers, show)
     print(folder)
     return 0
 
 
-if __name__ == "__main__":
-    run_tool(main)
+def _leakage(people: int, seed: int) -> int:
+    """Prints the leakage checks, which are part of the checkout; 1 if one of them failed."""
+    try:
+        leakage = importlib.import_module("tools.study.leakage")
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("tools"):
+            raise
+        raise ClearError(
+            "--leakage: the checks are in the repository, not in the installed package. In a checkout, run "
+            "`python -m fastreid_clip3d render-people --leakage`."
+        ) from error
+    checks = leakage.run_checks(people, seed, progress=sys.stderr.isatty())
+    print(leakage.report(checks))
+    return int(not all(check.passed for check in checks))

@@ -1,47 +1,37 @@
-#!/usr/bin/env python
-"""Pictures of what a run learned: transport plans, bodies, ranking lists, embeddings."""
+"""Draws what a run learned: transport plans, bodies, ranking lists, embeddings."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-from fastreid_clip3d.errors import run_tool  # noqa: E402
 
 EXAMPLES = """\
 examples:
   # where do phrases go in an image? (Figure 3 of the paper)
-  python tools/visualize.py transport --model logs/demo/clip3d --images people/ --phrases "tall" "long legs" muscular
+  clip3d visualize transport --model logs/demo/clip3d --images people/ --phrases "tall" "long legs" muscular
 
-  # bodies predicted from f_id beside the true ones (Figure 5), on bodies that were rendered for the occasion
-  python tools/render_bodies.py --output held_out --bodies 12 --poses-per-body 1 --seed 1
-  python tools/visualize.py bodies --model logs/demo/clip3d --data held_out
-  python tools/visualize.py bodies --model logs/demo/clip3d --images people/*.jpg
+  # bodies predicted from f_id beside the true ones (Figure 5), on bodies that no training has seen
+  clip3d render-bodies --output held_out --bodies 12 --poses-per-body 1 --seed 1
+  clip3d visualize bodies --model logs/demo/clip3d --data held_out
+  clip3d visualize bodies --model logs/demo/clip3d --images people/*.jpg
 
   # the same queries answered by two models; runs need TEST.EVALUATION.SAVE_FEATURES True
-  python tools/visualize.py ranking --models logs/demo/baseline logs/demo/clip3d --protocol CC
+  clip3d visualize ranking --models logs/demo/baseline logs/demo/clip3d --protocol CC
 
   # a dozen people's features on a plane, by person and by clothes
-  python tools/visualize.py embedding --model logs/demo/clip3d --method tsne
+  clip3d visualize embedding --model logs/demo/clip3d --method tsne
 
 A sub-command's --help has all its options. docs/pictures.md says how to read each picture.
 exit code: 0 drawn, 2 an error
 """
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags."""
     commands = parser.add_subparsers(dest="command", required=True, metavar="{transport,bodies,ranking,embedding}")
     _add_transport(commands)
     _add_bodies(commands)
     _add_ranking(commands)
     _add_embedding(commands)
-    return parser.parse_args(arguments)
 
 
 def _command(commands: argparse._SubParsersAction, name: str, help: str, example: str) -> argparse.ArgumentParser:
@@ -49,7 +39,7 @@ def _command(commands: argparse._SubParsersAction, name: str, help: str, example
         name,
         help=help,
         description=help[0].upper() + help[1:] + ".",
-        epilog=f"example:\n  python tools/visualize.py {name} {example}\n",
+        epilog=f"example:\n  clip3d visualize {name} {example}\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("--output", default=f"{name}.png", metavar="FILE", help=f"default: {name}.png")
@@ -78,12 +68,12 @@ def _add_bodies(commands: argparse._SubParsersAction) -> None:
         "--model logs/demo/clip3d --data datasets/SyntheticBodies",
     )
     command.add_argument("--model", required=True, metavar="RUN", help="run folder or checkpoint of a CLIP3DReID run")
-    command.add_argument("--data", default="", metavar="FOLDER", help="synthetic bodies of tools/render_bodies.py")
+    command.add_argument("--data", default="", metavar="FOLDER", help="synthetic bodies from `clip3d render-bodies`")
     command.add_argument(
         "--images", nargs="+", default=[], metavar="IMAGE", help="images whose true bodies are not known"
     )
     command.add_argument("--most", type=int, default=8, metavar="N", help="bodies drawn at most (default: 8)")
-    command.add_argument("--seed", type=int, default=0, help="of the choice of bodies (default: 0)")
+    command.add_argument("--seed", type=int, default=0, help="seed of the choice of bodies (default: 0)")
     command.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
 
 
@@ -97,9 +87,9 @@ def _add_ranking(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--models", nargs="+", required=True, metavar="RUN", help="run folders or features files")
     command.add_argument("--protocol", default="general", help="general (default), CC, SC or nothing")
     command.add_argument("--dataset", default="", help="which test set, where a run has several")
-    command.add_argument("--queries", type=int, default=4, metavar="N", help="people asked for (default: 4)")
+    command.add_argument("--queries", type=int, default=4, metavar="N", help="people drawn (default: 4)")
     command.add_argument("--top", type=int, default=8, metavar="N", help="matches shown (default: 8)")
-    command.add_argument("--seed", type=int, default=0, help="of the choice of queries (default: 0)")
+    command.add_argument("--seed", type=int, default=0, help="seed of the choice of queries (default: 0)")
 
 
 def _add_embedding(commands: argparse._SubParsersAction) -> None:
@@ -113,17 +103,14 @@ def _add_embedding(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--dataset", default="", help="which test set, where the run has several")
     command.add_argument("--method", choices=("tsne", "pca"), default="tsne", help="default: tsne")
     command.add_argument("--people", type=int, default=12, metavar="N", help="drawn at random (default: 12)")
-    command.add_argument("--seed", type=int, default=0, help="of the people and of t-SNE (default: 0)")
+    command.add_argument("--seed", type=int, default=0, help="seed of the people and of t-SNE (default: 0)")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    options = parse_arguments(arguments)
+def run(arguments: argparse.Namespace) -> int:
+    """Draws the picture and prints where it is."""
     from fastreid_clip3d.visualization import commands
 
-    path, line = getattr(commands, options.command)(options)
+    options = vars(arguments)
+    path, line = getattr(commands, options.pop("command"))(**options)
     print(f"{path}: {line}")
     return 0
-
-
-if __name__ == "__main__":
-    run_tool(main)

@@ -209,7 +209,7 @@ def check_same_bodies(cfg: CfgNode, bodies: SyntheticBodies) -> None:
             raise ClearError(
                 f"{bodies.index.folder} was rendered from another {gender} body model than MODEL.BODY.PATH "
                 f"{cfg.MODEL.BODY.PATH or '(the embedded one)'}. Render a set from that model with "
-                "tools/render_bodies.py --body-model, or set MODEL.BODY.PATH to the one it was rendered from."
+                "`clip3d render-bodies --body-model`, or set MODEL.BODY.PATH to the one it was rendered from."
             )
 
 

@@ -25,7 +25,7 @@ from fastreid_clip3d.evaluation.error_rates import (
     intervals,
     reaches,
 )
-from fastreid_clip3d.evaluation.features_file import write_atomically
+from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.evaluation.protocols import Protocol
 from fastreid_clip3d.evaluation.ranking import DEFAULT_MAX_MEMORY, LabelledFeatures
 
@@ -283,7 +283,7 @@ def compare_similarity(similarity: float, calibration: Calibration | None) -> Co
     if calibration is None:
         return Comparison(
             similarity,
-            sentence=f"similarity {similarity:.3f}; what it means is not known before tools/calibrate.py has run",
+            sentence=f"similarity {similarity:.3f}; what it means is not known before `clip3d calibrate` has run",
         )
     by_protocol: dict[str, dict[str, Any]] = {}
     for name, rates in calibration.protocols.items():
@@ -351,7 +351,7 @@ def write_calibration(folder: str | Path, calibration: Calibration) -> Path:
     """Writes ``calibration.json`` into a folder, whole or not at all; returns its path."""
     path = Path(folder) / FILE_NAME
     text = json.dumps(calibration.as_dict(), indent=1, allow_nan=False) + "\n"
-    write_atomically(path, lambda stream: stream.write(text.encode()))
+    write_atomically(path, text.encode())
     return path
 
 
@@ -378,12 +378,12 @@ def read_calibration(run: str | Path, fingerprint: str) -> Calibration | None:
         calibration = _from_dict(content)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ClearError(
-            f"{path} is no calibration ({type(error).__name__}: {error}); run tools/calibrate.py again, or remove it."
+            f"{path} is no calibration ({type(error).__name__}: {error}); run `clip3d calibrate` again, or remove it."
         ) from error
     if calibration.fingerprint != fingerprint:
         raise ClearError(
             f"{path} belongs to another model: it was made for fingerprint {calibration.fingerprint[:12]}, this "
-            f"model's is {fingerprint[:12]}. The weights or the input size have changed since; run tools/calibrate.py "
+            f"model's is {fingerprint[:12]}. The weights or the input size have changed since; run `clip3d calibrate` "
             "again, or remove the file."
         )
     return calibration

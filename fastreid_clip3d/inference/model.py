@@ -35,7 +35,7 @@ def load_model(run: str | Path, device: str = "") -> ReIDModel:
 
     Args:
         run: a run folder (its ``model_final.pth``, or the file that ``last_checkpoint`` names), a checkpoint with
-            ``config.yaml`` beside it, or an ``.onnx`` file of ``tools/export.py``.
+            ``config.yaml`` beside it, or an ``.onnx`` file of ``clip3d export``.
         device: ``cpu``, ``cuda`` or ``cuda:N``; "": CUDA where there is a device, else the CPU.
 
     Raises:

@@ -21,7 +21,7 @@ METADATA_KEY = "fastreid_clip3d"
 
 
 class OnnxModel(ReIDModel):
-    """A student in an ``.onnx`` file of ``tools/export.py``."""
+    """A student in an ``.onnx`` file of ``clip3d export``."""
 
     def __init__(self, path: Path, device: str = "") -> None:
         onnxruntime = import_onnxruntime()
@@ -52,7 +52,7 @@ class OnnxModel(ReIDModel):
         except (KeyError, TypeError, ValueError) as error:
             raise ClearError(
                 f"{path} does not say which student it holds ({METADATA_KEY} in its metadata lacks {error}). Only "
-                "files of tools/export.py can be loaded."
+                "files of `clip3d export` can be loaded."
             ) from error
 
     def _features(self, pixels: Tensor) -> Tensor:

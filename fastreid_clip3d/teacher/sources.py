@@ -39,7 +39,7 @@ def find_weights(name: str, pretrained: str) -> WeightSource:
     """
     if name == EMBEDDED_TEACHER:
         return _from_folder(
-            str(EMBEDDED_FOLDER), "The package is incomplete; install it again or run tools/train_teacher.py."
+            str(EMBEDDED_FOLDER), "The package is incomplete; install it again or run tools/assets/train_teacher.py."
         )
     if name.startswith(LOCAL_DIR):
         return _from_folder(

@@ -1,78 +1,133 @@
-"""What the sub-commands of ``tools/visualize.py`` do; each returns the file it wrote and a line to print."""
+"""What the sub-commands of ``clip3d visualize`` do; each returns the file it wrote and a line to print."""
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from fastreid_clip3d.errors import ClearError
 
 
-def transport(options: argparse.Namespace) -> tuple[Path, str]:
-    """Transport plans of phrases over images (Figure 3)."""
+def transport(
+    *,
+    model: str,
+    images: Sequence[str],
+    phrases: Sequence[str],
+    output: str = "transport.png",
+    most: int = 6,
+    device: str = "",
+) -> tuple[Path, str]:
+    """Transport plans of phrases over images (Figure 3).
+
+    Args:
+        model: run folder or checkpoint. images: files, folders, globs, lists. phrases: some of the paper's 32.
+        most: images drawn at most, 1 or more. device: "cpu", "cuda" or ""; "" means cuda where there is one.
+    """
     from fastreid_clip3d.inference import load_model
     from fastreid_clip3d.visualization.transport import transport_maps, transport_sheet
 
-    images = pictures_of(options.images, options.most)
-    model = load_model(options.model, options.device)
-    check_torch_run(model, options.model)
-    found = transport_maps(model, images, options.phrases)
-    path = transport_sheet(images, found, options.output, model.size)
+    paths = pictures_of(images, most)
+    student = load_model(model, device)
+    check_torch_run(student, model)
+    found = transport_maps(student, paths, phrases)
+    path = transport_sheet(paths, found, output, student.size)
     low, high = float(found.maps.min()), float(found.maps.max())
-    return path, f"{len(images)} images, {len(options.phrases)} phrases; {low:.4f} to {high:.4f} times a uniform plan"
+    return path, f"{len(paths)} images, {len(phrases)} phrases; {low:.4f} to {high:.4f} times a uniform plan"
 
 
-def bodies(options: argparse.Namespace) -> tuple[Path, str]:
-    """Predicted beside true bodies (Figure 5)."""
+def bodies(
+    *,
+    model: str,
+    data: str = "",
+    images: Sequence[str] = (),
+    output: str = "bodies.png",
+    most: int = 8,
+    seed: int = 0,
+    device: str = "",
+) -> tuple[Path, str]:
+    """Predicted beside true bodies (Figure 5).
+
+    Args:
+        model: run folder or checkpoint. data: folder of synthetic bodies; or else images, whose bodies are not known.
+        most: bodies drawn at most, 1 or more. seed: of the choice of bodies.
+        device: "cpu", "cuda" or ""; "" means cuda where there is one.
+    """
     from fastreid_clip3d.body.synthetic_set import read_index
     from fastreid_clip3d.inference import load_model
     from fastreid_clip3d.inference.model import find_run_files, read_checkpoint
     from fastreid_clip3d.visualization.bodies import bodies_sheet, choose_bodies, known_bodies, phi_of, unknown_bodies
 
-    if bool(options.images) == bool(options.data):
+    if bool(images) == bool(data):
         raise ClearError("bodies: give either --data FOLDER_OF_SYNTHETIC_BODIES or --images.")
-    checkpoint, _ = find_run_files(Path(options.model))
+    checkpoint, _ = find_run_files(Path(model))
     weights = read_checkpoint(checkpoint)
     phi_of(weights)
-    model = load_model(options.model, options.device)
-    if options.data:
-        index = read_index(options.data)
-        seen = known_bodies(model, weights, index, choose_bodies(index, options.most, options.seed))
+    student = load_model(model, device)
+    if data:
+        index = read_index(data)
+        seen = known_bodies(student, weights, index, choose_bodies(index, most, seed))
     else:
-        seen = unknown_bodies(model, weights, pictures_of(options.images, options.most))
-    return bodies_sheet(seen, options.output), seen.caption()
+        seen = unknown_bodies(student, weights, pictures_of(images, most))
+    return bodies_sheet(seen, output), seen.caption()
 
 
-def ranking(options: argparse.Namespace) -> tuple[Path, str]:
-    """Queries with the top matches of one or more models."""
+def ranking(
+    *,
+    models: Sequence[str],
+    protocol: str = "general",
+    dataset: str = "",
+    queries: int = 4,
+    top: int = 8,
+    seed: int = 0,
+    output: str = "ranking.png",
+) -> tuple[Path, str]:
+    """Queries with the top matches of one or more models.
+
+    Args:
+        models: run folders or features files. dataset: which test set, where a run has several.
+        queries: people drawn, 1 or more. top: matches per query, 1 or more. seed: of the choice of queries.
+    """
     from fastreid_clip3d.evaluation.protocols import find_protocols
     from fastreid_clip3d.evaluation.ranking import evaluate
     from fastreid_clip3d.visualization.ranking import RankedModel, check_comparable, choose_queries, ranking_sheet
     from fastreid_clip3d.visualization.run_files import run_features, run_title
 
-    protocol = find_protocols([options.protocol])[0]
-    models = [RankedModel(run_title(run), *run_features(run, options.dataset)) for run in options.models]
-    check_comparable(models)
-    results = {model.title: evaluate(model.query, model.gallery, [protocol])[protocol.name] for model in models}
-    first = models[0]
-    queries = choose_queries(next(iter(results.values())).queries, first.query.pids, options.queries, options.seed)
-    if not queries:
-        raise ClearError(f"No query has a match under protocol {protocol.name}.")
-    path = ranking_sheet(models, protocol, queries, options.output, options.top)
+    rules = find_protocols([protocol])[0]
+    ranked = [RankedModel(run_title(run), *run_features(run, dataset)) for run in models]
+    check_comparable(ranked)
+    results = {model.title: evaluate(model.query, model.gallery, [rules])[rules.name] for model in ranked}
+    chosen = choose_queries(next(iter(results.values())).queries, ranked[0].query.pids, queries, seed)
+    if not chosen:
+        raise ClearError(f"No query has a match under protocol {rules.name}.")
+    path = ranking_sheet(ranked, rules, chosen, output, top)
     scores = [f"{name} mAP {result.mean_average_precision:.1%}" for name, result in results.items()]
-    return path, f"{len(queries)} queries drawn at random (seed {options.seed}); {', '.join(scores)}"
+    return path, f"{len(chosen)} queries drawn at random (seed {seed}); {', '.join(scores)}"
 
 
-def embedding(options: argparse.Namespace) -> tuple[Path, str]:
-    """Features on a plane, by person and by clothes."""
+def embedding(
+    *,
+    model: str,
+    dataset: str = "",
+    method: Literal["tsne", "pca"] = "tsne",
+    people: int = 12,
+    seed: int = 0,
+    output: str = "embedding.png",
+) -> tuple[Path, str]:
+    """Features on a plane, by person and by clothes.
+
+    Args:
+        model: run folder or features file. dataset: which test set, where the run has several.
+        people: drawn at random, 1 or more. seed: of the people and of t-SNE.
+    """
     from fastreid_clip3d.visualization.embedding import embed, embedding_sheet
     from fastreid_clip3d.visualization.run_files import run_features, run_title
 
-    found = embed(*run_features(options.model, options.dataset), options.people, options.method, options.seed)
-    return embedding_sheet(found, options.output, run_title(options.model)), found.caption()
+    found = embed(*run_features(model, dataset), people, method, seed)
+    return embedding_sheet(found, output, run_title(model)), found.caption()
 
 
-def pictures_of(sources: list[str], most: int) -> list[str]:
+def pictures_of(sources: Sequence[str], most: int) -> list[str]:
     """The first `most` image files of files, folders, globs and lists.
 
     Raises:

@@ -36,7 +36,7 @@ def run_features(run: str | Path, dataset: str = "") -> tuple[LabelledFeatures, 
     found = features_files(run)
     if not found:
         raise ClearError(
-            f"{run} has no evaluation/*{ENDING}. Evaluate it with features kept: python tools/train_net.py --config-file "
+            f"{run} has no evaluation/*{ENDING}. Evaluate it with features kept: clip3d train --config-file "
             f"{run / 'config.yaml'} --eval-only MODEL.WEIGHTS {run / 'model_final.pth'} TEST.EVALUATION.SAVE_FEATURES True"
         )
     if dataset and dataset not in found:

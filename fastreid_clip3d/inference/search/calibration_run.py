@@ -1,19 +1,19 @@
-"""What tools/calibrate.py does: from a model and a dataset, or its saved features, to a run's calibration."""
+"""What `clip3d calibrate` does: it measures a run's calibration on a dataset, or on saved features of one."""
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from fastreid_clip3d.compat.pixels import UnreadableImage
+from fastreid_clip3d.common.images import UnreadableImage
 from fastreid_clip3d.data.datasets import build_dataset
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.calibration import (
@@ -36,29 +36,46 @@ _TRIED = 8
 _SAME_FEATURE = 0.99  # cosine; another model's, or another checkpoint's, is far below
 
 
-def calibrate_run(options: argparse.Namespace) -> int:
-    """Calibrates `options.model` on `options.data` and writes json and plot.
+def calibrate_run(
+    model: str,
+    data: str,
+    *,
+    protocols: Sequence[str] | None = None,
+    false_match_rate: float = 0.01,
+    output: str = "",
+    batch_size: int = 64,
+    max_memory: float = 1024,
+    device: str = "",
+) -> None:
+    """Calibrates a model, prints the table and writes calibration.json and calibration.png.
+
+    Args:
+        model: run folder, checkpoint or .onnx file. data: name of a dataset, or an npz file of features.
+        protocols: names; None means the dataset's own, or of a file general, CC and SC.
+        false_match_rate: share of pairs of different people that may pass as the same person, above 0 and below 1.
+        output: folder to write to; "" means the run folder. batch_size: pictures at once, 1 or more.
+        max_memory: MiB beyond the features, above 0. device: "cpu", "cuda" or ""; "" means cuda where there is one.
 
     Raises:
-        ClearError: whatever is wrong with the options, the model or the data; nothing has been written then.
+        ClearError: an argument, the model or the data is wrong; nothing has been written then.
     """
-    model = load_model(options.model, options.device)
-    if options.data.endswith(".npz"):
-        query, gallery = read_features(options.data)
-        check_features(model, query, gallery, options.data)
+    student = load_model(model, device)
+    if data.endswith(".npz"):
+        query, gallery = read_features(data)
+        check_features(student, query, gallery, data)
         declared: tuple[Protocol, ...] = ()
     else:
-        query, gallery, declared = dataset_features(model, options.data, options.batch_size)
-    protocols = choose_protocols(options.protocols, declared, query.clothes_ids is not None)
+        query, gallery, declared = dataset_features(student, data, batch_size)
+    chosen = choose_protocols(protocols, declared, query.clothes_ids is not None)
     calibration = calibrate(
         query,
         gallery,
-        protocols,
-        model.fingerprint,
-        Path(options.data).name,
-        options.false_match_rate,
-        options.max_memory,
-        str(model.device),
+        chosen,
+        student.fingerprint,
+        Path(data).name,
+        false_match_rate,
+        max_memory,
+        str(student.device),
         _progress,
     )
     print(calibration.table())
@@ -66,12 +83,11 @@ def calibrate_run(options: argparse.Namespace) -> int:
         for note in rates.notes:
             print(f"warning: {name}: {note}", file=sys.stderr)
     print(f"warning: {CIRCULAR.format(dataset=calibration.dataset)}", file=sys.stderr)
-    folder = options.output or model.run_folder
+    folder = output or student.run_folder
     print(
         f"written: {write_calibration(folder, calibration)} and {plot_calibration(folder, calibration)}",
         file=sys.stderr,
     )
-    return 0
 
 
 def _progress(blocks: Iterable, count: int) -> Iterable:
@@ -94,7 +110,7 @@ def dataset_features(
 ) -> tuple[LabelledFeatures, LabelledFeatures, tuple[Protocol, ...]]:
     """Query and gallery of a registered dataset through the model, and the dataset's protocols.
 
-    A tracklet's feature is the mean of its frames'. Unreadable images are told in the log and left out.
+    A tracklet's feature is the mean of its frames'. Unreadable images are named in the log and left out.
 
     Raises:
         ClearError: no such dataset, or its folders are not there.
@@ -133,14 +149,16 @@ def dataset_features(
 def check_features(model: ReIDModel, query: LabelledFeatures, gallery: LabelledFeatures, path: str) -> None:
     """Refuses features that are not this model's: of another width, or other than it gives for some of the pictures.
 
-    Where the pictures are no longer where the file says, a warning is all that can be given.
+    Where the pictures are no longer where the file says, this can only be a warning.
 
     Raises:
         ClearError: they are another model's.
     """
     width = query.features.shape[1]
     if width != model.feature_dim:
-        raise ClearError(f"{path} has {width} features an image, the model gives {model.feature_dim}: another model's.")
+        raise ClearError(
+            f"{path} is another model's: it has {width} numbers per image, this model gives {model.feature_dim}."
+        )
     rows: list[tuple[LabelledFeatures, int]] = [(side, row) for side in (query, gallery) for row in range(len(side))]
     step = max(1, len(rows) // _TRIED)
     tried: list[tuple[Any, str]] = [
@@ -149,7 +167,7 @@ def check_features(model: ReIDModel, query: LabelledFeatures, gallery: LabelledF
         if side.names and os.path.isfile(side.names[row])
     ]
     if not tried:
-        logger.warning(f"{path}: its pictures are not at hand, so nobody checks that these features are this model's.")
+        logger.warning(f"{path}: its pictures are gone, so nothing shows that these features are this model's.")
         return
     found = model([name for _, name in tried]).double()
     stored = torch.stack([feature for feature, _ in tried])

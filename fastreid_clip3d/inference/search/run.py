@@ -1,12 +1,13 @@
-"""What tools/search.py does: from a gallery's folder to answers."""
+"""What `clip3d search` does: it indexes a gallery's folder and answers queries from it."""
 
 from __future__ import annotations
 
-import argparse
+import json
 import os
 import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, Sequence, Union
 
 import faiss
 import numpy as np
@@ -14,7 +15,8 @@ from rich.console import Console
 from rich.text import Text
 from torch import Tensor
 
-from fastreid_clip3d.compat.pixels import UnreadableImage
+from fastreid_clip3d.common.files import write_atomically
+from fastreid_clip3d.common.images import UnreadableImage
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.calibration import (
     Calibration,
@@ -36,58 +38,106 @@ from fastreid_clip3d.inference.search.answers import (
 )
 from fastreid_clip3d.inference.search.approximate import SMALLEST, approximate_index
 from fastreid_clip3d.inference.search.index import Gallery, index_folder, open_gallery
+from fastreid_clip3d.inference.search.phrase_quality import measure_phrases
 from fastreid_clip3d.inference.search.phrases import patch_means, phrase_directions, require_phrases
 from fastreid_clip3d.inference.search.pictures import check_sheet, draw_sheet, write_page
 
-Outcomes = Iterator[tuple[Entry, Union[np.ndarray, UnreadableImage]]]
+Outcomes = Iterator[tuple[Entry, np.ndarray | UnreadableImage]]
 
 
-def search(options: argparse.Namespace) -> int:
-    """Answers `options.query` or `options.phrases` and writes what `options` asks for; 0, or 1 without any answer.
+@dataclass(frozen=True)
+class GallerySource:
+    """Where a gallery's pictures lie and how its index is made.
+
+    Attributes:
+        folder: of the pictures. index: folder of the index; "" keeps it in `folder`.
+        run: the model's run folder, checkpoint or .onnx file. tracklets: a folder of frames is one entry.
+        rebuild: compute the whole index anew. batch_size: pictures at once, 1 or more.
+    """
+
+    folder: str
+    run: str
+    index: str = ""
+    tracklets: bool = False
+    rebuild: bool = False
+    batch_size: int = 64
+
+
+def search(
+    model: str,
+    gallery: str,
+    *,
+    query: Sequence[str] = (),
+    phrases: Sequence[str] = (),
+    free_text: bool = False,
+    top: int = 10,
+    tracklets: bool = False,
+    json_file: str = "",
+    html: str = "",
+    sheet: str = "",
+    index: str = "",
+    rebuild: bool = False,
+    approximate: bool = False,
+    batch_size: int = 64,
+    device: str = "",
+) -> Answers:
+    """Answers queries or phrases from a folder of pictures, prints the answers and writes the files that are named.
+
+    Args:
+        model: run folder, checkpoint or .onnx file. gallery: folder of the pictures to search in.
+        query: pictures, folders, globs or .txt lists. phrases: body-shape phrases; one of the two is given.
+        free_text: take other phrases than the 32, through the teacher. top: matches per query, 1 or more.
+        tracklets: a folder of frames is one entry.
+        json_file, html, sheet: files for the answers as json, as a page and as one picture; "" writes none.
+        index: folder of the index; "" keeps it in the gallery. rebuild: compute the whole index anew.
+        approximate: search large galleries by clusters (for `query`). batch_size: pictures at once, 1 or more.
+        device: "cpu", "cuda" or ""; "" means cuda where there is one.
 
     Raises:
-        ClearError: whatever is wrong with the options, the model or the folders.
+        ClearError: an argument, the model or a folder is wrong.
     """
-    if options.top < 1 or options.batch_size < 1:
+    if top < 1 or batch_size < 1:
         raise ClearError("--top and --batch-size must be 1 or more")
-    if options.sheet:
-        check_sheet(options.sheet)
-    if not os.path.isdir(options.gallery):
-        raise ClearError(f"--gallery {options.gallery}: no such folder; it must be the folder that holds the pictures.")
+    if sheet:
+        check_sheet(sheet)
+    if not os.path.isdir(gallery):
+        raise ClearError(f"--gallery {gallery}: no such folder; it must be the folder that holds the pictures.")
     screen, notes = Console(highlight=False), Console(stderr=True, highlight=False)
-    model = load_model(options.model, options.device)
-    found = _by_phrases(model, options, notes) if options.phrases else _by_pictures(model, options, notes)
+    student = load_model(model, device)
+    source = GallerySource(gallery, model, index, tracklets, rebuild, batch_size)
+    if phrases:
+        found = _by_phrases(student, source, phrases, free_text, top, notes)
+    else:
+        found = _by_pictures(student, source, query, top, approximate, notes)
     print_answers(found, screen)
     report_unreadable(found.unreadable, notes)
-    for path, write in ((options.json, write_json), (options.sheet, draw_sheet), (options.html, write_page)):
+    for path, write in ((json_file, write_json), (sheet, draw_sheet), (html, write_page)):
         if path:
             write(found, path)
             notes.print(Text(printable(f"written: {path}")), soft_wrap=True)
-    return 0 if found.answers else 1
+    return found
 
 
-def open_pictures(model: ReIDModel, options: argparse.Namespace, notes: Console, phrases: bool = False) -> Gallery:
+def open_pictures(model: ReIDModel, source: GallerySource, notes: Console, phrases: bool = False) -> Gallery:
     """The gallery's features (or patch means, for phrases), brought up to date."""
-    entries = list_images([options.gallery], tracklets=options.tracklets)
+    entries = list_images([source.folder], tracklets=source.tracklets)
     if not entries:
         raise ClearError(
-            f"--gallery {options.gallery}: the folder holds no pictures ({entries.passed_over} other files)."
+            f"--gallery {source.folder}: the folder holds no pictures ({entries.passed_over} other files)."
         )
-    key = "-".join([model.fingerprint[:16], *["tracklets"] * options.tracklets, *["phrases"] * phrases])
-    folder = index_folder(options.gallery, key, options.index)
-    dims = require_phrases(model, options.model).shape[1] if phrases else model.feature_dim
+    key = "-".join([model.fingerprint[:16], *["tracklets"] * source.tracklets, *["phrases"] * phrases])
+    folder = index_folder(source.folder, key, source.index)
+    dims = require_phrases(model, source.run).shape[1] if phrases else model.feature_dim
 
     def compute(missing: Sequence[Entry]) -> Outcomes:
         if phrases:
-            return patch_means(model, missing, options.batch_size, progress=True)
-        return _features(model, missing, options.batch_size, progress=True)
+            return patch_means(model, missing, source.batch_size, progress=True)
+        return _features(model, missing, source.batch_size, progress=True)
 
-    gallery = open_gallery(options.gallery, entries, folder, dims, compute, options.rebuild)
+    gallery = open_gallery(source.folder, entries, folder, dims, compute, source.rebuild)
     if gallery.computed or gallery.removed:
-        told = (
-            f"index of {options.gallery}: {gallery.computed} computed, {gallery.removed} removed, in {gallery.folder}"
-        )
-        notes.print(Text(printable(told)), soft_wrap=True)
+        note = f"index of {source.folder}: {gallery.computed} computed, {gallery.removed} removed, in {gallery.folder}"
+        notes.print(Text(printable(note)), soft_wrap=True)
     return gallery
 
 
@@ -96,27 +146,29 @@ def _features(model: ReIDModel, entries: Sequence[Entry], batch_size: int, progr
         yield entry, outcome.numpy() if isinstance(outcome, Tensor) else outcome
 
 
-def _by_pictures(model: ReIDModel, options: argparse.Namespace, notes: Console) -> Answers:
+def _by_pictures(
+    model: ReIDModel, source: GallerySource, query: Sequence[str], top: int, approximate: bool, notes: Console
+) -> Answers:
     calibration = read_calibration(model.run_folder, model.fingerprint)
-    queries = list_images(options.query, tracklets=options.tracklets)
+    queries = list_images(query, tracklets=source.tracklets)
     if not queries:
-        raise ClearError(f"--query {' '.join(options.query)}: no pictures there.")
-    gallery = open_pictures(model, options, notes)
+        raise ClearError(f"--query {' '.join(query)}: no pictures there.")
+    gallery = open_pictures(model, source, notes)
     readable, unreadable = [], list(gallery.unreadable)
-    for entry, outcome in _features(model, queries, options.batch_size, progress=False):
+    for entry, outcome in _features(model, queries, source.batch_size, progress=False):
         if isinstance(outcome, UnreadableImage):
             unreadable.append((entry.name, str(outcome)))
         else:
             readable.append((entry, outcome))
     answers: list[Answer] = []
     if readable:
-        index = _chosen_index(gallery, options, notes)
+        index = _approximate_index(gallery, notes) if approximate else gallery.index
         features = np.stack([feature for _, feature in readable])
-        rows, similarities = nearest(index, features, gallery, [entry for entry, _ in readable], options.top)
+        rows, similarities = nearest(index, features, gallery, [entry for entry, _ in readable], top)
         for (entry, _), own_rows, own in zip(readable, rows, similarities):
             hits = tuple(_hit(gallery.entries[row], similarity, calibration) for row, similarity in zip(own_rows, own))
             answers.append(Answer(entry.name, _shown(entry), hits))
-    return Answers(tuple(answers), "similarity", options.gallery, len(gallery.entries), tuple(unreadable))
+    return Answers(tuple(answers), "similarity", source.folder, len(gallery.entries), tuple(unreadable))
 
 
 def nearest(
@@ -136,9 +188,8 @@ def nearest(
     return kept_rows, kept
 
 
-def _chosen_index(gallery: Gallery, options: argparse.Namespace, notes: Console) -> faiss.Index:
-    if not options.approximate:
-        return gallery.index
+def _approximate_index(gallery: Gallery, notes: Console) -> faiss.Index:
+    """An index by clusters, or the exact one where clusters are no faster."""
     if gallery.index.ntotal < SMALLEST:
         notes.print(f"--approximate: below {SMALLEST} pictures the exact index is used, it is as fast")
         return gallery.index
@@ -162,37 +213,38 @@ def _shown(entry: Entry) -> Path:
     return entry.frames[len(entry.frames) // 2]
 
 
-def _by_phrases(model: ReIDModel, options: argparse.Namespace, notes: Console) -> Answers:
-    names, directions = phrase_directions(model, options.model, options.phrases, options.free_text)
-    gallery = open_pictures(model, options, notes, phrases=True)
+def _by_phrases(
+    model: ReIDModel, source: GallerySource, phrases: Sequence[str], free_text: bool, top: int, notes: Console
+) -> Answers:
+    names, directions = phrase_directions(model, source.run, phrases, free_text)
+    gallery = open_pictures(model, source, notes, phrases=True)
     hits: tuple[Hit, ...] = ()
     if gallery.entries:
         mean = directions.mean(0, keepdims=True)
-        scores, rows = gallery.index.search(mean, min(options.top, gallery.index.ntotal))
+        scores, rows = gallery.index.search(mean, min(top, gallery.index.ntotal))
         hits = tuple(
             Hit(gallery.entries[row].name, _shown(gallery.entries[row]), score)
             for row, score in zip(rows[0].tolist(), scores[0].tolist())
         )
     answer = Answer(", ".join(names), None, hits)
-    return Answers((answer,), "score", options.gallery, len(gallery.entries), tuple(gallery.unreadable))
+    return Answers((answer,), "score", source.folder, len(gallery.entries), tuple(gallery.unreadable))
 
 
-def evaluate_phrases(options: argparse.Namespace) -> int:
-    """Measures the phrases on a SynthCC set and prints the table."""
-    from fastreid_clip3d.inference.search.phrase_quality import measure_phrases
+def evaluate_phrases(model: str, data: str, *, batch_size: int = 64, device: str = "", json_file: str = "") -> None:
+    """Measures the phrases on a SynthCC set and prints the table.
 
-    if not options.data:
+    Args:
+        model: run folder or checkpoint. data: a SynthCC set's name. batch_size: pictures at once, 1 or more.
+        device: "cpu", "cuda" or ""; "" means cuda where there is one. json_file: for the numbers; "" writes none.
+
+    Raises:
+        ClearError: an argument, the model or the set is wrong.
+    """
+    if not data:
         raise ClearError("--evaluate-phrases needs --data DATASET, one of the SynthCC sets (SynthCCTiny, ...).")
-    quality = measure_phrases(
-        load_model(options.model, options.device), options.model, options.data, options.batch_size
-    )
+    quality = measure_phrases(load_model(model, device), model, data, batch_size)
     print(quality.table())
-    if options.json:
-        import json
-
-        from fastreid_clip3d.evaluation.features_file import write_atomically
-
+    if json_file:
         text = json.dumps(quality.as_dict(), indent=2, allow_nan=False) + "\n"
-        write_atomically(options.json, lambda stream: stream.write(text.encode()))
-        print(f"written: {options.json}", file=sys.stderr)
-    return 0
+        write_atomically(json_file, text.encode())
+        print(f"written: {json_file}", file=sys.stderr)

@@ -217,7 +217,7 @@ def command_of(namespace: str) -> str:
         given = {one.arg: ast.literal_eval(one.value) for one in call.keywords}
     except (SyntaxError, ValueError, AttributeError):
         return ""
-    words = ["python", "tools/train_net.py"]
+    words = ["clip3d", "train"]
     if given.get("config_file"):
         words += ["--config-file", str(given["config_file"])]
     words += [f"--{name.replace('_', '-')}" for name in ("resume", "eval_only") if given.get(name)]
