@@ -14,6 +14,8 @@ from fastreid.utils.events import EventStorage
 
 from fastreid_clip3d.body import load_body_model
 from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.modeling.backbones.build import student_maps
+from fastreid_clip3d.modeling.backbones.compiling import compile_student
 from fastreid_clip3d.teacher.labels import choose_phrases, phrase_scores
 from tests.standins import random_batch, small_config, tiny_teacher_folder
 
@@ -223,7 +225,7 @@ def test_clothes_adversarial_loss_waits_for_its_epoch() -> None:
 
 
 def test_unknown_loss_names_the_nearest() -> None:
-    with pytest.raises(ClearError, match="'OTLos'.*Did you mean 'OTLoss'"):
+    with pytest.raises(ClearError, match="'OTLos'.*Did you mean OTLoss"):
         build(small_config(losses=("CrossEntropyLoss", "OTLos")))
 
 
@@ -236,3 +238,42 @@ def test_residual_head_starts_from_the_pooled_features() -> None:
     cfg.MODEL.HEADS.MLP.OUT_DIM = 48
     with pytest.raises(ValueError, match="RESIDUAL needs OUT_DIM"):
         build(cfg)
+
+
+def test_separate_statistics_keep_synthetic_images_out_of_the_neck_too(teacher: str) -> None:
+    """With NECK_FEAT after, L_3D reads the neck's output; its running statistics are those of the real half alone."""
+    cfg = small_config(teacher, ALL_LOSSES)
+    cfg.MODEL.HEADS.NECK_FEAT, cfg.MODEL.SYNTHETIC_STATISTICS = "after", "separate"
+    model, batch = build(cfg), random_batch()
+    with torch.no_grad():
+        alone = build(cfg)
+        real_map = alone.backbone((batch["images"] - alone.pixel_mean) / alone.pixel_std)
+        f_id = alone.heads.pool_layer(real_map)[:, :, 0, 0]
+        neck = alone.heads.bottleneck[0]
+        expected = (1 - neck.momentum) * neck.running_mean + neck.momentum * f_id.mean(0)
+    losses_of(model, batch)
+    torch.testing.assert_close(model.heads.bottleneck[0].running_mean, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("backbone, depth, width", [("build_timm_backbone", "test_vit", 64), ("build_vit_backbone", "small", 768)])
+def test_compile_reaches_students_whose_patches_are_read_from_parts(backbone: str, depth: str, width: int) -> None:
+    cfg = small_config()
+    cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.DEPTH, cfg.MODEL.BACKBONE.FEAT_DIM = backbone, depth, width
+    student = build(cfg).backbone.eval()
+    graphs = []
+
+    def count(graph: torch.fx.GraphModule, inputs: list) -> object:
+        graphs.append(graph)
+        return graph.forward
+
+    images = torch.randn(2, 3, 64, 32)
+    with torch.no_grad():
+        expected = student_maps(student, images)
+        original = torch.compile
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch, "compile", lambda *given, **named: original(*given, **{**named, "backend": count}))
+            compile_student(student)
+            found = student_maps(student, images)
+    assert graphs
+    for one, other in zip(found, expected):
+        torch.testing.assert_close(one, other)

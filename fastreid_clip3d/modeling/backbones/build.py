@@ -8,20 +8,24 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import Iterator, NamedTuple, NoReturn
+from typing import Any, Callable, NamedTuple, NoReturn
 
 import torch
+from fastreid.config import CfgNode
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.backbones.vision_transformer import VisionTransformer
-from fastreid.modeling.meta_arch import baseline
 from torch import Tensor, nn
 
+from fastreid_clip3d.compat.blocks import backbones_built_by, watch_loading
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.modeling.backbones.pretrained import check_loaded, watch_loading
+from fastreid_clip3d.modeling.backbones.pretrained import check_loaded
 from fastreid_clip3d.modeling.backbones.timm_backbone import TimmBackbone
 from fastreid_clip3d.modeling.backbones.vit_tokens import vit_maps
 
-_WHERE_WEIGHTS_ARE_HAD = {
+Builder = Callable[[Any], nn.Module]
+"""``builder(cfg)`` -> backbone."""
+
+_SOURCES_OF_WEIGHTS = {
     "build_mobilenetv2": 'for "1.0x" export_mobilenetv2_weights in fastreid_clip3d.modeling.backbones.pretrained '
     "writes it without a network; other widths: github.com/d-li14/mobilenetv2.pytorch",
     "build_shufflenetv2": "github.com/megvii-model/ShuffleNet-Series, ShuffleNetV2",
@@ -29,22 +33,22 @@ _WHERE_WEIGHTS_ARE_HAD = {
     "build_vit": "github.com/huggingface/pytorch-image-models, releases: jx_vit_base_p16_224-80ecf9dd.pth (depth base)",
     "build_timm": "huggingface.co/timm, model.safetensors of the network",
 }
-"""By the start of a builder's name: where the file is had if fast-reid knows no address."""
+"""By the start of a builder's name: where to download the file if fast-reid knows no address."""
 
 
-def build_student(cfg) -> nn.Module:
+def build_student(cfg: CfgNode) -> nn.Module:
     """The backbone named by ``MODEL.BACKBONE``, with pretrained weights either complete or an error.
 
     Raises:
-        ClearError: for an unknown name or depth, weights that cannot be had, read or do not fill the network, and a
-            ``FEAT_DIM`` that is neither the network's width nor 0.
+        ClearError: the name or depth is unknown; the weights cannot be downloaded or read, or do not fill the network;
+            ``FEAT_DIM`` is neither the network's width nor 0.
     """
     options = cfg.MODEL.BACKBONE
     student = f"{options.NAME} {options.DEPTH}"
     builder = _find_builder(options.NAME)
     if options.PRETRAIN and options.PRETRAIN_PATH and not os.path.isfile(options.PRETRAIN_PATH):
         raise ClearError(
-            f"{options.PRETRAIN_PATH}: no such file (MODEL.BACKBONE.PRETRAIN_PATH). {_where_had(builder, options)}"
+            f"{options.PRETRAIN_PATH}: no such file (MODEL.BACKBONE.PRETRAIN_PATH). {_where_to_download(builder, options)}"
         )
     with watch_loading() as records:
         try:
@@ -63,15 +67,9 @@ def build_student(cfg) -> nn.Module:
     return backbone
 
 
-@contextlib.contextmanager
-def whole_students() -> Iterator[None]:
+def whole_students() -> contextlib.AbstractContextManager[None]:
     """In this block fast-reid's meta-architectures build their backbone by :func:`build_student`."""
-    original = baseline.build_backbone
-    baseline.build_backbone = build_student
-    try:
-        yield
-    finally:
-        baseline.build_backbone = original
+    return backbones_built_by(build_student)
 
 
 class StudentMaps(NamedTuple):
@@ -102,7 +100,7 @@ def student_maps(backbone: nn.Module, images: Tensor) -> StudentMaps:
     return StudentMaps(feature_map, feature_map)
 
 
-def _find_builder(name: str):
+def _find_builder(name: str) -> Builder:
     known = sorted(BACKBONE_REGISTRY._obj_map)
     if name in known:
         return BACKBONE_REGISTRY.get(name)
@@ -112,7 +110,7 @@ def _find_builder(name: str):
     raise ClearError(f"MODEL.BACKBONE.NAME {name!r} is unknown. Nearest: {nearest[0]}. Known: {', '.join(known)}.")
 
 
-def _raise_without_weights(builder, options, error: Exception) -> NoReturn:
+def _raise_without_weights(builder: Builder, options: CfgNode, error: Exception) -> NoReturn:
     """Turns a failure of loading into a message; a failure without pretrained weights is a bug and stays one."""
     if not options.PRETRAIN:
         raise error
@@ -120,26 +118,26 @@ def _raise_without_weights(builder, options, error: Exception) -> NoReturn:
     reason = " ".join(str(error).split()).rstrip(".")
     raise ClearError(
         f"Pretrained weights of {options.NAME} {options.DEPTH} cannot be loaded ({source}): "
-        f"{type(error).__name__}: {reason}. {_where_had(builder, options)}"
+        f"{type(error).__name__}: {reason}. {_where_to_download(builder, options)}"
     ) from error
 
 
-def _where_had(builder, options) -> str:
+def _where_to_download(builder: Builder, options: CfgNode) -> str:
     """Which file, where, and which key."""
     urls = getattr(sys.modules[builder.__module__], "model_urls", {})
     depth = str(options.DEPTH).rstrip("x") if "resnest" in options.NAME else str(options.DEPTH)
     parts = [part for part, chosen in (("se_", options.WITH_SE), ("ibn_", options.WITH_IBN)) if chosen]
     fitting = [key for key in urls if key.endswith(depth) and all(part in key for part in parts)]
     if fitting:
-        where = f"The file is had from {urls[min(fitting, key=len)]}"
+        where = f"Download the file from {urls[min(fitting, key=len)]}"
     else:
-        known = [text for start, text in _WHERE_WEIGHTS_ARE_HAD.items() if options.NAME.startswith(start)]
-        where = f"The file is had from: {known[0]}" if known else "fast-reid knows no address for these weights"
+        known = [text for start, text in _SOURCES_OF_WEIGHTS.items() if options.NAME.startswith(start)]
+        where = f"Where to get the file: {known[0]}" if known else "fast-reid knows no address for these weights"
     return f"{where}. Name it by MODEL.BACKBONE.PRETRAIN_PATH, or set MODEL.BACKBONE.PRETRAIN False."
 
 
-def _check_width(backbone: nn.Module, cfg) -> None:
-    """Raises unless the student is as wide as the config says (0: not said), found out with one empty image."""
+def _check_width(backbone: nn.Module, cfg: CfgNode) -> None:
+    """Raises unless one black image gives as many channels as the config says (0: any number)."""
     was_training = backbone.training
     backbone.eval()
     with torch.no_grad():

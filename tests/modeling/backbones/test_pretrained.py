@@ -11,13 +11,13 @@ from torch import nn
 
 import fastreid_clip3d.modeling.backbones  # noqa: F401 (registers)
 from fastreid_clip3d import get_cfg
+from fastreid_clip3d.compat.blocks import watch_loading
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.backbones.pretrained import (
     check_loaded,
     export_mobilenetv2_weights,
     read_weights,
     save_weights,
-    watch_loading,
 )
 
 

@@ -35,6 +35,25 @@ def test_values_against_the_definition(seed: int, scale: float, epsilon: float) 
     assert losses["loss_cal"].item() == pytest.approx(expected[1], rel=1e-9)
 
 
+def test_an_image_without_a_clothes_label_takes_no_part() -> None:
+    loss = make_loss().double()
+    features, clothes_ids = make_batch(8)
+    partly = clothes_ids.clone()
+    partly[[1, 4]] = -1
+    kept = [0, 2, 3, 5]
+    expected = clothes_losses(
+        features[kept].tolist(), loss.weight.tolist(), clothes_ids[kept].tolist(), CLOTHES_PIDS, 16.0, 0.1
+    )
+    features.requires_grad_()
+    losses = loss(features, partly)
+    assert losses["loss_clothes"].item() == pytest.approx(expected[0], rel=1e-9)
+    assert losses["loss_cal"].item() == pytest.approx(expected[1], rel=1e-9)
+    losses["loss_cal"].backward()
+    assert features.grad[[1, 4]].abs().sum() == 0 and features.grad[kept].abs().sum(1).min() > 0
+    nobody = loss(features, torch.full_like(partly, -1))
+    assert [value.item() for value in nobody.values()] == [0, 0]
+
+
 def test_gradients_against_finite_differences_of_the_definition() -> None:
     loss = make_loss().double()
     features, clothes_ids = make_batch(4, count=3)
