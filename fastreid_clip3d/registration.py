@@ -19,7 +19,7 @@ def register() -> None:
     compat.apply()  # before any module of ours imports fast-reid
 
     from fastreid_clip3d import modeling  # noqa: F401
-    from fastreid_clip3d.data import datasets  # noqa: F401
+    from fastreid_clip3d.data import datasets, fastreid_loaders  # noqa: F401
 
     _registered = True
 

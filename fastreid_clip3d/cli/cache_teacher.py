@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Computes the missing answers, or checks the cache."""
     from fastreid_clip3d.common.dataset_root import dataset_root
     from fastreid_clip3d.config_loading import load_config
-    from fastreid_clip3d.data.build import training_records
+    from fastreid_clip3d.data.datasets.from_config import training_records
     from fastreid_clip3d.teacher.cache import TeacherCache, build_cache, local_device
     from fastreid_clip3d.teacher.clip import load_teacher
     from fastreid_clip3d.teacher.guidance import cache_folder

@@ -2,50 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import logging
 from typing import Any
 
 import numpy as np
-from torch.utils.data import BatchSampler
-from torch.utils.data import Dataset as TorchDataset
-
 from fastreid.config import CfgNode
 from fastreid.data import samplers as fastreid_samplers
 from fastreid.data.transforms import build_transforms
 from fastreid.utils import comm
+from torch.utils.data import BatchSampler
+from torch.utils.data import Dataset as TorchDataset
 
+from fastreid_clip3d.common.images import read_image
 from fastreid_clip3d.compat.loader import DeviceLoader, use_device
-from fastreid_clip3d.compat.pixels import read_image
-from fastreid_clip3d.data.datasets import build_dataset, register_csv_dataset
-from fastreid_clip3d.data.samplers import MixedIdentitySampler
+from fastreid_clip3d.data.batch_check import check_batch_fits
+from fastreid_clip3d.data.datasets.from_config import training_records
+from fastreid_clip3d.data.samplers import MIXED_SAMPLER, MixedIdentitySampler
 from fastreid_clip3d.data.synthetic_bodies import SyntheticBodies, synthetic_folder
 from fastreid_clip3d.data.training_set import MixedImages, RealImages, TeacherAnswers, Transform, clothes_of, collate
-from fastreid_clip3d.errors import ClearError
 
 logger = logging.getLogger(__name__)
-
-MIXED_SAMPLER = "MixedIdentitySampler"
-
-
-def dataset_of(cfg: CfgNode, name: str, **kwargs: Any) -> Any:
-    """The dataset of this name, among the registered ones and the files of ``DATASETS.CSV``."""
-    for csv_name, path in cfg.DATASETS.CSV:
-        register_csv_dataset(csv_name, path)
-    return build_dataset(name, **kwargs)
-
-
-def training_records(cfg: CfgNode) -> list[tuple]:
-    """All training images of ``DATASETS.NAMES``, in order."""
-    records: list[tuple] = []
-    for name in cfg.DATASETS.NAMES:
-        dataset = dataset_of(cfg, name, combineall=cfg.DATASETS.COMBINEALL)
-        if comm.is_main_process():
-            dataset.show_train()
-        records.extend(dataset.train)
-    return records
-
 
 def _train_transform(cfg: CfgNode) -> Transform:
     """fast-reid's augmentation without the mirror image, which the dataset decides."""
@@ -92,14 +69,7 @@ def _build_sampler(cfg: CfgNode, training_set: RealImages | MixedImages, seed: i
         return fastreid_samplers.TrainingSampler(len(training_set), seed=seed), rank_batch
     if name in ("NaiveIdentitySampler", "BalancedIdentitySampler"):
         return getattr(fastreid_samplers, name)(records, rank_batch, num_instances, seed=seed), rank_batch
-    if name == "SetReWeightSampler":
-        weights = cfg.DATALOADER.SET_WEIGHT
-        return fastreid_samplers.SetReWeightSampler(records, rank_batch, num_instances, weights, seed=seed), rank_batch
-    if name == "ImbalancedDatasetSampler":
-        return fastreid_samplers.ImbalancedDatasetSampler(records), rank_batch
-    known = [MIXED_SAMPLER, "TrainingSampler", "NaiveIdentitySampler", "BalancedIdentitySampler", "SetReWeightSampler"]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-    raise ClearError(f"Unknown DATALOADER.SAMPLER_TRAIN {name!r}. Did you mean {near[0]}? Known: {', '.join(known)}.")
+    return fastreid_samplers.ImbalancedDatasetSampler(records), rank_batch
 
 
 def build_train_loader(
@@ -112,6 +82,7 @@ def build_train_loader(
     """
     use_device(cfg.MODEL.DEVICE)
     training_set = build_training_set(cfg, teacher_transform, teacher_answers)
+    check_batch_fits(cfg, training_set, comm.get_world_size())
     sampler, rank_batch = _build_sampler(cfg, training_set, comm.shared_random_seed())
     loader = DeviceLoader(
         comm.get_local_rank(),

@@ -9,15 +9,16 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Iterable, Sequence
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
+from fastreid_clip3d.common.images import UnreadableImage, read_image
 from fastreid_clip3d.data.datasets import ClothesDataset, build_dataset
-from fastreid_clip3d.data.datasets.base import SPLITS, Count, count_records
+from fastreid_clip3d.data.datasets.base import SPLITS
+from fastreid_clip3d.data.datasets.counts import Count, count_records
 from fastreid_clip3d.data.datasets.listing import first_few
 from fastreid_clip3d.data.records import Record
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.evaluation.protocols import GENERAL, Protocol, removed_mask
+from fastreid_clip3d.evaluation.protocols import GENERAL, Protocol, removed_mask, why_no_match
 
 CHUNK = 2048
 
@@ -27,14 +28,16 @@ class MatchReport:
     """Who can be found at all under a protocol.
 
     Attributes:
-        queries: that the protocol asks.
+        queries: how many the protocol asks.
         unmatched_queries: paths of those for which no match is left in the gallery; they are not counted in results.
         unmatched_ids: persons all of whose queries are such.
+        why: where no query has a match, the reason in words; otherwise "".
     """
 
     queries: int
     unmatched_queries: list[str]
     unmatched_ids: list[int]
+    why: str = ""
 
 
 @dataclass
@@ -54,12 +57,15 @@ class DatasetReport:
     ignored: list[str] = field(default_factory=list)
     query_only_ids: list[int] = field(default_factory=list)
     gallery_only_ids: list[int] = field(default_factory=list)
+    people_in_train_and_test: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     protocols: dict[str, MatchReport] = field(default_factory=dict)
     broken_splits: list[str] = field(default_factory=list)
 
     @property
     def problems(self) -> list[str]:
-        """One sentence each. People in one split only, junk and strays are no problems: real datasets have them."""
+        """One sentence each. People in one of query and gallery, junk and strays are no problems: real datasets have
+        them."""
         problems = list(self.broken_splits)
         for what, names in (
             ("unreadable images", [f"{path} ({reason})" for path, reason in self.unreadable.items()]),
@@ -69,11 +75,19 @@ class DatasetReport:
         ):
             if names:
                 problems.append(f"{len(names):,} {what}: {first_few(names)}")
+        if self.people_in_train_and_test:
+            problems.append(
+                f"{len(self.people_in_train_and_test):,} people are in train and in test: "
+                f"{first_few(self.people_in_train_and_test)}. A model that has seen the test's people scores too high; "
+                "give each person to one of them"
+            )
         if self.count_differences:
             problems.append(f"counts differ from the official ones: {'; '.join(self.count_differences)}")
         for name, matches in self.protocols.items():
             if matches.queries == len(matches.unmatched_queries):
-                problems.append(f"protocol {name}: none of its {matches.queries} queries has a match in the gallery")
+                problems.append(
+                    f"protocol {name}: none of its {matches.queries} queries has a match in the gallery. {matches.why}"
+                )
         return problems
 
     def as_json(self) -> dict[str, Any]:
@@ -88,10 +102,10 @@ def check_dataset(
     """Reads every list and every image of a dataset once.
 
     Args:
-        name: as in DATASETS.NAMES, ours or fast-reid's own.
+        name: as in DATASETS.NAMES, ours or fast-reid's own, or the path of a CSV file.
         root: the datasets' folder; "" = FASTREID_DATASETS.
         decode: whether images are read; without it only names are.
-        workers: threads that read; 0 = one a core.
+        workers: threads that read; 0 = one per core.
         progress: whether a bar is shown.
         kwargs: for the dataset's class.
 
@@ -113,6 +127,8 @@ def check_dataset(
             report.missing += notes.missing
             report.junk += notes.junk
             report.ignored += notes.ignored
+        report.notes = dataset.hints()
+        report.people_in_train_and_test = dataset.people_in_train_and_test()
     else:
         report.counts = {split: count_records(records) for split, records in splits.items()}
     report.duplicates = duplicate_paths(splits)
@@ -136,7 +152,7 @@ def _read_splits(dataset: Any, report: DatasetReport) -> dict[str, list[Record]]
         try:
             splits[split] = list(getattr(dataset, split))
         except ClearError as error:
-            # Query and gallery are read together: one failure is told once.
+            # Query and gallery are read together, so one failure comes twice.
             if str(error) not in report.broken_splits:
                 report.broken_splits.append(str(error))
     return splits
@@ -174,14 +190,11 @@ def unreadable_images(paths: Sequence[str], workers: int = 0, progress: bool = T
 
 
 def why_unreadable(path: str) -> str:
-    """ "" for an image that decodes as a whole, otherwise the reason in a few words."""
+    """The reason, in a few words, why the reader that training uses refuses an image; "" where it reads it."""
     try:
-        if os.path.getsize(path) == 0:
-            return "empty file"
-        with Image.open(path) as image:
-            image.load()
-    except Exception as error:  # decoders raise many kinds; whatever it is, this image cannot be used
-        return str(error).replace(f" {path!r}", "").replace(path, "it") or type(error).__name__
+        read_image(path)
+    except UnreadableImage as error:
+        return error.reason
     return ""
 
 
@@ -205,7 +218,10 @@ def queries_without_match(query: Sequence[Record], gallery: Sequence[Record], pr
         unmatched += [record[0] for record, is_lost in zip(own_queries, lost) if is_lost]
         if lost.all():
             unmatched_ids.append(person)
-    return MatchReport(len(asked), unmatched, unmatched_ids)
+    why = ""
+    if len(unmatched) == len(asked):
+        why = why_no_match(protocol, *_ids(asked)[:2], *_ids(shown)[:2])
+    return MatchReport(len(asked), unmatched, unmatched_ids, why)
 
 
 def _takes_part(record: Sequence[Any], cameras: frozenset[int] | None, pids: frozenset[int] | None) -> bool:
@@ -221,4 +237,5 @@ def _by_person(records: Iterable[Record]) -> dict[int, list[Record]]:
 
 def _ids(records: Sequence[Record]) -> np.ndarray:
     """pid, camid and clothes id, int64 [3, N]."""
-    return np.array([(record[1], record[2], getattr(record, "clothes_id", -1)) for record in records], dtype=np.int64).T
+    ids = [(record[1], record[2], getattr(record, "clothes_id", -1)) for record in records]
+    return np.array(ids, dtype=np.int64).reshape(-1, 3).T

@@ -1,56 +1,63 @@
-"""The report of ``tools/check_dataset.py`` in words, as json and as a picture."""
+"""The report of ``clip3d check-dataset`` in words, as json and as a picture."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, TextIO
+from typing import Iterator, Sequence, TextIO
 
+from fastreid_clip3d.common.files import check_writable, write_atomically
+from fastreid_clip3d.common.images import IMAGE_ENDINGS
+from fastreid_clip3d.common.names import as_utf8, printable_names
 from fastreid_clip3d.data.check import DatasetReport, check_dataset
 from fastreid_clip3d.data.contact_sheet import save_contact_sheet
-from fastreid_clip3d.data.datasets import dataset_names
-from fastreid_clip3d.data.datasets.base import count_table
+from fastreid_clip3d.data.datasets.counts import count_table
 from fastreid_clip3d.data.datasets.listing import first_few
 
 
-def run_checks(arguments: argparse.Namespace) -> int:
-    """Checks every named dataset; 1 if any has problems, 0 otherwise."""
-    if arguments.list:
-        print("\n".join(dataset_names()))
-        return 0
-    screen = sys.stderr if arguments.json == "-" else sys.stdout
+def run_checks(
+    names: Sequence[str],
+    root: str = "",
+    decode: bool = True,
+    workers: int = 0,
+    sheet: str | None = None,
+    json_file: str | None = None,
+) -> bool:
+    """Checks every named dataset and prints the reports; True if any has problems.
+
+    Args:
+        names: as in DATASETS.NAMES, or paths of CSV files.
+        root, decode, workers: as in :func:`check_dataset`.
+        sheet: where a picture of some people is written; each of several datasets has a file of its own.
+        json_file: where the whole report is written; "-" = standard output, and the words go to standard error.
+    """
+    screen = sys.stderr if json_file == "-" else sys.stdout
+    if sheet:
+        check_writable(sheet, IMAGE_ENDINGS)
+    if json_file and json_file != "-":
+        check_writable(json_file)
     reports = []
-    for name in arguments.names:
-        is_csv = name.lower().endswith(".csv")
+    for name in names:
         with _no_warnings_twice():
-            report, splits = check_dataset(
-                "CSVDataset" if is_csv else name,
-                arguments.root,
-                decode=not arguments.names_only,
-                workers=arguments.workers,
-                progress=sys.stderr.isatty(),
-                **({"csv_path": name} if is_csv else {}),
-            )
-        report.name = name
+            report, splits = check_dataset(name, root, decode, workers, progress=sys.stderr.isatty())
         reports.append(report)
         print_report(report, screen)
-        if arguments.sheet:
-            path = sheet_path(arguments.sheet, name, len(arguments.names))
+        if sheet:
+            path = sheet_path(sheet, name, len(names))
             save_contact_sheet(splits, path)
             print(f"sheet: {path}", file=screen)
-    if arguments.json:
-        write_json(reports, arguments.json)
-    return int(any(report.problems for report in reports))
+    if json_file:
+        write_json(reports, json_file)
+    return any(report.problems for report in reports)
 
 
 @contextmanager
 def _no_warnings_twice() -> Iterator[None]:
-    """What reading would warn of stands in the report, with names."""
+    """Reading logs no warnings here: the report has them, with names."""
     logger = logging.getLogger("fastreid_clip3d.data.datasets")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -61,22 +68,19 @@ def _no_warnings_twice() -> Iterator[None]:
 
 
 def sheet_path(path: str, name: str, names: int) -> Path:
-    """The sheet's file; of several datasets each has its own, with the dataset's name in it."""
+    """The sheet's file; each of several datasets has its own, with the dataset's name in it."""
     file = Path(path)
     return file if names == 1 else file.with_name(f"{file.stem}-{Path(name).stem}{file.suffix}")
 
 
 def write_json(reports: list[DatasetReport], path: str) -> None:
     """One json object, dataset's name -> report; "-" = standard output."""
-    text = json.dumps({report.name: report.as_json() for report in reports}, indent=2, ensure_ascii=False)
+    named = {report.name: report.as_json() for report in reports}
+    text = json.dumps(printable_names(named), indent=2, ensure_ascii=False)
     if path == "-":
         print(text)
-        return
-    file = Path(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{os.getpid()}-{file.name}")
-    unfinished.write_text(text + "\n", encoding="utf-8")
-    os.replace(unfinished, file)
+    else:
+        write_atomically(path, (text + "\n").encode())
 
 
 def print_report(report: DatasetReport, screen: TextIO) -> None:
@@ -90,16 +94,16 @@ def print_report(report: DatasetReport, screen: TextIO) -> None:
     for what, ids in (("query", report.query_only_ids), ("gallery", report.gallery_only_ids)):
         if ids:
             lines.append(f"note: {len(ids):,} people are in {what} only: {first_few([str(pid) for pid in ids])}")
+    lines += [f"note: {note}" for note in report.notes]
     for name, matches in report.protocols.items():
-        lost = len(matches.unmatched_queries)
-        tail = (
-            f" ({lost:,} have no match and are not counted: {first_few(matches.unmatched_queries, 3)})" if lost else ""
-        )
-        ids = (
-            f"; people never found: {first_few([str(pid) for pid in matches.unmatched_ids])}"
-            if matches.unmatched_ids
-            else ""
-        )
-        lines.append(f"protocol {name}: {matches.queries:,} queries{tail}{ids}")
+        line = f"protocol {name}: {matches.queries:,} queries"
+        if matches.unmatched_queries:
+            line += (
+                f" ({len(matches.unmatched_queries):,} have no match and are not counted: "
+                f"{first_few(matches.unmatched_queries, 3)})"
+            )
+        if matches.unmatched_ids:
+            line += f"; people never found: {first_few([str(pid) for pid in matches.unmatched_ids])}"
+        lines.append(line)
     lines += [f"PROBLEM: {problem}" for problem in report.problems] or ["no problems"]
-    print("\n".join(lines), file=screen)
+    print(as_utf8("\n".join(lines)), file=screen)

@@ -1,6 +1,6 @@
 """The order in which a mixed training set is read: P x K real images and S synthetic ones in every batch, on every rank.
 
-Shape letters: R real images of a batch over all ranks (``SOLVER.IMS_PER_BATCH``), K images a person
+Shape letters: R real images of a batch over all ranks (``SOLVER.IMS_PER_BATCH``), K images per person
 (``DATALOADER.NUM_INSTANCE``), P = R / K persons, S synthetic images over all ranks.
 """
 
@@ -13,6 +13,22 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from fastreid_clip3d.errors import ClearError
+
+MIXED_SAMPLER = "MixedIdentitySampler"
+NEVER_GIVES_A_BATCH = {
+    "SetReWeightSampler": "fast-reid's sampler cannot give a batch: it adds an array to an empty list, and waits for a "
+    "size of batch that it never draws."
+}
+"""Samplers of fast-reid that no setting makes work, and why."""
+SAMPLERS = (
+    MIXED_SAMPLER,
+    "TrainingSampler",
+    "NaiveIdentitySampler",
+    "BalancedIdentitySampler",
+    "ImbalancedDatasetSampler",
+    *NEVER_GIVES_A_BATCH,
+)
+"""The names that DATALOADER.SAMPLER_TRAIN may have: ours, then fast-reid's."""
 
 
 class MixedIdentitySampler(Sampler[int]):
@@ -58,7 +74,7 @@ class MixedIdentitySampler(Sampler[int]):
     def _check(self) -> None:
         wanted = (
             f"a batch of SOLVER.IMS_PER_BATCH={self.batch_size} real images with DATALOADER.NUM_INSTANCE="
-            f"{self.num_instances} images a person and DATALOADER.SYNTHETIC_PER_BATCH={self.synthetic_per_batch} "
+            f"{self.num_instances} images per person and DATALOADER.SYNTHETIC_PER_BATCH={self.synthetic_per_batch} "
             f"synthetic images on {self.world_size} process(es)"
         )
         if self.num_instances < 1 or self.batch_size < 1 or self.batch_size % (self.num_instances * self.world_size):
@@ -80,7 +96,7 @@ class MixedIdentitySampler(Sampler[int]):
             )
         if self.synthetic_per_batch and not self.num_synthetic:
             raise ClearError(
-                f"Cannot fill {wanted}: there are no synthetic images. Render some with tools/render_bodies.py or set "
+                f"Cannot fill {wanted}: there are no synthetic images. Render some with clip3d render-bodies or set "
                 "DATALOADER.SYNTHETIC_PER_BATCH 0."
             )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Any, Callable
 
@@ -14,13 +13,14 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from fastreid_clip3d.body.synthetic_set import read_index
-from fastreid_clip3d.compat.pixels import read_image
+from fastreid_clip3d.common.dataset_root import below_dataset_root
+from fastreid_clip3d.common.images import read_image
 
 logger = logging.getLogger(__name__)
 
 
 class SyntheticBodies(Dataset):
-    """A folder written by ``tools/render_bodies.py`` as items of a training batch.
+    """A folder written by ``clip3d render-bodies`` as items of a training batch.
 
     Item: ``synthetic_images`` float [3, H, W] 0..255, ``synthetic_betas`` float [10] (of the gendered body),
     ``synthetic_gender`` int (0 female, 1 male), ``synthetic_phrase_choices`` int64 [16] (true descriptors, not CLIP's).
@@ -91,4 +91,4 @@ class SyntheticBodies(Dataset):
 
 def synthetic_folder(name_or_path: str) -> Path:
     """Where the set of this name lies: an absolute path as it is, a name below the folder of the datasets."""
-    return Path(os.getenv("FASTREID_DATASETS", "datasets")).joinpath(name_or_path)
+    return below_dataset_root(name_or_path)

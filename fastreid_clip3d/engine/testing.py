@@ -11,7 +11,8 @@ from tabulate import tabulate
 from torch import Tensor, nn
 
 from fastreid_clip3d.compat.loader import DeviceLoader
-from fastreid_clip3d.data.build import TestImages, build_test_loader, dataset_of
+from fastreid_clip3d.data.build import TestImages, build_test_loader
+from fastreid_clip3d.data.datasets.from_config import dataset_of
 from fastreid_clip3d.engine.tensorboard import show_matches
 from fastreid_clip3d.evaluation.evaluator import ClothesEvaluator
 from fastreid_clip3d.evaluation.ranking import ProtocolResult

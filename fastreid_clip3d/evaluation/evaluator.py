@@ -21,7 +21,7 @@ from fastreid.utils import comm
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.features_file import first_non_finite_row, write_features
 from fastreid_clip3d.evaluation.per_query import check_format, write_per_query
-from fastreid_clip3d.evaluation.protocols import GENERAL, Protocol, find_protocols
+from fastreid_clip3d.evaluation.protocols import GENERAL, Protocol, find_protocols, is_member, why_no_match
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures, ProtocolResult, evaluate, pair_distances
 from fastreid_clip3d.evaluation.tracklets import TrackletPool
 
@@ -66,6 +66,7 @@ class ClothesEvaluator(DatasetEvaluator):
         if cfg.TEST.EVALUATION.PER_QUERY:
             check_format("TEST.EVALUATION.PER_QUERY." + cfg.TEST.EVALUATION.PER_QUERY)
         self.results: dict[str, ProtocolResult] = {}
+        self._why_no_match: dict[str, str] = {}
         self.on_scored: Callable[[str, LabelledFeatures, LabelledFeatures, dict[str, ProtocolResult]], None] | None = (
             None
         )
@@ -223,6 +224,10 @@ class ClothesEvaluator(DatasetEvaluator):
             top_matches=options.TOP_MATCHES if options.PER_QUERY else 0,
         )
         self.results.update(results)
+        for protocol in protocols:
+            if not results[protocol.name].valid_queries:
+                asked, shown = _taking_part(protocol, query, gallery)
+                self._why_no_match[protocol.name] = why_no_match(protocol, *asked, *shown)
         if self.on_scored is not None:
             self.on_scored(self.dataset_name, query, gallery, results)
         if options.PER_QUERY:
@@ -254,7 +259,8 @@ class ClothesEvaluator(DatasetEvaluator):
             numbers[f"{prefix}/queries_without_match"] = float(result.queries_without_match)
             if not result.valid_queries:
                 logger.warning(
-                    f"{prefix}: none of {result.num_queries} queries has a match; there is no mAP and no rank"
+                    f"{prefix}: none of {result.num_queries} queries has a match; there is no mAP and no rank. "
+                    f"{self._why_no_match[name]}"
                 )
             elif result.queries_without_match:
                 logger.info(f"{prefix}: {result.queries_without_match} of {result.num_queries} queries have no match")
@@ -263,6 +269,17 @@ class ClothesEvaluator(DatasetEvaluator):
 
 def _pooling(protocol: Protocol) -> str:
     return protocol.tracklet_pooling or "clips"
+
+
+def _taking_part(
+    protocol: Protocol, query: LabelledFeatures, gallery: LabelledFeatures
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Person and camera ids of the queries and of the gallery items that a protocol compares."""
+    sides = []
+    for items, cameras in ((query, protocol.query_cameras), (gallery, protocol.gallery_cameras)):
+        chosen = is_member(items.camids, cameras) & is_member(items.pids, protocol.pids)
+        sides.append((items.pids[chosen], items.camids[chosen]))
+    return sides
 
 
 def _expanded(

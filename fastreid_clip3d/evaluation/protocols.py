@@ -152,6 +152,35 @@ def removed_mask(
     return same_person & removes(rule, same_camera, same_clothes)
 
 
+def why_no_match(
+    protocol: Protocol,
+    query_pids: np.ndarray,
+    query_camids: np.ndarray,
+    gallery_pids: np.ndarray,
+    gallery_camids: np.ndarray,
+) -> str:
+    """Why a protocol finds no match for any query, in one or two sentences, with what a user can do.
+
+    Args:
+        protocol: by whose rule no match is left. query_pids, query_camids, gallery_pids, gallery_camids: integer ids of
+            the items that it compares, [Q] and [G], in one id space.
+    """
+    if not len(query_pids) or not len(gallery_pids):
+        side = "gallery" if len(query_pids) else "query"
+        return f"No {side} image takes part in this protocol: look at its cameras and people."
+    if not np.isin(query_pids, gallery_pids).any():
+        return "No person of the query is in the gallery."
+    if protocol.rule != "nothing" and len({*query_camids.tolist(), *gallery_camids.tolist()}) == 1:
+        return (
+            f"All images are from one camera, and rule {protocol.rule} removes a person's gallery images of the query's "
+            "own camera. Protocol nothing removes no image: set TEST.EVALUATION.PROTOCOLS \"('nothing',)\"."
+        )
+    return (
+        f"Rule {protocol.rule} removes every gallery image of the query's person, since it has the query's camera or "
+        "the clothes that the rule leaves out."
+    )
+
+
 def shared_codes(query_ids: np.ndarray, gallery_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Ids of any integer types as int64 codes, equal exactly where the ids are equal, in the order of the ids.
 

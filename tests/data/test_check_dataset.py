@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -8,23 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fastreid_clip3d.cli import run_verb
 from fastreid_clip3d.data.check import check_dataset, queries_without_match, unreadable_images
 from fastreid_clip3d.data.contact_sheet import save_contact_sheet
 from fastreid_clip3d.data.datasets import DatasetNotFound
 from fastreid_clip3d.data.records import Record
 from fastreid_clip3d.evaluation.protocols import CC, GENERAL, SC, Protocol
 from tests.data import miniatures
-
-TOOL = Path(__file__).parents[2] / "tools" / "check_dataset.py"
-
-
-@pytest.fixture(scope="module")
-def tool():
-    spec = importlib.util.spec_from_file_location("check_dataset_tool", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 def noise(path: Path, **options) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 32, 3), dtype=np.uint8)
@@ -88,6 +77,32 @@ def test_listed_twice_is_named(tmp_path: Path):
     assert "1 images listed more than once" in report.problems[0]
 
 
+def test_people_of_train_who_are_in_the_test_are_named(tmp_path: Path):
+    text = "path,pid,camid,split\nimages/a.jpg,ann,0,train\nimages/b.jpg,bob,1,train\n"
+    text += "images/c.JPG,ann,1,query\nimages/d.jpg,ann,2,gallery\n"
+    miniatures.csv(tmp_path / "dataset.csv", text)
+    report, _ = check_dataset("CSVDataset", str(tmp_path), progress=False)
+    assert report.people_in_train_and_test == ["ann"]
+    assert len(report.problems) == 1 and "1 people are in train and in test: 'ann'" in report.problems[0]
+    # Celeb-reID numbers the people of train and of test from 1 each: the same number is another person.
+    miniatures.celeb(tmp_path)
+    assert check_dataset("CelebReID", str(tmp_path), decode=False)[0].people_in_train_and_test == []
+
+
+def test_one_camera_is_named_as_the_reason_for_no_match(tmp_path: Path):
+    text = "path,pid,camid,split\nimages/a.jpg,1,7,query\nimages/b.jpg,1,7,gallery\n"
+    miniatures.csv(tmp_path / "dataset.csv", text)
+    (problem,) = check_dataset("CSVDataset", str(tmp_path), progress=False)[0].problems
+    assert "none of its 1 queries has a match" in problem and "All images are from one camera" in problem
+    assert "TEST.EVALUATION.PROTOCOLS \"('nothing',)\"" in problem
+    miniatures.csv(tmp_path / "dataset.csv", text.replace("b.jpg,1", "b.jpg,2"))
+    (problem,) = check_dataset("CSVDataset", str(tmp_path), progress=False)[0].problems
+    assert "No person of the query is in the gallery" in problem
+    miniatures.csv(tmp_path / "dataset.csv", text.replace("pid,camid", "pid,clothes"))
+    report, _ = check_dataset("CSVDataset", str(tmp_path), progress=False)
+    assert report.problems == [] and "no column camid" in report.notes[0]
+
+
 def test_every_frame_of_a_tracklet_is_decoded(tmp_path: Path):
     base = miniatures.ccvid(tmp_path)
     (base / "session3" / "001_01" / "00010.jpg").write_bytes(b"")
@@ -139,11 +154,11 @@ def test_contact_sheet_shows_people_and_crosses_out_what_cannot_be_read(tmp_path
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["sheet.png"]
 
 
-def test_tool_ends_with_1_on_problems_and_writes_what_is_asked(tool, tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_tool_ends_with_1_on_problems_and_writes_what_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture):
     miniatures.celeb(tmp_path)
     miniatures.ltcc(tmp_path)
     arguments = ["CelebReID", "LTCC", "--root", str(tmp_path), "--json", str(tmp_path / "r.json")]
-    assert tool.main([*arguments, "--sheet", str(tmp_path / "sheet.png")]) == 1
+    assert run_verb(["check-dataset", *arguments, "--sheet", str(tmp_path / "sheet.png")]) == 1
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["LTCC"]["counts"]["train"]["items"] == 3 and report["CelebReID"]["problems"]
     assert (tmp_path / "sheet-LTCC.png").exists() and (tmp_path / "sheet-CelebReID.png").exists()
@@ -153,12 +168,12 @@ def test_tool_ends_with_1_on_problems_and_writes_what_is_asked(tool, tmp_path: P
     )
 
 
-def test_tool_ends_with_0_on_a_good_csv(tool, tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_tool_ends_with_0_on_a_good_csv(tmp_path: Path, capsys: pytest.CaptureFixture):
     path = miniatures.csv(tmp_path / "mine" / "own.csv",
                           "path,pid,camid,split\nimages/a.jpg,1,0,query\nimages/b.jpg,1,1,gallery\n")  # fmt: skip
-    assert tool.main([str(path), "--json", "-"]) == 0
+    assert run_verb(["check-dataset", str(path), "--json", "-"]) == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out)[str(path)]["images_read"] == 2
     assert "no problems" in printed.err
-    assert tool.main(["--list"]) == 0
+    assert run_verb(["check-dataset", "--list"]) == 0
     assert "CelebReIDLightBlur" in capsys.readouterr().out.split()

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from fastreid_clip3d.data.datasets import (
     LTCC,
@@ -279,6 +280,39 @@ def test_csv_with_names_for_ids_and_no_clothes(root: Path):
         dataset.train
 
 
+@pytest.mark.parametrize("first", ["98765432109876543210", "00000000000000000012", "9223372036854775808"])
+def test_csv_ids_may_be_digits_of_any_length(first: str, root: Path):
+    text = f"path,pid,camid,split\nimages/a.jpg,{first},1700000000000000000000,query\n"
+    text += f"images/b.jpg,{first},5,gallery\nimages/c.JPG,12,{first},gallery\nimages/d.jpg,{first},1,train\n"
+    text += f"images/d.jpg,-{first},1,gallery\n"
+    miniatures.csv(root / "dataset.csv", text)
+    dataset = build_dataset("CSVDataset", str(root))
+    (query,), (same, other) = dataset.query, dataset.gallery
+    assert query.pid == same.pid != other.pid and len({query.camid, same.camid, other.camid}) == 3
+    assert torch.tensor([query.pid, other.pid, query.camid, other.camid]).dtype == torch.int64
+    assert dataset.train[0].pid == f"csv_{first}" and len(dataset.notes["gallery"].junk) == 1
+
+
+def test_file_names_with_ids_of_any_length(root: Path):
+    person = "98765432109876543210"
+    miniatures.put_images(root / "Celeb-reID" / "query", f"{person}_1_0.jpg")
+    miniatures.put_images(root / "Celeb-reID" / "gallery", f"{person}_2_0.jpg", "3_1_0.jpg")
+    dataset = build_dataset("CelebReID", str(root))
+    assert [record.pid for record in dataset.query + dataset.gallery] == [1, 0, 1]  # the order of the text
+
+
+def test_csv_without_cameras_is_scored_by_the_protocol_that_removes_nothing(
+    root: Path, caplog: pytest.LogCaptureFixture
+):
+    text = "path,pid,clothes,split\nimages/a.jpg,1,red,query\nimages/b.jpg,1,red,gallery\n"
+    miniatures.csv(root / "dataset.csv", text)
+    dataset = build_dataset("CSVDataset", str(root))
+    assert [(p.name, p.rule) for p in dataset.protocols] == [("nothing", "nothing")]
+    assert {record.camid for record in dataset.query + dataset.gallery} == {0}
+    dataset.show_test()
+    assert "no column camid" in caplog.text and "protocol nothing" in caplog.text
+
+
 def test_csv_junk_and_missing_images_are_noted(root: Path, caplog: pytest.LogCaptureFixture):
     miniatures.csv(
         root / "dataset.csv",
@@ -296,7 +330,8 @@ def test_csv_junk_and_missing_images_are_noted(root: Path, caplog: pytest.LogCap
         ("", "none"),
         ("path,pid,camid,split\n", "no line below"),
         ("path,pid,camid,colour,split\na,1,1,red,train\n", "'colour'"),
-        ("path,pid,split\na,1,train\n", "camid"),
+        ("path,camid,split\na,1,train\n", "must name path, pid, split"),
+        ("path,pid,camid,split\na,1,,train\n", "line 2: camid must not be empty"),
         ("path,path,pid,camid,split\na,a,1,1,train\n", "twice"),
         ("path,pid,camid,split\na,,1,train\n", "line 2: pid must not be empty"),
         ("path,pid,camid,split\n\na,1,1,test\n", "line 3: split is 'test'"),
@@ -317,6 +352,7 @@ def test_csv_from_the_environment_and_under_a_name(root: Path, monkeypatch: pyte
     monkeypatch.setenv("FASTREID_CSV", str(path))
     assert len(build_dataset("CSVDataset").query) == 1
     monkeypatch.delenv("FASTREID_CSV")
+    assert len(build_dataset(str(path)).query) == 1
     register_csv_dataset("MyStreet", str(path))
     register_csv_dataset("MyStreet", str(path))
     dataset = build_dataset("MyStreet", str(root))
@@ -484,6 +520,8 @@ def test_root_comes_from_fast_reids_variable(root: Path, monkeypatch: pytest.Mon
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(DatasetProblem, match="Did you mean CelebReID.*Known: .*Market1501"):
         build_dataset("celeb-reid")
+    with pytest.raises(DatasetProblem, match="No dataset is called 'zebra'. Known: .*Market1501"):
+        build_dataset("zebra")
 
 
 @pytest.mark.parametrize("name", ["Market1501", "MSMT17"])

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
+from fastreid_clip3d.cli import verb_parser
 from fastreid_clip3d.data.datasets import build_dataset
 from fastreid_clip3d.data.datasets.listing import DatasetNotFound
 from fastreid_clip3d.data.datasets.synthcc import FULL_COUNTS, FULL_VAL_COUNTS, TINY_COUNTS, VAL_COUNTS
-from tools.render_people import parse_arguments
 
 NAMES = (
     "SynthCC",
@@ -78,9 +78,9 @@ def test_a_missing_set_names_the_command_that_makes_it(name, tmp_path):
         build_dataset(name, root=str(tmp_path))
     message = str(caught.value)
     command = message.split("`")[1].split()
-    assert command[:2] == ["python", "tools/render_people.py"]
+    assert command[:2] == ["clip3d", "render-people"]
     # The command's own parser understands it, and what it makes is the folder that was looked for.
-    arguments = parse_arguments(command[2:])
+    arguments = verb_parser("render-people").parse_args(command[2:])
     config = dataclasses.replace(SETS[arguments.set], variant=arguments.variant, framing=arguments.framing)
     assert str(tmp_path / config.folder) in message
 

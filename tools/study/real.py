@@ -104,7 +104,7 @@ class DatasetStudy(Study):
     def missing(self, variant: Variant) -> str:
         """What a row needs and is not there, with how to get it; "" where all is there."""
         from fastreid_clip3d.body.synthetic_set import read_index
-        from fastreid_clip3d.data.build import dataset_of
+        from fastreid_clip3d.data.datasets.from_config import dataset_of
         from fastreid_clip3d.data.synthetic_bodies import synthetic_folder
 
         cfg = load_config(str(REPOSITORY / variant.config), [*variant.options, *self.options])

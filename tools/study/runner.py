@@ -22,10 +22,11 @@ from fastreid.config import CfgNode
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.config import get_cfg
 from fastreid_clip3d.config_loading import all_keys, load_config
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.evaluation.features_file import read_features, write_atomically
+from fastreid_clip3d.evaluation.features_file import read_features
 from fastreid_clip3d.evaluation.protocols import GENERAL
 from fastreid_clip3d.evaluation.ranking import evaluate
 from tools.study.demo.stages import REPOSITORY
@@ -101,7 +102,7 @@ class Run:
         """Training steps, from the number of images of its dataset, where those can be counted; else 1."""
         cfg = load_config(self.config_file, self.all_options)
         try:
-            from fastreid_clip3d.data.build import dataset_of
+            from fastreid_clip3d.data.datasets.from_config import dataset_of
 
             images = sum(len(dataset_of(cfg, name).train) for name in cfg.DATASETS.NAMES)
         except ClearError:
@@ -132,7 +133,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     text = json.dumps(record, indent=1, allow_nan=False) + "\n"
-    write_atomically(folder / RECORD, lambda stream: stream.write(text.encode()))
+    write_atomically(folder / RECORD, text.encode())
 
 
 def check_settings(runs: Sequence[Run]) -> None:

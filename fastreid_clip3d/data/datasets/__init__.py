@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 from fastreid.data.datasets.bases import ImageDataset
 
-from fastreid_clip3d.data.datasets.base import ClothesDataset, dataset_root, registered_datasets
+from fastreid_clip3d.common.dataset_root import dataset_root
+from fastreid_clip3d.common.near_names import did_you_mean
+from fastreid_clip3d.data.datasets import celeb_reid, synthcc  # noqa: F401  (each registers a table of datasets)
+from fastreid_clip3d.data.datasets.base import ClothesDataset, registered_datasets
 from fastreid_clip3d.data.datasets.ccda import CCDA
 from fastreid_clip3d.data.datasets.ccvid import CCVID
-from fastreid_clip3d.data.datasets.celeb_reid import CelebReID, CelebReIDBlur, CelebReIDLight, CelebReIDLightBlur
 from fastreid_clip3d.data.datasets.csv_dataset import CSVDataset, register_csv_dataset
 from fastreid_clip3d.data.datasets.deepchange import DeepChange
 from fastreid_clip3d.data.datasets.last import LaST
 from fastreid_clip3d.data.datasets.listing import DatasetNotFound, DatasetProblem
 from fastreid_clip3d.data.datasets.ltcc import LTCC
 from fastreid_clip3d.data.datasets.prcc import PRCC
-from fastreid_clip3d.data.datasets.synthcc import (
-    SynthCC,
-    SynthCCCrop,
-    SynthCCShapeOnly,
-    SynthCCShapeOnlyCrop,
-    SynthCCTiny,
-    SynthCCTinyCrop,
-    SynthCCTinyShapeOnly,
-    SynthCCTinyShapeOnlyCrop,
-    SynthCCTinyVal,
-    SynthCCVal,
-)
 from fastreid_clip3d.data.datasets.vc_clothes import VCClothes
 
 __all__ = [
     "CCDA",
     "CCVID",
     "CSVDataset",
-    "CelebReID",
-    "CelebReIDBlur",
-    "CelebReIDLight",
-    "CelebReIDLightBlur",
     "ClothesDataset",
     "DatasetNotFound",
     "DatasetProblem",
@@ -46,16 +31,6 @@ __all__ = [
     "LTCC",
     "LaST",
     "PRCC",
-    "SynthCC",
-    "SynthCCCrop",
-    "SynthCCShapeOnly",
-    "SynthCCShapeOnlyCrop",
-    "SynthCCTiny",
-    "SynthCCTinyCrop",
-    "SynthCCTinyShapeOnly",
-    "SynthCCTinyShapeOnlyCrop",
-    "SynthCCTinyVal",
-    "SynthCCVal",
     "VCClothes",
     "build_dataset",
     "dataset_names",
@@ -72,22 +47,22 @@ def dataset_names() -> list[str]:
 def build_dataset(name: str, root: str = "", **kwargs: Any) -> ImageDataset:
     """Builds a registered dataset, ours or fast-reid's own, below ``root`` (default: :func:`dataset_root`).
 
+    A name that ends in ``.csv`` is the path of a CSV file (:class:`CSVDataset`).
+
     Raises:
         DatasetProblem: no dataset has this name; the message lists the known ones.
         DatasetNotFound: its folders are not there.
     """
+    if name.lower().endswith(".csv"):
+        return CSVDataset(root, csv_path=name, **kwargs)
     dataset = registered_datasets().get(name)
     if dataset is None:
-        known = dataset_names()
-        lower = {candidate.lower(): candidate for candidate in known}
-        near = [lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
-        hint = f"Did you mean {' or '.join(near)}? " if near else ""
-        raise DatasetProblem(f"no dataset is called {name!r}. {hint}Known: {', '.join(known)}.")
+        raise DatasetProblem(f"No dataset is called {name!r}. {did_you_mean(name, dataset_names())}")
     root = root or dataset_root()
     try:
         return dataset(root=root, **kwargs)
     except (RuntimeError, AssertionError) as error:
-        # fast-reid's own classes tell a missing folder by either; an assertion without words is about something else.
+        # fast-reid's own classes report a missing folder by either; an assertion without words is about something else.
         if isinstance(error, DatasetNotFound) or not str(error):
             raise
         raise DatasetNotFound(

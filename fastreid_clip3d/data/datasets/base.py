@@ -1,5 +1,5 @@
 """What the clothes-changing datasets share: one id space for query and gallery, counts beside the official ones,
-clear errors.
+clear errors, a place in fast-reid's registry.
 
 A dataset's class says where its folders are and reads each split into :class:`Item`; this file turns items into
 records. A split is read when it is first asked for, so a copy without train folders can still be evaluated.
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any, ClassVar, Hashable, Iterable, Mapping, NamedTuple, Sequence
+from typing import Any, ClassVar, Hashable, Iterable, Mapping, NamedTuple
 
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
-from tabulate import tabulate
 
+from fastreid_clip3d.common.dataset_root import dataset_root
+from fastreid_clip3d.data.datasets.counts import Count, Official, count_records, count_table
 from fastreid_clip3d.data.datasets.listing import DatasetNotFound, DatasetProblem, SplitNotes, first_few
 from fastreid_clip3d.data.records import Record
 from fastreid_clip3d.evaluation.protocols import GENERAL, Protocol
@@ -24,22 +25,26 @@ logger = logging.getLogger(__name__)
 SPLITS = ("train", "query", "gallery")
 
 
-def dataset_root() -> str:
-    """The folder that holds the datasets: FASTREID_DATASETS, or ``datasets`` in the working folder, as in fast-reid."""
-    return os.getenv("FASTREID_DATASETS", "datasets")
-
-
 def registered_datasets() -> dict[str, type[ImageDataset]]:
     """Name -> class of everything in fast-reid's registry, its own datasets included."""
-    # fast-reid's Registry can be asked for one name only, and answers an unknown one with a KeyError.
+    # fast-reid's Registry has no list of its names, and answers an unknown one with a KeyError.
     return dict(DATASET_REGISTRY._obj_map)
+
+
+def register_dataset(
+    name: str, base: type[ClothesDataset], description: str, **attributes: Any
+) -> type[ClothesDataset]:
+    """Makes a class of this name from `base` and `attributes` (class attributes), and puts it into the registry."""
+    dataset = type(name, (base,), {"__doc__": description, "__module__": base.__module__, **attributes})
+    DATASET_REGISTRY.register(dataset)
+    return dataset
 
 
 class Item(NamedTuple):
     """What a file's name says, before ids are given out.
 
-    Person, camera and outfit are whatever names them: numbers stay the numbers they are, texts are numbered. None as
-    the outfit = not known.
+    Person, camera and outfit are whatever names them: ids that are numbers stay as they are while all of them fit into
+    int64; otherwise we number all ids. None as the outfit = not known.
     """
 
     path: str
@@ -47,15 +52,6 @@ class Item(NamedTuple):
     camera: int | str
     outfit: str | None = None
     frames: tuple[str, ...] = ()
-
-
-class Count(NamedTuple):
-    """How much a split holds; ``items`` are images, or tracklets."""
-
-    ids: int
-    items: int
-    cameras: int
-    outfits: int
 
 
 class ClothesDataset(ImageDataset):
@@ -71,8 +67,9 @@ class ClothesDataset(ImageDataset):
         official_counts: (ids, items) by "train", "query", "gallery", "test" (query and gallery together) or "all"
             (everything read here); None = not published.
         layout: what the dataset's folder should hold, for messages.
-        how_to_obtain: whom to ask for the data, for messages.
+        how_to_obtain: where the data come from, for messages.
         has_train: False for sets that are for testing only.
+        one_numbering: True where the same id in train and in test is the same person. In most published sets it is not.
         notes: what reading each split left out.
 
     Raises:
@@ -83,10 +80,11 @@ class ClothesDataset(ImageDataset):
     dataset_dir: str = ""
     dataset_name: str = ""
     protocols: tuple[Protocol, ...] = (GENERAL,)
-    official_counts: ClassVar[Mapping[str, tuple[int | None, int | None]]] = {}
+    official_counts: ClassVar[Official] = {}
     layout: ClassVar[str] = ""
     how_to_obtain: ClassVar[str] = ""
     has_train: ClassVar[bool] = True
+    one_numbering: ClassVar[bool] = False
     _junk_pids = [-1]
 
     def __init__(
@@ -100,6 +98,7 @@ class ClothesDataset(ImageDataset):
         self.transform, self.mode, self.combineall = transform, mode, combineall
         self.notes: dict[str, SplitNotes] = {}
         self._records: dict[str, list[Record]] = {}
+        self._people_of: dict[str, set[int | str]] = {}
         self.check_before_run(self.required_files())
         if combineall:
             self.combine_all()
@@ -111,6 +110,10 @@ class ClothesDataset(ImageDataset):
     def read_split(self, split: str, notes: SplitNotes) -> Iterable[Item]:
         """Reads "train", "query" or "gallery" from disk; what is left out goes into ``notes``."""
         raise NotImplementedError
+
+    def hints(self) -> list[str]:
+        """What a user should know about this copy, one sentence each, without a full stop; logged with the counts."""
+        return []
 
     # -- the three lists ---------------------------------------------------------------------------------------------
 
@@ -146,21 +149,17 @@ class ClothesDataset(ImageDataset):
     def _read(self, split: str) -> list[Item]:
         notes = self.notes[split] = SplitNotes()
         items = list(self.read_split(split, notes))
-        unread = (
-            f" {len(notes.unmatched)} names were not understood: {first_few(notes.unmatched)}."
-            if notes.unmatched
-            else ""
-        )
-        absent = f" {len(notes.missing)} files are missing: {first_few(notes.missing)}." if notes.missing else ""
+        left_out = notes.in_words()
         if not items:
             raise DatasetProblem(
-                f"{self._title}: no {split} image was found below {self.dataset_dir}.{unread}{absent}"
+                f"{self._title}: no {split} image was found below {self.dataset_dir}.{left_out}"
                 f"{self._expected()} If the copy is whole, its files may be in other folders or have other names."
             )
-        if unread or absent:
-            logger.warning(f"{self._title}, {split}:{unread}{absent}")
+        if left_out:
+            logger.warning(f"{self._title}, {split}:{left_out}")
         if notes.junk:
             logger.info(f"{self._title}, {split}: {len(notes.junk)} junk images (negative person number) are left out")
+        self._people_of[split] = {item.person for item in items}
         return items
 
     def _train_records(self, items: list[Item]) -> list[Record]:
@@ -189,6 +188,12 @@ class ClothesDataset(ImageDataset):
                 Record(item.path, persons[item.person], cameras[item.camera], outfits[item.outfit], item.frames)
                 for item in items
             ]
+
+    def people_in_train_and_test(self) -> list[str]:
+        """Who of the splits that were read is in train and in test; nobody where their numberings are not the same."""
+        test = self._people_of.get("query", set()) | self._people_of.get("gallery", set())
+        shared = self._people_of.get("train", set()) & test if self.one_numbering else set()
+        return sorted(map(str, shared))
 
     def combine_all(self) -> None:
         """Makes one training set of all three splits, with names as fast-reid gives them, keeping clothes and
@@ -264,34 +269,14 @@ class ClothesDataset(ImageDataset):
     def _show(self, splits: list[str]) -> None:
         found = self.counts(splits)
         logger.info(f"=> Loaded {self._title}\n{count_table(found, self.official_counts)}")
+        for hint in self.hints():
+            logger.warning(hint)
         differences = self.count_differences(found)
         if differences:
             logger.warning(
                 f"{self._title}: this copy differs from the official counts ({'; '.join(differences)}); results "
                 "may not compare with published ones."
             )
-
-
-def count_records(records: Sequence[tuple]) -> Count:
-    """Counts records, or fast-reid's plain tuples."""
-    outfits = {(record[1], getattr(record, "clothes_id", -1)) for record in records}
-    return Count(
-        ids=len({record[1] for record in records}),
-        items=len(records),
-        cameras=len({record[2] for record in records}),
-        outfits=sum(clothes_id >= 0 for _, clothes_id in outfits),
-    )
-
-
-def count_table(found: Mapping[str, Count], official: Mapping[str, tuple[int | None, int | None]]) -> str:
-    """A table of counts with the official ones beside; "-" where there is none."""
-    rows = []
-    for split, count in found.items():
-        official_ids, official_items = official.get(split, (None, None))
-        cells = (count.ids, official_ids, count.items, official_items, count.cameras or None, count.outfits or None)
-        rows.append([split, *("-" if cell is None else f"{cell:,}" for cell in cells)])
-    headers = ["subset", "ids", "official", "items", "official", "cameras", "outfits"]
-    return tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True, colalign=["left"] + ["right"] * 6)
 
 
 def _numbers(names: Iterable[str | None]) -> dict[str | None, int]:
@@ -301,8 +286,8 @@ def _numbers(names: Iterable[str | None]) -> dict[str | None, int]:
 
 
 def _numbers_or_same(names: Iterable[Hashable]) -> dict[Any, int]:
-    """Numbers stay what they are; as soon as one name is not a number, all are numbered from 0 in sorted order."""
+    """Numbers stay as they are; if one id is no number, or too large for int64, we number all from 0 in sorted order."""
     distinct = set(names)
-    if all(isinstance(name, int) for name in distinct):
+    if all(isinstance(name, int) and abs(name) < 2**63 for name in distinct):
         return {name: name for name in distinct}
     return {name: number for number, name in enumerate(sorted(distinct, key=str))}

@@ -11,22 +11,26 @@ from typing import Any, Iterator
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
-from fastreid_clip3d.data.datasets.base import SPLITS, ClothesDataset, Item, dataset_root, registered_datasets
+from fastreid_clip3d.common.dataset_root import dataset_root
+from fastreid_clip3d.data.datasets.base import SPLITS, ClothesDataset, Item, register_dataset, registered_datasets
 from fastreid_clip3d.data.datasets.listing import DatasetNotFound, DatasetProblem, SplitNotes
-from fastreid_clip3d.evaluation.protocols import CC, GENERAL, SC, Protocol
+from fastreid_clip3d.evaluation.protocols import CC, GENERAL, NOTHING_REMOVED, SC, Protocol
 
 COLUMNS = ("path", "pid", "camid", "clothes", "split")
-REQUIRED_COLUMNS = ("path", "pid", "camid", "split")
+REQUIRED_COLUMNS = ("path", "pid", "split")
 CSV_VARIABLE = "FASTREID_CSV"
-INTEGER = re.compile(r"-?\d+")
+NUMBER = re.compile(r"-?\d{1,18}")
+"""Ids that we read as numbers. Longer ones (hashes, time stamps) do not fit into int64, and their zeros count."""
+JUNK = re.compile(r"-\d+")
+ONLY_CAMERA = 0
 
 
 def read_csv(path: str) -> list[tuple[int, dict[str, str]]]:
-    """Pairs (line number, row) of a CSV file; cells without spaces around, blank lines left out, the clothes may be
-    absent.
+    """Pairs (line number, row) of a CSV file; cells without spaces around, blank lines left out; the columns camid and
+    clothes may be absent.
 
     Raises:
-        DatasetProblem: no such columns, unknown columns, an empty cell where there must be none, an unknown split.
+        DatasetProblem: a column is missing or unknown, a cell that must be filled is empty, a split is unknown.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -40,7 +44,7 @@ def read_csv(path: str) -> list[tuple[int, dict[str, str]]]:
     if unknown or absent or len(set(columns)) != len(columns):
         raise DatasetProblem(
             f"{path}: its first line has the columns {', '.join(map(repr, columns)) or 'none'}; it must name "
-            f"{', '.join(REQUIRED_COLUMNS)}, may name clothes, and nothing else or twice."
+            f"{', '.join(REQUIRED_COLUMNS)}, may name camid and clothes, and nothing else or twice."
         )
     reader.fieldnames = columns
     rows = []
@@ -51,7 +55,7 @@ def read_csv(path: str) -> list[tuple[int, dict[str, str]]]:
         cells = {name: (value or "").strip() for name, value in row.items()}
         if not any(cells.values()):
             continue
-        empty = [name for name in REQUIRED_COLUMNS if not cells[name]]
+        empty = [name for name in columns if name != "clothes" and not cells[name]]
         if empty:
             raise DatasetProblem(f"{path}, line {line}: {' and '.join(empty)} must not be empty")
         if cells["split"] not in SPLITS:
@@ -65,7 +69,7 @@ def read_csv(path: str) -> list[tuple[int, dict[str, str]]]:
 
 
 def _number_or_text(cell: str) -> int | str:
-    return int(cell) if INTEGER.fullmatch(cell) else cell
+    return int(cell) if NUMBER.fullmatch(cell) else cell
 
 
 @DATASET_REGISTRY.register()
@@ -73,16 +77,18 @@ class CSVDataset(ClothesDataset):
     """Reads one CSV file: FASTREID_CSV, or ``dataset.csv`` in the datasets' folder; :func:`register_csv_dataset`
     gives a file a name of its own.
 
-    Columns: ``path`` (relative to the CSV's folder, or absolute), ``pid``, ``camid`` (numbers, or any text),
-    ``clothes`` (any text, unique among the outfits of one person; empty = not known; the column may be absent),
-    ``split`` (train, query or gallery). A negative pid is junk and left out. A file without train lines is for
-    testing only.
+    Columns: ``path`` (relative to the CSV's folder, or absolute), ``pid``, ``camid`` (numbers, or any text; the column
+    may be absent), ``clothes`` (any text, unique among the outfits of one person; empty = not known; the column may be
+    absent), ``split`` (train, query or gallery). The same pid in train and in test is the same person. A negative pid
+    is junk and left out. A file without train lines is for testing only.
 
-    Protocols: ``general``; where all clothes of the test are known also ``CC`` and ``SC``.
+    Protocols: ``general``; where all clothes of the test are known also ``CC`` and ``SC``. Without the column camid we
+    do not know which matches are of the same camera: the only protocol is ``nothing``, which removes no gallery image.
     """
 
     dataset_name = "csv"
     layout = "a CSV file with the columns path,pid,camid,clothes,split"
+    one_numbering = True
     how_to_obtain = f"set {CSV_VARIABLE} to the file, or put it there as dataset.csv."
     csv_path = ""
 
@@ -100,11 +106,25 @@ class CSVDataset(ClothesDataset):
         return read_csv(self.csv_path)
 
     @property
+    def has_cameras(self) -> bool:
+        return "camid" in self.rows[0][1]
+
+    def hints(self) -> list[str]:
+        if self.has_cameras:
+            return []
+        return [
+            f"{self.csv_path} has no column camid: all images count as one camera, and the test is scored by protocol "
+            f"{NOTHING_REMOVED.name}, which removes no gallery image"
+        ]
+
+    @property
     def has_train(self) -> bool:
         return any(cells["split"] == "train" for _, cells in self.rows)
 
     @property
     def protocols(self) -> tuple[Protocol, ...]:
+        if not self.has_cameras:
+            return (NOTHING_REMOVED,)
         clothes = [cells.get("clothes") for _, cells in self.rows if cells["split"] != "train"]
         return (GENERAL, CC, SC) if clothes and all(clothes) else (GENERAL,)
 
@@ -115,13 +135,14 @@ class CSVDataset(ClothesDataset):
                 continue
             path = os.path.join(folder, cells["path"])
             person = _number_or_text(cells["pid"])
-            if isinstance(person, int) and person < 0:
+            if JUNK.fullmatch(cells["pid"]):
                 notes.junk.append(path)
             elif not os.path.isfile(path):
                 notes.missing.append(path)
             else:
                 outfit = f"{person}_{cells['clothes']}" if cells.get("clothes") else None
-                yield Item(path, person, _number_or_text(cells["camid"]), outfit)
+                camera = _number_or_text(cells["camid"]) if self.has_cameras else ONLY_CAMERA
+                yield Item(path, person, camera, outfit)
 
 
 def register_csv_dataset(name: str, path: str) -> type[CSVDataset]:
@@ -133,12 +154,10 @@ def register_csv_dataset(name: str, path: str) -> type[CSVDataset]:
     """
     path = os.path.abspath(path)
     if not os.path.isfile(path):
-        raise DatasetNotFound(f"CSV dataset {name!r}: {path} is not there")
+        raise DatasetNotFound(f"CSV dataset {name!r}: {path} is not there. Correct its path, see DATASETS.CSV.")
     known = registered_datasets().get(name)
     if known is not None:
         if issubclass(known, CSVDataset) and known.csv_path == path:
             return known
         raise DatasetProblem(f"CSV dataset {name!r}: a dataset of this name exists already; choose another name")
-    dataset = type(name, (CSVDataset,), {"csv_path": path, "dataset_name": name, "__doc__": f"The CSV dataset {path}."})
-    DATASET_REGISTRY.register(dataset)
-    return dataset
+    return register_dataset(name, CSVDataset, f"The CSV dataset {path}.", csv_path=path, dataset_name=name)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Iterator, Pattern
+from typing import Callable, Iterator, Pattern
 
+from fastreid_clip3d.common.names import printable
 from fastreid_clip3d.errors import ClearError
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -37,39 +38,42 @@ class SplitNotes:
     junk: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
 
+    def in_words(self) -> str:
+        """What a user should look at: one sentence each for names and for files, each with a space before it."""
+        words = ""
+        if self.unmatched:
+            words += f" {len(self.unmatched)} names were not understood: {first_few(self.unmatched)}."
+        if self.missing:
+            words += f" {len(self.missing)} files are missing: {first_few(self.missing)}."
+        return words
+
 
 def first_few(names: list[str], count: int = 5) -> str:
     """The first names of a list in quotes, and how many more there are."""
-    shown = ", ".join(repr(name) for name in names[:count])
+    shown = ", ".join(f"'{printable(name)}'" for name in names[:count])
     return shown + (f" and {len(names) - count} more" if len(names) > count else "")
 
 
-def _entries(folder: str) -> list[os.DirEntry[str]]:
+def _names(folder: str, notes: SplitNotes, wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
     with os.scandir(folder) as entries:
-        return sorted(entries, key=lambda entry: entry.name)
+        ordered = sorted(entries, key=lambda entry: entry.name)
+    names = []
+    for entry in ordered:
+        if not entry.name.startswith(".") and wanted(entry):
+            names.append(entry.name)
+        else:
+            notes.ignored.append(os.path.join(folder, entry.name))
+    return names
 
 
 def image_names(folder: str, notes: SplitNotes) -> list[str]:
     """The names of the images directly in a folder, sorted; other files are noted as ignored."""
-    names = []
-    for entry in _entries(folder):
-        is_image = entry.name.lower().endswith(IMAGE_ENDINGS) and not entry.name.startswith(".")
-        if is_image and entry.is_file():
-            names.append(entry.name)
-        else:
-            notes.ignored.append(os.path.join(folder, entry.name))
-    return names
+    return _names(folder, notes, lambda entry: entry.name.lower().endswith(IMAGE_ENDINGS) and entry.is_file())
 
 
 def subfolder_names(folder: str, notes: SplitNotes) -> list[str]:
     """The names of the folders directly in a folder, sorted; files among them are noted as ignored."""
-    names = []
-    for entry in _entries(folder):
-        if entry.is_dir() and not entry.name.startswith("."):
-            names.append(entry.name)
-        else:
-            notes.ignored.append(os.path.join(folder, entry.name))
-    return names
+    return _names(folder, notes, lambda entry: entry.is_dir())
 
 
 def matching_images(folder: str, pattern: Pattern[str], notes: SplitNotes) -> Iterator[tuple[str, re.Match[str]]]:

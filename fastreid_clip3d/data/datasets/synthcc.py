@@ -6,56 +6,49 @@ from __future__ import annotations
 import re
 from typing import Iterator
 
-from fastreid.data.datasets import DATASET_REGISTRY
-
-from fastreid_clip3d.data.datasets.base import ClothesDataset, Item
+from fastreid_clip3d.data.datasets.base import ClothesDataset, Item, register_dataset
 from fastreid_clip3d.data.datasets.listing import SplitNotes, matching_images
 from fastreid_clip3d.evaluation.protocols import CC, GENERAL, SC
 
 NAME = re.compile(r"(?P<person>\d+)_o(?P<outfit>\d+)_c(?P<camera>\d+)_\d+")
 
-FULL_COUNTS = {
-    "train": (1000, 16000),
-    "query": (300, 1200),
-    "gallery": (300, 3600),
-    "test": (300, 4800),
-    "all": (1300, 20800),
-}
-TINY_COUNTS = {
-    "train": (400, 6400),
-    "query": (150, 600),
-    "gallery": (150, 1800),
-    "test": (150, 2400),
-    "all": (550, 8800),
-}
-VAL_COUNTS = {"train": (400, 6400), "query": (50, 200), "gallery": (50, 600), "test": (50, 800), "all": (450, 7200)}
-FULL_VAL_COUNTS = {
-    "train": (1000, 16000),
-    "query": (100, 400),
-    "gallery": (100, 1200),
-    "test": (100, 1600),
-    "all": (1100, 17600),
-}
+
+def _counts(train_people: int, test_people: int) -> dict[str, tuple[int, int]]:
+    """Official counts: 4 outfits x 4 images per person; of each test person's outfit, one image is a query."""
+    return {
+        "train": (train_people, 16 * train_people),
+        "query": (test_people, 4 * test_people),
+        "gallery": (test_people, 12 * test_people),
+        "test": (test_people, 16 * test_people),
+        "all": (train_people + test_people, 16 * (train_people + test_people)),
+    }
 
 
-class _SynthCCSet(ClothesDataset):
-    """A folder that ``tools/render_people.py`` makes.
+FULL_COUNTS, FULL_VAL_COUNTS = _counts(1000, 300), _counts(1000, 100)
+TINY_COUNTS, VAL_COUNTS = _counts(400, 150), _counts(400, 50)
+
+VARIANTS = {
+    "": ("", "", ""),
+    "ShapeOnly": ("-shape-only", "--variant shape-only", "with skin and hair redrawn for every outfit"),
+    "Crop": ("-crop", "--framing crop", "in boxes as a detector cuts them, so that a person's height does not show"),
+    "ShapeOnlyCrop": (
+        "-shape-only-crop",
+        "--variant shape-only --framing crop",
+        "with skin and hair redrawn for every outfit, in boxes as a detector cuts them",
+    ),
+}
+"""Ending of the name -> ending of the folder, options of ``clip3d render-people``, what is different."""
+
+
+class SynthCCLayout(ClothesDataset):
+    """A folder that ``clip3d render-people`` makes.
 
     Protocols: ``CC`` (same person in other clothes, other camera), ``SC`` (same clothes, other camera), ``general``.
-        Every query
-    has matches under each. Clothes ids belong to one person.
+    Every query has matches under each. Clothes ids belong to one person.
     """
 
     protocols = (CC, SC, GENERAL)
-    arguments = ""
     test_prefix = ""
-
-    def __init_subclass__(cls, **kwargs) -> None:
-        super().__init_subclass__(**kwargs)
-        cls.dataset_name = cls.dataset_dir.lower()
-        cls.layout = f"{cls.dataset_dir}/{{train,query,gallery,val_query,val_gallery}}/PPPP_oO_cC_NN.jpg"
-        command = " ".join(f"python tools/render_people.py {cls.arguments}".split())
-        cls.how_to_obtain = f"run `{command}` (it writes below FASTREID_DATASETS; --root chooses another folder)."
 
     def read_split(self, split: str, notes: SplitNotes) -> Iterator[Item]:
         folder = split if split == "train" else f"{self.test_prefix}{split}"
@@ -64,91 +57,34 @@ class _SynthCCSet(ClothesDataset):
             yield Item(path, person, camera=int(match["camera"]) - 1, outfit=f"{person:06d}_{int(match['outfit']):03d}")
 
 
-@DATASET_REGISTRY.register()
-class SynthCC(_SynthCCSet):
-    """The official benchmark: 1,000 training and 300 test people, 4 outfits, 8 cameras, 256 x 128."""
-
-    dataset_dir = "SynthCC"
-    official_counts = FULL_COUNTS
-    arguments = "--set SynthCC"
-
-
-@DATASET_REGISTRY.register()
-class SynthCCShapeOnly(_SynthCCSet):
-    """SynthCC with skin and hair redrawn for every outfit: only the body tells who it is."""
-
-    dataset_dir = "SynthCC-shape-only"
-    official_counts = FULL_COUNTS
-    arguments = "--set SynthCC --variant shape-only"
+def _register(name: str, folder: str, options: str, counts: dict, description: str, test_prefix: str = "") -> None:
+    command = " ".join(f"clip3d render-people {options}".split())
+    register_dataset(
+        name,
+        SynthCCLayout,
+        description,
+        dataset_dir=folder,
+        dataset_name=folder.lower(),
+        layout=f"{folder}/{{train,query,gallery,val_query,val_gallery}}/PPPP_oO_cC_NN.jpg",
+        official_counts=counts,
+        how_to_obtain=f"run `{command}` (it writes below FASTREID_DATASETS; --root chooses another folder).",
+        test_prefix=test_prefix,
+    )
 
 
-@DATASET_REGISTRY.register()
-class SynthCCVal(_SynthCCSet):
-    """SynthCC tested on 100 people of their own, for choosing hyper-parameters."""
-
-    dataset_dir = "SynthCC"
-    official_counts = FULL_VAL_COUNTS
-    test_prefix = "val_"
-    arguments = "--set SynthCC"
-
-
-@DATASET_REGISTRY.register()
-class SynthCCTiny(_SynthCCSet):
-    """A benchmark for two cores and minutes: 400 training and 150 test people, 128 x 64."""
-
-    dataset_dir = "SynthCC-tiny"
-    official_counts = TINY_COUNTS
-
-
-@DATASET_REGISTRY.register()
-class SynthCCTinyShapeOnly(_SynthCCSet):
-    """SynthCCTiny with skin and hair redrawn for every outfit."""
-
-    dataset_dir = "SynthCC-tiny-shape-only"
-    official_counts = TINY_COUNTS
-    arguments = "--variant shape-only"
-
-
-@DATASET_REGISTRY.register()
-class SynthCCTinyVal(_SynthCCSet):
-    """SynthCCTiny tested on 50 people of their own, for choosing hyper-parameters."""
-
-    dataset_dir = "SynthCC-tiny"
-    official_counts = VAL_COUNTS
-    test_prefix = "val_"
-
-
-@DATASET_REGISTRY.register()
-class SynthCCTinyCrop(_SynthCCSet):
-    """SynthCCTiny in boxes as a detector cuts them: a person's height does not show."""
-
-    dataset_dir = "SynthCC-tiny-crop"
-    official_counts = TINY_COUNTS
-    arguments = "--framing crop"
-
-
-@DATASET_REGISTRY.register()
-class SynthCCTinyShapeOnlyCrop(_SynthCCSet):
-    """SynthCCTinyShapeOnly in boxes as a detector cuts them."""
-
-    dataset_dir = "SynthCC-tiny-shape-only-crop"
-    official_counts = TINY_COUNTS
-    arguments = "--variant shape-only --framing crop"
-
-
-@DATASET_REGISTRY.register()
-class SynthCCCrop(_SynthCCSet):
-    """SynthCC in boxes as a detector cuts them."""
-
-    dataset_dir = "SynthCC-crop"
-    official_counts = FULL_COUNTS
-    arguments = "--set SynthCC --framing crop"
-
-
-@DATASET_REGISTRY.register()
-class SynthCCShapeOnlyCrop(_SynthCCSet):
-    """SynthCCShapeOnly in boxes as a detector cuts them."""
-
-    dataset_dir = "SynthCC-shape-only-crop"
-    official_counts = FULL_COUNTS
-    arguments = "--set SynthCC --variant shape-only --framing crop"
+for _base, _folder, _option, _official, _official_val, _what in (
+    ("SynthCC", "SynthCC", "--set SynthCC", FULL_COUNTS, FULL_VAL_COUNTS,
+     "The official benchmark: 1,000 training and 300 test people, 4 outfits, 8 cameras, 256 x 128"),
+    ("SynthCCTiny", "SynthCC-tiny", "", TINY_COUNTS, VAL_COUNTS,
+     "A benchmark for two cores and minutes: 400 training and 150 test people, 128 x 64"),
+):  # fmt: skip
+    for _ending, (_folder_ending, _variant, _difference) in VARIANTS.items():
+        _register(
+            _base + _ending,
+            _folder + _folder_ending,
+            f"{_option} {_variant}",
+            _official,
+            f"{_base} {_difference}." if _difference else f"{_what}.",
+        )
+    _validation = f"{_base} tested on {_official_val['test'][0]} people of their own, for choosing hyper-parameters."
+    _register(f"{_base}Val", _folder, _option, _official_val, _validation, test_prefix="val_")
