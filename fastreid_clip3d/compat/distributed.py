@@ -3,33 +3,53 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any
+from typing import Any, Callable
+from unittest import mock
 
 import torch
 import torch.distributed as dist
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 
-def _serialize_to_tensor(data: Any, group: dist.ProcessGroup) -> torch.Tensor:
+def serialize_to_tensor(data: Any, group: dist.ProcessGroup) -> torch.Tensor:
     """The pickled object as uint8 [n], where the group's backend can send it. The signature is fast-reid's."""
     device = torch.device("cpu" if dist.get_backend(group) == "gloo" else "cuda")
     return torch.frombuffer(bytearray(pickle.dumps(data)), dtype=torch.uint8).to(device)
 
 
-def _distributed_data_parallel(
-    model: torch.nn.Module, device_ids: list[int] | None = None, **kwargs: Any
+def needs_typed_storages(serialize: Callable[[Any, Any], torch.Tensor]) -> bool:
+    """Whether it fails on a torch without ``torch.ByteStorage``."""
+    gloo = mock.patch("torch.distributed.get_backend", return_value="gloo")
+    with gloo, mock.patch("torch.ByteStorage", None, create=True):
+        try:
+            serialize(b"", None)
+        except AttributeError:
+            return True
+    return False
+
+
+def distributed_data_parallel(
+    model: nn.Module, device_ids: list[int] | None = None, **keywords: Any
 ) -> DistributedDataParallel:
     """torch's wrapper; a model on a CPU has no device ids, which fast-reid's trainer always gives.
 
-    ``static_graph``: which parameters take part is found out in the first step. A loss whose weight is 0, or a student
-    with a part that training does not use, would otherwise stop the second step with an error.
+    ``static_graph``: torch finds out in the first step which parameters take part. Without it a loss whose weight is 0, or
+    a student with a part that training does not use, stops the second step with an error.
     """
     on_cuda = next(model.parameters()).device.type == "cuda"
-    kwargs.setdefault("static_graph", True)
-    return DistributedDataParallel(model, device_ids=device_ids if on_cuda else None, **kwargs)
+    keywords.setdefault("static_graph", True)
+    return DistributedDataParallel(model, device_ids=device_ids if on_cuda else None, **keywords)
 
 
-def share_buffers(model: torch.nn.Module) -> None:
+def gives_device_ids_on_a_cpu(wrap: Callable[..., Any]) -> bool:
+    """Whether torch gets the device ids, which it refuses, of a model on a CPU."""
+    with mock.patch.object(DistributedDataParallel, "__init__", return_value=None) as made:
+        wrap(nn.BatchNorm1d(1), device_ids=[0], broadcast_buffers=False)
+    return bool(made.call_args.kwargs["device_ids"])
+
+
+def share_buffers(model: nn.Module) -> None:
     """Gives every rank the buffers of rank 0, which are those that a checkpoint holds. All ranks call it.
 
     Running statistics of batch norm differ from rank to rank, since each rank sees its own images.
@@ -45,13 +65,4 @@ def lost_peer(error: BaseException) -> bool:
         return False
     text = str(error)
     signs = ("Connection closed by peer", "Connection reset by peer", "gloo/transport", "remote process exited")
-    return isinstance(error, torch.distributed.DistError) or any(sign in text for sign in signs)
-
-
-def apply() -> None:
-    """Puts both where fast-reid looks them up."""
-    import fastreid.engine.defaults as defaults
-    from fastreid.utils import comm
-
-    comm._serialize_to_tensor = _serialize_to_tensor
-    defaults.DistributedDataParallel = _distributed_data_parallel
+    return isinstance(error, dist.DistError) or any(sign in text for sign in signs)

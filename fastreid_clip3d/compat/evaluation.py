@@ -6,13 +6,15 @@ fallback stacks rank lists of different lengths, which NumPy 2 refuses.
 
 from __future__ import annotations
 
-import functools
-from typing import Any
+import contextlib
+import io
+from typing import Any, Callable
+from unittest import mock
 
 import numpy as np
 
 
-def _skip_compilation(self: Any) -> None:
+def skip_compilation(self: Any) -> None:
     """Leaves an already compiled module in use and builds none: the Python evaluation gives the same numbers."""
 
 
@@ -56,26 +58,20 @@ def eval_market1501(
     return cmc, average_precisions, inverse_negative_penalties
 
 
-def _needs_our_loop(original: Any) -> bool:
-    """Whether fast-reid's loop fails on a two-item gallery of which one query keeps one item and the other two."""
-    arguments = (np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([0, 1]), np.array([0, 0]), np.array([0, 0]), np.array([0, 1]))
-    try:
-        original(*(arguments[0], np.array([0, 0]), arguments[2], np.array([0, 2]), arguments[4]), 50)
-    except ValueError:
-        return True
+def fails_on_small_galleries(evaluate: Callable[..., Any]) -> bool:
+    """Whether it fails on two gallery images of which one query keeps one and the other query both."""
+    distances, persons, query_cameras = np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([0, 0]), np.array([0, 2])
+    with contextlib.redirect_stdout(io.StringIO()):  # fast-reid prints that the gallery is small
+        try:
+            evaluate(distances, persons, persons, query_cameras, np.array([0, 1]), 50)
+        except ValueError:
+            return True
     return False
 
 
-def apply() -> None:
-    """Stops the compilation at run time and replaces the loop where NumPy refuses it."""
-    import contextlib
-    import io
-
-    import fastreid.evaluation.rank as rank
-    import fastreid.evaluation.reid_evaluation as reid_evaluation
-
-    reid_evaluation.ReidEvaluator._compile_dependencies = _skip_compilation
-    with contextlib.redirect_stdout(io.StringIO()):
-        needed = _needs_our_loop(rank.eval_market1501)
-    if needed:
-        rank.eval_market1501 = functools.wraps(rank.eval_market1501)(eval_market1501)
+def compiles(compile_dependencies: Callable[[Any], None]) -> bool:
+    """Whether the method starts a compiler here."""
+    module = "fastreid.evaluation.reid_evaluation"
+    with mock.patch(f"{module}.compile_helper") as compile_helper, mock.patch(f"{module}.logger"):
+        compile_dependencies(None)
+    return compile_helper.called

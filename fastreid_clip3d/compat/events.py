@@ -1,10 +1,11 @@
-"""fast-reid's messages: warnings that a user can do nothing about, and a log line that divides by zero."""
+"""fast-reid's messages: warnings that a user can do nothing about, and a log line written twice."""
 
 from __future__ import annotations
 
 import functools
 import warnings
 from typing import Any, Callable
+from unittest import mock
 
 _HARMLESS = (
     (FutureWarning, r".*torch\.cuda\.amp\..*"),
@@ -15,8 +16,8 @@ _HARMLESS = (
 )
 
 
-def _once_an_iteration(write: Callable[[Any], None]) -> Callable[[Any], None]:
-    """fast-reid's line of the log writes twice in an epoch's last step, and then divides by the iterations between."""
+def once_per_iteration(write: Callable[[Any], None]) -> Callable[[Any], None]:
+    """``CommonMetricPrinter.write`` that writes nothing when it is called again in the same iteration."""
 
     @functools.wraps(write)
     def write_unless_written(printer: Any) -> None:
@@ -30,11 +31,23 @@ def _once_an_iteration(write: Callable[[Any], None]) -> Callable[[Any], None]:
     return write_unless_written
 
 
-def apply() -> None:
-    """Silences exactly those warnings, by category and message, and guards the log line."""
-    from fastreid.utils.events import CommonMetricPrinter
+def divides_by_zero(write: Callable[[Any], None]) -> bool:
+    """Whether a printer fails that writes twice in one iteration."""
+    from fastreid.utils.events import CommonMetricPrinter, EventStorage
 
+    printer = CommonMetricPrinter(max_iter=2)
+    printer.logger = mock.Mock()
+    with EventStorage() as storage:
+        storage.epoch = 0
+        try:
+            write(printer)
+            write(printer)
+        except ZeroDivisionError:
+            return True
+    return False
+
+
+def silence_harmless_warnings() -> None:
+    """Silences exactly those warnings, by category and message."""
     for category, message in _HARMLESS:
         warnings.filterwarnings("ignore", message=message, category=category)
-    if not hasattr(CommonMetricPrinter.write, "__wrapped__"):
-        CommonMetricPrinter.write = _once_an_iteration(CommonMetricPrinter.write)

@@ -1,14 +1,23 @@
-"""fast-reid's ``launch`` with several processes on CPUs as well: gloo where there is no CUDA device, NCCL where there is."""
+"""Process groups that work on CPUs as well (gloo there, NCCL on CUDA devices), and that wait long enough."""
 
 from __future__ import annotations
 
+import datetime
+import functools
+import inspect
 from contextlib import contextmanager
 from typing import Any, Callable, Iterator
+from unittest import mock
 
 import torch
 import torch.distributed as dist
 
+from fastreid_clip3d.compat.replacement import Reached
 from fastreid_clip3d.errors import ClearError
+
+PATIENCE = datetime.timedelta(hours=2)
+"""How long a process waits for the others. Rank 0 alone scores a test set, and the others wait for it in the next step:
+torch's own 10 minutes (NCCL) or 30 minutes (gloo) would end the run. The launcher notices a process that ends at once."""
 
 
 def set_up_local_group(processes_per_machine: int) -> None:
@@ -18,7 +27,7 @@ def set_up_local_group(processes_per_machine: int) -> None:
     world_size, rank = dist.get_world_size(), dist.get_rank()
     for first in range(0, world_size, processes_per_machine):
         ranks = list(range(first, min(first + processes_per_machine, world_size)))
-        group = dist.new_group(ranks)
+        group = dist.new_group(ranks, timeout=PATIENCE)
         if rank in ranks:
             comm._LOCAL_PROCESS_GROUP = group
 
@@ -28,18 +37,18 @@ def process_group(use_cuda: bool, local_rank: int, processes_per_machine: int, *
     """The process group of a run, and of this machine: NCCL on CUDA devices, gloo on CPUs.
 
     `rendezvous`: ``init_method``, ``world_size`` and ``rank`` of ``init_process_group``; none where torchrun has set the
-    environment. After an error the group is left as it is: its other processes may be gone, and taking leave of them
-    would wait for ever.
+    environment. After an error the group stays as it is: its other processes may be gone, and destroying the group
+    would wait for them.
     """
     if use_cuda:
         torch.cuda.set_device(local_rank)
-    dist.init_process_group(backend="nccl" if use_cuda else "gloo", **rendezvous)
+    dist.init_process_group(backend="nccl" if use_cuda else "gloo", timeout=PATIENCE, **rendezvous)
     set_up_local_group(processes_per_machine)
     yield
     dist.destroy_process_group()
 
 
-def _distributed_worker(
+def distributed_worker(
     local_rank: int,
     main_func: Callable[..., Any],
     world_size: int,
@@ -61,9 +70,28 @@ def _distributed_worker(
         main_func(*args)
 
 
-def apply() -> None:
-    """Puts our worker in the place of the one that asserts CUDA."""
-    import fastreid.engine.launch  # the submodule; ``fastreid.engine.launch`` the attribute is its function
-    import sys
+@functools.lru_cache
+def global_gloo_group() -> dist.ProcessGroup:
+    """The group of all processes through which fast-reid gathers objects, on gloo."""
+    if dist.get_backend() == "nccl":
+        return dist.new_group(backend="gloo", timeout=PATIENCE)
+    return dist.group.WORLD
 
-    sys.modules["fastreid.engine.launch"]._distributed_worker = _distributed_worker
+
+def needs_cuda_or_sets_no_timeout(worker: Callable[..., None]) -> bool:
+    """Whether a worker refuses a machine without CUDA, or makes its group with torch's own timeout."""
+    no_cuda = mock.patch("torch.cuda.is_available", return_value=False)
+    with no_cuda, mock.patch("torch.distributed.init_process_group", side_effect=Reached) as init:
+        try:
+            worker(0, print, 1, 1, 0, "", ())
+        except (AssertionError, Reached):
+            return not init.called or "timeout" not in init.call_args.kwargs
+    return True
+
+
+def gloo_group_has_no_timeout(group: Callable[[], dist.ProcessGroup]) -> bool:
+    """Whether it makes a gloo group beside NCCL with torch's own timeout."""
+    nccl = mock.patch("torch.distributed.get_backend", return_value="nccl")
+    with nccl, mock.patch("torch.distributed.new_group") as new_group:
+        inspect.unwrap(group)()  # without its cache
+    return "timeout" not in new_group.call_args.kwargs

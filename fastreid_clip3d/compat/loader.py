@@ -8,9 +8,12 @@ current one is used) and lets errors through.
 from __future__ import annotations
 
 from typing import Any, Iterator
+from unittest import mock
 
 import torch
 from torch.utils.data import DataLoader
+
+from fastreid_clip3d.compat.replacement import Reached
 
 _device: torch.device | None = None
 
@@ -62,10 +65,11 @@ class DeviceLoader(DataLoader):
             yield ready
 
 
-def apply() -> None:
-    """Puts :class:`DeviceLoader` in the place of ``DataLoaderX``."""
-    import fastreid.data.build
-    import fastreid.data.data_utils
-
-    fastreid.data.data_utils.DataLoaderX = DeviceLoader
-    fastreid.data.build.DataLoaderX = DeviceLoader
+def opens_a_stream(loader: type[DataLoader]) -> bool:
+    """Whether a loader opens a CUDA stream when it is made, before anybody reads from it."""
+    with mock.patch("torch.cuda.Stream", side_effect=Reached):
+        try:
+            loader(0, dataset=[0])
+        except Reached:
+            return True
+    return False

@@ -1,27 +1,40 @@
-"""fast-reid's optimiser works on one flat buffer for all parameters; since torch 2, clearing gradients cuts it off.
-
-The buffer's gradient is a tensor that all parameters' gradients are views of. ``zero_grad()`` of torch 2 sets gradients to
-None: backward then fills the views, the optimiser finds None on the buffer, and no weight ever changes, without a word.
-
-Torch's fused step, which fast-reid is too old to ask for, reads every weight once instead of once an operation.
-"""
+"""fast-reid's optimiser on one flat buffer of parameters: gradients that stay views of it, and torch's fused step."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from typing import Any, Callable
+from unittest import mock
 
 import torch
+from torch import nn
 
 FUSED_DEVICES = ("cpu", "cuda")
+"""Types of devices for which torch has a fused step."""
+
+Build = Callable[..., tuple[Any, Any]]
+"""``build_optimizer(cfg, model, contiguous=True)`` -> optimiser, flat parameters."""
 
 
-def _mended(build_optimizer: Callable[..., Any]) -> Callable[..., Any]:
+def with_gradients_kept(build_optimizer: Build) -> Build:
+    """Its optimisers write zeros into gradients, where torch would replace them by None."""
+
     @functools.wraps(build_optimizer)
-    def build(*arguments: Any, **keywords: Any) -> Any:
+    def build(*arguments: Any, **keywords: Any) -> tuple[Any, Any]:
         optimizer, params = build_optimizer(*arguments, **keywords)
         optimizer.zero_grad = functools.partial(optimizer.zero_grad, set_to_none=False)
+        return optimizer, params
+
+    return build
+
+
+def fused(build_optimizer: Build) -> Build:
+    """Its optimisers take torch's fused step on the devices that have one."""
+
+    @functools.wraps(build_optimizer)
+    def build(*arguments: Any, **keywords: Any) -> tuple[Any, Any]:
+        optimizer, params = build_optimizer(*arguments, **keywords)
         for group in optimizer.param_groups:
             if "fused" in group and all(weight.device.type in FUSED_DEVICES for weight in group["params"]):
                 group["fused"] = True
@@ -30,13 +43,35 @@ def _mended(build_optimizer: Callable[..., Any]) -> Callable[..., Any]:
     return build
 
 
-def apply() -> None:
-    """Optimisers that fast-reid builds write zeros into gradients, where torch would replace them by None, and are fused."""
-    import fastreid.engine.defaults as defaults
-    import fastreid.solver as solver
-    import fastreid.solver.build as build
+def removes_gradients(build_optimizer: Build) -> bool:
+    """Whether ``zero_grad()`` of an optimiser that it builds asks torch to set gradients to None."""
+    optimizer = _optimizer_of(build_optimizer)
+    optimizer.zero_grad()
+    return optimizer.set_to_none
 
-    replaces_by_none = inspect.signature(torch.optim.Optimizer.zero_grad).parameters["set_to_none"].default
-    if replaces_by_none and not hasattr(build.build_optimizer, "__wrapped__"):
-        build.build_optimizer = _mended(build.build_optimizer)
-        solver.build_optimizer = defaults.build_optimizer = build.build_optimizer
+
+def steps_unfused(build_optimizer: Build) -> bool:
+    """Whether an optimiser that it builds leaves torch's fused step out, where torch offers one."""
+    offered = "fused" in inspect.signature(torch.optim.SGD).parameters
+    return offered and not all(group["fused"] for group in _optimizer_of(build_optimizer).param_groups)
+
+
+class _Recorder:
+    """Stands for ``torch.optim.SGD``, whose first use imports torch's compiler and takes a second."""
+
+    def __init__(self, groups: Any, **settings: Any) -> None:
+        self.param_groups = [{"fused": None, **settings, **group} for group in groups]
+        self._default = inspect.signature(torch.optim.Optimizer.zero_grad).parameters["set_to_none"].default
+
+    def zero_grad(self, set_to_none: bool | None = None) -> None:
+        self.set_to_none = self._default if set_to_none is None else set_to_none
+
+
+def _optimizer_of(build_optimizer: Build) -> Any:
+    """What it builds for a network whose initial weights draw no random numbers."""
+    from fastreid.config import get_cfg
+
+    cfg = get_cfg()
+    cfg.SOLVER.OPT = "SGD"
+    with mock.patch("torch.optim.SGD", _Recorder):
+        return build_optimizer(cfg, nn.BatchNorm1d(1))[0]

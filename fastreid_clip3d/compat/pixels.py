@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from typing import Callable
+from unittest import mock
+
 import numpy as np
 import torch
 from PIL import Image
 
-from fastreid_clip3d.errors import ClearError
-
-
-class UnreadableImage(ClearError):
-    """An image file that is missing, empty, truncated or no image at all."""
+from fastreid_clip3d.common import images
 
 
 def to_tensor(picture: Image.Image | np.ndarray) -> torch.Tensor:
@@ -25,44 +25,37 @@ def to_tensor(picture: Image.Image | np.ndarray) -> torch.Tensor:
 
 
 def read_image(file_name: str, format: str | None = None) -> Image.Image:
-    """fast-reid's ``read_image``, with RGB for every kind of picture and an error that names the file.
+    """fast-reid's ``read_image`` on the package's own reader.
 
     Args:
         file_name: the image's path.
-        format: a PIL mode, or "BGR"; RGB by default.
+        format: a PIL mode, or "BGR"; None: RGB.
 
     Raises:
-        UnreadableImage: the file is missing, empty, truncated or no image.
+        UnreadableImage: names the file and what is wrong with it.
     """
-    from PIL import ImageOps
-
-    try:
-        with Image.open(file_name) as image:
-            image = ImageOps.exif_transpose(image)
-            image = image.convert("RGB" if format in (None, "BGR") else format)
-    except FileNotFoundError as error:
-        raise UnreadableImage(f"{file_name}: no such image file.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UnreadableImage(
-            f"{file_name} cannot be read as an image ({error}). Replace the file, or run tools/check_dataset.py to find "
-            "all such files of a dataset at once."
-        ) from error
+    image = images.read_image(file_name)
     if format == "BGR":
         return Image.fromarray(np.asarray(image)[:, :, ::-1])
-    return image
+    return image if format in (None, "RGB") else image.convert(format)
 
 
-def apply() -> None:
-    """Puts both functions where fast-reid looks them up."""
-    import fastreid.data.common as common
-    import fastreid.data.data_utils as data_utils
-    import fastreid.data.transforms.functional as functional
-    import fastreid.data.transforms.transforms as transforms
-
-    functional.to_tensor = to_tensor
-    if hasattr(transforms, "to_tensor"):
-        transforms.to_tensor = to_tensor
-    data_utils.read_image = read_image
-    common.read_image = read_image
+def tensor_needs_old_libraries(to_tensor: Callable[[Image.Image], torch.Tensor]) -> bool:
+    """Whether it fails on a torch without ``torch.ByteStorage``, or with this NumPy on a black and white picture."""
+    with mock.patch("torch.ByteStorage", None, create=True):
+        try:
+            for mode in ("RGB", "1"):
+                to_tensor(Image.new(mode, (1, 1)))
+        except (AttributeError, ValueError):
+            return True
+    return False
 
 
+def error_lacks_the_file(read_image: Callable[[str], Image.Image]) -> bool:
+    """Whether the error for a truncated image does not say which file it is."""
+    with mock.patch("PIL.Image.open", side_effect=OSError("image file is truncated")):
+        try:
+            read_image(os.devnull)
+        except Exception as error:  # whatever class it has
+            return os.devnull not in str(error)
+    return True

@@ -6,7 +6,6 @@ Every format takes float32 RGB images [B, 3, h, w] in 0..255, any B, and gives L
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from pathlib import Path
 from typing import Any, Callable, Iterator, NamedTuple
@@ -17,7 +16,9 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFilter
 from torch import Tensor, nn
 
-from fastreid_clip3d.compat.tracing import batch_size_left_open
+from fastreid_clip3d.common.files import check_writable, replacing
+from fastreid_clip3d.common.images import UnreadableImage
+from fastreid_clip3d.compat.blocks import batch_size_left_open
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.model import TorchModel
 from fastreid_clip3d.inference.onnx_model import METADATA_KEY, import_onnxruntime
@@ -106,16 +107,14 @@ def export(model: TorchModel, path: str | Path, format: str = "", pictures: list
         ClearError: a network that the format cannot hold, features that differ by more than 1e-4 in cosine (nothing is
             kept then, and a file that was there stays), a package that is missing, a place that cannot be written to.
     """
-    path, format = Path(path), format_of(path, format)
+    path, format = check_writable(path), format_of(path, format)
     write, load = {
         "onnx": (_write_onnx, load_onnx),
         "torchscript": (_write_torchscript, load_torchscript),
         "torch.export": (_write_torch_export, load_torch_export),
     }[format]
     real = torch.stack(pictures) if pictures else drawn_pictures(6, model.size)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, keep_ending=True) as temporary:
         student = NormalisedStudent(model.network).eval()
         example = drawn_pictures(2, model.size).float()
         try:
@@ -137,11 +136,6 @@ def export(model: TorchModel, path: str | Path, format: str = "", pictures: list
             if difference == float("inf"):
                 how = "have another shape than PyTorch's, or are not finite"
             raise ClearError(f"{model.backbone_name} as {format}: features {how}. {path} is not written.")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ClearError(f"{path} cannot be written ({error.strerror or error}).") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return Exported(path, format, difference, num_random, len(real))
 
 
@@ -269,7 +263,6 @@ def real_pictures(model: TorchModel, sources: list[str], most: int = 32) -> Iter
     Raises:
         ClearError: no source, or none of the pictures can be read.
     """
-    from fastreid_clip3d.compat.pixels import UnreadableImage
     from fastreid_clip3d.inference.pictures import list_images
     from fastreid_clip3d.inference.preprocess import to_pixels
 
