@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import struct
+import subprocess
 import sys
+import tracemalloc
 import types
 import zipfile
 
@@ -174,6 +177,30 @@ def test_damaged_or_strange_pickles_are_a_message(tmp_path, data):
     assert "model.pkl" in message and "Nothing in it was run" in message
 
 
+@pytest.mark.parametrize(
+    "data, wanted",
+    [
+        (b"cnumpy\nndarray\n)}\x92", "it uses the instruction NEWOBJ_EX"),
+        (b"cnumpy\nndarray\n]R", "an object is made from"),  # arguments that are a list would be copied
+        (b"cnumpy\nndarray\nNR", "an object is made from"),
+        (b"N)\x81", "an object is made from a value of type NoneType"),
+        (b"(S'builtins'\nS'eval'\no", "an object is made from a value of type bytes"),
+        (b"ccopyreg\n_reconstructor\n)R", "an object is made from nothing"),
+        (b"cchumpy.ch\nCh\n)\x81)\x81", "an object is made from an object of kind 'chumpy array'"),
+        (b"cchumpy.ch\nCh\n)\x81S'x'\nNs", "items are set on an object of kind 'chumpy array'"),
+        (b"cchumpy.ch\nCh\n)\x81Na", "items are appended to an object of kind 'chumpy array'"),
+        (b"cchumpy.ch\nCh\n(NK\x01K\x02sb", "items are set on a value of type NoneType"),
+        (b"]}b", "state is given to a value of type list"),
+        (b"\x82\x01", "it uses the instruction EXT1"),
+        (b"Pid\n", "it uses the instruction PERSID"),
+        (b"S'id'\nQ", "it uses the instruction BINPERSID"),
+        (b"\x97", "it uses the instruction NEXT_BUFFER"),
+    ],
+)
+def test_instructions_on_the_wrong_things_are_refused(tmp_path, data, wanted):
+    assert wanted in refusal(tmp_path, data + b"0}.")  # what follows is a good pickle: only `data` is at fault
+
+
 def test_truncation_anywhere_is_a_message(tmp_path):
     data = dumps(official(smpl_fields(vertices=8)), 2)
     for end in np.linspace(0, len(data) - 1, 60).astype(int):
@@ -199,6 +226,59 @@ def test_a_memo_index_of_billions_costs_nothing(tmp_path):
     # Python's own unpickler keeps a list up to the largest index: tens of gigabytes for this.
     data = b"N" + b"r" + struct.pack("<I", (1 << 32) - 1) + b"0."
     assert "damaged" in refusal(tmp_path, data)
+
+
+@pytest.mark.parametrize("key", [b")" + b"2\x86" * 100, b")" + b"\x85" * 900_000])
+def test_keys_of_nested_tuples_are_not_hashed(tmp_path, key):
+    """Python's own unpickler hashes the first key for longer than the universe is old, and crashes on the second."""
+    (tmp_path / "model.pkl").write_bytes(b"}" + key + b"Ns.")
+    code = f"""
+from pathlib import Path
+from fastreid_clip3d.body.unpickle import read_pickle
+assert read_pickle(Path({str(tmp_path / "model.pkl")!r}), ["f"]) == {{}}
+print("read")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert done.stdout.strip() == "read", done.stderr[-500:]
+
+
+ONE_MEGABYTE = b"X" + struct.pack("<I", 1 << 20) + b"x" * (1 << 20)
+
+
+@pytest.mark.parametrize(
+    "repeated",
+    [
+        b"c_codecs\nencode\n(h\x00X\x06\x00\x00\x00latin1tR",
+        b"cnumpy\nndarray\nh\x00R",
+        b"cnumpy\nndarray\nh\x01R",
+        b"c__builtin__\nset\n(h\x01tR",
+    ],
+)
+def test_values_that_the_file_refers_to_often_are_not_copied(tmp_path, repeated):
+    """A file of one megabyte may not take a gigabyte: 1,000 times a text of a million letters or a list of 100,000."""
+    data = ONE_MEGABYTE + b"q\x000(" + b"N" * 100_000 + b"lq\x010(" + 1_000 * repeated + b"l."
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(ClearError):
+            read(tmp_path, data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 << 20
+
+
+def test_number_of_instructions_is_bounded(tmp_path, monkeypatch):
+    good = dumps({"f": np.eye(2)}, 2)
+    monkeypatch.setattr("fastreid_clip3d.body.unpickle.MAX_INSTRUCTIONS", 1_000)
+    assert "more than 1,000 instructions" in refusal(tmp_path, b"]0" * 600 + good[2:])
+    np.testing.assert_array_equal(read(tmp_path, good)["f"], np.eye(2))
+
+
+def test_sum_of_the_arrays_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr("fastreid_clip3d.body.unpickle.MAX_TOTAL_BYTES", 8 * 24)
+    data = dumps({"f": np.eye(4), "weights": np.eye(4)}, 2)
+    assert "more than the 192 bytes" in refusal(tmp_path, data)
+    np.testing.assert_array_equal(read(tmp_path, data, ("f",))["f"], np.eye(4))
 
 
 def array_state(shape, dtype="f8", data=b"", order="<"):
@@ -266,6 +346,7 @@ def sparse(**changes):
         {"data": np.array([1.0])},
         {"data": np.eye(2)},
         {"data": "text"},
+        {"data": Instance("scipy.sparse.csc", "csc_matrix", {})},
     ],
 )
 def test_sparse_matrices_that_lie(tmp_path, changes):
@@ -291,8 +372,17 @@ def test_chumpy_selections_that_lie(tmp_path, changes):
     refusal(tmp_path, dumps({"f": Instance("chumpy.reordering", "Select", dict(state, **changes))}, 2))
 
 
+def test_selections_cannot_grow_beyond_the_limit(tmp_path, monkeypatch):
+    """One byte chooses an element of eight."""
+    state = {"a": chumpy(np.arange(6.0)), "idxs": np.zeros(1000, np.int8), "preferred_shape": (1000,)}
+    data = dumps({"f": Instance("chumpy.reordering", "Select", state)}, 2)
+    assert read(tmp_path, data)["f"].nbytes == 8000
+    monkeypatch.setattr("fastreid_clip3d.body.unpickle.MAX_ARRAY_BYTES", 2000)
+    assert "too many" in refusal(tmp_path, data)
+
+
 def test_a_chain_of_chumpy_arrays_that_never_ends(tmp_path):
-    # ] p0 ... the object's own state holds the object again.
+    # The state of the object holds the object again.
     data = b"\x80\x02}U\x01fcchumpy.ch\nCh\n)\x81q\x00}U\x01xh\x00sbs."
     assert "nested too deeply" in refusal(tmp_path, data)
 
