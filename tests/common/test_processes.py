@@ -1,0 +1,64 @@
+"""Workers end with the program that started them, however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fastreid_clip3d.common.processes import end_with_parent
+
+ROOT = Path(__file__).resolve().parents[2]
+PARENT = """
+import concurrent.futures, multiprocessing, sys, time
+from fastreid_clip3d.common.processes import end_with_parent
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    pool = concurrent.futures.ProcessPoolExecutor(2, mp_context=context, initializer=end_with_parent)
+    for future in [pool.submit(time.sleep, 0.2) for _ in range(4)]:
+        future.result()
+    print(*pool._processes, flush=True)
+    time.sleep(60)
+"""
+
+
+def is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:  # no /proc, or it has just ended
+        return not Path("/proc/self").exists()
+
+
+@pytest.mark.parametrize(
+    "method, sent", [("fork", signal.SIGKILL), ("fork", signal.SIGTERM), ("spawn", signal.SIGKILL)]
+)
+def test_workers_of_a_killed_program_end(tmp_path, method, sent):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    parent = subprocess.Popen([sys.executable, str(script), method], stdout=subprocess.PIPE, text=True, env=environment)
+    workers = [int(word) for word in parent.stdout.readline().split()]
+    assert len(workers) == 2 and all(map(is_running, workers))
+    parent.send_signal(sent)
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while any(map(is_running, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    left = [worker for worker in workers if is_running(worker)]
+    for worker in left:
+        os.kill(worker, signal.SIGKILL)
+    assert not left
+
+
+def test_the_main_program_cannot_call_it():
+    with pytest.raises(RuntimeError, match="not started by multiprocessing"):
+        end_with_parent()
