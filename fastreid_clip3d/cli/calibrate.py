@@ -23,7 +23,7 @@ exit code: 0 calibrated, 2 an error
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
     parser.add_argument("--model", required=True, metavar="RUN", help="run folder, checkpoint or .onnx file")
-    parser.add_argument("--data", required=True, metavar="DATA", help="name of a dataset, or an npz file of features")
+    parser.add_argument("--data", required=True, metavar="DATA", help="name of a dataset, a CSV or an npz file of features")
     parser.add_argument(
         "--protocols", nargs="+", metavar="NAME", help="default: the dataset's; of a file general, CC, SC"
     )

@@ -29,7 +29,9 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files")
-    parser.add_argument("--statistics", metavar="DATASET", help="label statistics of a dataset's training images")
+    parser.add_argument(
+        "--statistics", metavar="DATASET", help="label statistics of the training images of a dataset or a CSV file"
+    )
     parser.add_argument(
         "--most", type=int, default=0, help="images for the statistics at most, whole persons (default: all)"
     )
@@ -41,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resize", default="squash", choices=("squash", "pad"), help="how a crop becomes the teacher's input"
     )
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
-    parser.add_argument("--workers", type=int, help="processes that read images (default: 2 beside CUDA, 0 on a CPU)")
+    parser.add_argument("--workers", type=int, help="processes that read images (default: up to 8 beside CUDA, 0 on a CPU)")
     parser.add_argument("--json", action="store_true", help="json instead of a table")
     parser.add_argument("--sheet", metavar="FILE", help="also draw the images with their descriptors")
     parser.add_argument("--plot", metavar="FILE", help="also draw the statistics")
@@ -95,10 +97,7 @@ def _statistics(arguments: argparse.Namespace) -> int:
 
 
 def _teacher(arguments: argparse.Namespace) -> Teacher:
-    import torch
-
+    from fastreid_clip3d.common.devices import find_device
     from fastreid_clip3d.teacher.clip import load_teacher
 
-    if arguments.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ClearError("--device cuda: no CUDA device can be used here; leave the flag out to run on the CPU.")
-    return load_teacher(arguments.teacher, arguments.pretrained, arguments.resize, arguments.device)
+    return load_teacher(arguments.teacher, arguments.pretrained, arguments.resize, str(find_device(arguments.device)))

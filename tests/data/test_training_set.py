@@ -147,7 +147,7 @@ def csv_of(root: Path, people: int = 6, images: int = 4) -> None:
     (root / "dataset.csv").write_text("\n".join(lines) + "\n")
 
 
-@pytest.mark.parametrize("sampler", ["MixedIdentitySampler", "NaiveIdentitySampler", "BalancedIdentitySampler", "TrainingSampler"])
+@pytest.mark.parametrize("sampler", ["MixedIdentitySampler", "NaiveIdentitySampler", "BalancedIdentitySampler", "TrainingSampler", "ImbalancedDatasetSampler"])
 def test_loader_gives_batches_of_the_configured_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str) -> None:
     csv_of(tmp_path)
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
@@ -159,6 +159,12 @@ def test_loader_gives_batches_of_the_configured_size(tmp_path: Path, monkeypatch
     assert len(loader.dataset) == 24 and loader.dataset.num_classes == 6
     batch = next(iter(loader))
     assert batch["images"].shape == (8, 3, 64, 32) and batch["targets"].shape == (8,)
+    cfg.SOLVER.IMS_PER_BATCH = 26
+    with pytest.raises(ClearError, match=r"\(CSVDataset\) has 24 images of 6 people, fewer images than one batch"):
+        build_train_loader(cfg)
+    cfg.SOLVER.IMS_PER_BATCH = 1
+    with pytest.raises(ClearError, match="batch norm needs at least 2"):
+        build_train_loader(cfg)
 
 
 def test_a_damaged_training_image_stops_the_run_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

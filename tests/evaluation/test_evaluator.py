@@ -187,6 +187,7 @@ def test_no_match_anywhere_neither_stops_hook_nor_writers(tmp_path: Path, caplog
     assert written["Pictures/general/queries_without_match"] == 24
     assert not {"mAP", "metric", "Pictures/general/mAP"} & set(written) and "Pictures/nothing/mAP" in written
     assert "Pictures/general: none of 24 queries has a match" in caplog.text
+    assert "All images are from one camera" in caplog.text and "Protocol nothing removes no image" in caplog.text
 
 
 def test_features_and_single_queries_are_saved(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,7 @@ from fastreid_clip3d.evaluation.protocols import (
     is_member,
     removed_mask,
     shared_codes,
+    why_no_match,
 )  # fmt: skip
 
 # One query: person 7, camera 0, outfit 70. Gallery: (pid, camid, clothes), one item of each kind.
@@ -96,3 +99,18 @@ def test_names_are_found_or_the_nearest_are_told() -> None:
 def test_impossible_protocols(fields: dict, message: str) -> None:
     with pytest.raises(ClearError, match=message):
         Protocol(**fields)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "query", "gallery", "words"),
+    [
+        (GENERAL, ([1, 2], [5, 5]), ([2, 1], [5, 5]), "All images are from one camera.*'nothing',"),
+        (CC, ([1], [5]), ([1, 3], [5, 5]), "rule CC removes a person's gallery images of the query's own camera"),
+        (GENERAL, ([1], [5]), ([1, 3], [5, 6]), "Rule general removes every gallery image of the query's person"),
+        (GENERAL, ([1], [5]), ([2], [6]), "No person of the query is in the gallery"),
+        (GENERAL, ([], []), ([2], [6]), "No query image takes part"),
+        (GENERAL, ([1], [5]), ([], []), "No gallery image takes part"),
+    ],
+)
+def test_why_no_query_has_a_match(protocol: Protocol, query: tuple, gallery: tuple, words: str) -> None:
+    assert re.search(words, why_no_match(protocol, *map(np.array, query), *map(np.array, gallery)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Iterable
 
 from fastreid.data.datasets.bases import ImageDataset
 
@@ -36,12 +36,18 @@ __all__ = [
     "dataset_names",
     "dataset_root",
     "register_csv_dataset",
+    "unknown_dataset",
 ]
 
 
 def dataset_names() -> list[str]:
     """All names that DATASETS.NAMES and DATASETS.TESTS understand, fast-reid's own included, sorted."""
     return sorted(registered_datasets(), key=str.lower)
+
+
+def unknown_dataset(name: str, known: Iterable[str]) -> DatasetProblem:
+    """The error for a name that is not among the known ones: it lists them, the nearest first."""
+    return DatasetProblem(f"No dataset is called {name!r}. {did_you_mean(name, known)}")
 
 
 def build_dataset(name: str, root: str = "", **kwargs: Any) -> ImageDataset:
@@ -57,7 +63,7 @@ def build_dataset(name: str, root: str = "", **kwargs: Any) -> ImageDataset:
         return CSVDataset(root, csv_path=name, **kwargs)
     dataset = registered_datasets().get(name)
     if dataset is None:
-        raise DatasetProblem(f"No dataset is called {name!r}. {did_you_mean(name, dataset_names())}")
+        raise unknown_dataset(name, dataset_names())
     root = root or dataset_root()
     try:
         return dataset(root=root, **kwargs)

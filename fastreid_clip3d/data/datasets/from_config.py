@@ -8,7 +8,7 @@ from fastreid.config import CfgNode
 from fastreid.data.datasets.bases import ImageDataset
 from fastreid.utils import comm
 
-from fastreid_clip3d.data.datasets import build_dataset, register_csv_dataset
+from fastreid_clip3d.data.datasets import build_dataset, dataset_names, register_csv_dataset, unknown_dataset
 from fastreid_clip3d.errors import ClearError
 
 
@@ -22,13 +22,18 @@ def dataset_of(cfg: CfgNode, name: str, root: str = "", **kwargs: Any) -> ImageD
     Raises:
         ClearError: no dataset has this name, its files are not there, or ``DATASETS.CSV`` has another form.
     """
+    files: dict[str, str] = {}
     for pair in cfg.DATASETS.get("CSV", ()):
         if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(part, str) and part for part in pair):
             raise ClearError(
                 f"DATASETS.CSV has the entry {pair!r}; it must be pairs of a name and a file: "
                 "(('MyData', 'my_data.csv'),)."
             )
-        register_csv_dataset(*pair)
+        files[pair[0]] = pair[1]
+    if name in files:
+        register_csv_dataset(name, files[name])
+    elif name not in dataset_names() and not name.lower().endswith(".csv"):
+        raise unknown_dataset(name, {*dataset_names(), *files})
     return build_dataset(name, root, **kwargs)
 
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from fastreid_clip3d.common.images import UnreadableImage
 from fastreid_clip3d.data.datasets import build_dataset
+from fastreid_clip3d.data.datasets.from_config import dataset_of
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.calibration import (
     CIRCULAR,
@@ -50,7 +51,7 @@ def calibrate_run(
     """Calibrates a model, prints the table and writes calibration.json and calibration.png.
 
     Args:
-        model: run folder, checkpoint or .onnx file. data: name of a dataset, or an npz file of features.
+        model: run folder, checkpoint or .onnx file. data: name of a dataset, a CSV file, or an npz file of features.
         protocols: names; None means the dataset's own, or of a file general, CC and SC.
         false_match_rate: share of pairs of different people that may pass as the same person, above 0 and below 1.
         output: folder to write to; "" means the run folder. batch_size: pictures at once, 1 or more.
@@ -108,14 +109,16 @@ def choose_protocols(
 def dataset_features(
     model: ReIDModel, name: str, batch_size: int = 64, progress: bool = True
 ) -> tuple[LabelledFeatures, LabelledFeatures, tuple[Protocol, ...]]:
-    """Query and gallery of a registered dataset through the model, and the dataset's protocols.
+    """Query and gallery of a dataset through the model, and the dataset's protocols.
+
+    `name` is a registered dataset, one of the run's own ``DATASETS.CSV``, or the path of a CSV file.
 
     A tracklet's feature is the mean of its frames'. Unreadable images are named in the log and left out.
 
     Raises:
         ClearError: no such dataset, or its folders are not there.
     """
-    dataset = build_dataset(name)
+    dataset = dataset_of(model.cfg, name) if hasattr(model, "cfg") else build_dataset(name)
     records = [*dataset.query, *dataset.gallery]
     sides = np.repeat([True, False], [len(dataset.query), len(dataset.gallery)])
     entries = [Entry(record[0], tuple(map(Path, getattr(record, "frames", ()) or (record[0],)))) for record in records]

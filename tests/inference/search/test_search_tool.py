@@ -214,6 +214,7 @@ def test_a_calibrated_model_says_how_sure_it_is(
 
 def test_calibrating_on_saved_features(run: Path, plain_run: Path, synthcc: Path, tmp_path: Path, capsys) -> None:
     from fastreid_clip3d.evaluation.features_file import write_features
+    from fastreid_clip3d.data.datasets import build_dataset
     from fastreid_clip3d.inference.search.calibration_run import dataset_features
 
     model = load_model(run, "cpu")
@@ -224,6 +225,17 @@ def test_calibrating_on_saved_features(run: Path, plain_run: Path, synthcc: Path
     calibrated(run, "SynthCCTiny", "--output", str(tmp_path / "fresh"), "--protocols", "general", "CC", "SC")
     one, other = (json.loads((tmp_path / name / "calibration.json").read_text()) for name in ("saved", "fresh"))
     assert one["protocols"] == other["protocols"] and not (run / "calibration.json").exists()
+    lines = [
+        f"{record.path},{record.pid},{record.camid},{record.clothes_id},{split}"
+        for split in ("query", "gallery")
+        for record in getattr(build_dataset("SynthCCTiny"), split)
+    ]
+    (tmp_path / "own.csv").write_text("\n".join(["path,pid,camid,clothes,split", *lines]))
+    calibrated(run, str(tmp_path / "own.csv"), "--output", str(tmp_path / "own"), "--protocols", "CC", "SC", "general")
+    own = json.loads((tmp_path / "own" / "calibration.json").read_text())
+    assert own["dataset"] == "own.csv" and own["protocols"] == one["protocols"]
+    with pytest.raises(ClearError, match="No dataset is called 'SynthCTiny'. Did you mean SynthCCTiny"):
+        calibrated(run, "SynthCTiny")
     with pytest.raises(ClearError, match="holds another model's features"):
         calibrated(plain_run, str(tmp_path / "saved.npz"), "--output", str(tmp_path / "wrong"))
     with pytest.raises(ClearError, match="between 0 and 1"):
