@@ -5,11 +5,12 @@ Shape letters: V vertices, F faces, K shape components. Coordinates are kept to 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+
+from fastreid_clip3d.common.files import write_atomically
 
 FORMAT_VERSION = 1
 GENDERS = ("female", "male", "neutral")
@@ -64,12 +65,7 @@ def unpack(arrays: Mapping[str, np.ndarray], gender: str) -> dict[str, np.ndarra
 
 def save(arrays: Mapping[str, np.ndarray], path: Path) -> None:
     """Writes the arrays as one compressed npz; the file appears whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    try:
-        np.savez_compressed(temporary, **arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, lambda stream: np.savez_compressed(stream, **arrays))
 
 
 def _quantise(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", type=int, default=64, help="images per forward pass, each with its mirror image (default: 64)"
     )
-    parser.add_argument("--workers", type=int, help="processes that read images (default: 2 beside CUDA, 0 on a CPU)")
+    parser.add_argument("--workers", type=int, help="processes that read images (default: up to 8 beside CUDA, 0 on a CPU)")
     parser.add_argument(
         "--images-per-shard", type=int, default=1024, help="images that an interruption loses at most (default: 1024)"
     )
@@ -46,9 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Computes the missing answers, or checks the cache."""
     from fastreid_clip3d.common.dataset_root import dataset_root
+    from fastreid_clip3d.common.devices import find_local_device
     from fastreid_clip3d.config_loading import load_config
     from fastreid_clip3d.data.datasets.from_config import training_records
-    from fastreid_clip3d.teacher.cache import TeacherCache, build_cache, local_device
+    from fastreid_clip3d.teacher.cache import TeacherCache, build_cache
     from fastreid_clip3d.teacher.clip import load_teacher
     from fastreid_clip3d.teacher.guidance import cache_folder
     from fastreid_clip3d.teacher.listing import reading_processes
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     rank, world_size = int(os.getenv("RANK", "0")), int(os.getenv("WORLD_SIZE", "1"))
     images = [path for record in training_records(cfg) for path in (getattr(record, "frames", ()) or (record[0],))]
     keys = cfg.MODEL.TEACHER
-    teacher = load_teacher(keys.NAME, keys.PRETRAINED, keys.RESIZE, local_device(cfg.MODEL.DEVICE), keys.PRECISION)
+    teacher = load_teacher(keys.NAME, keys.PRETRAINED, keys.RESIZE, str(find_local_device(cfg.MODEL.DEVICE)), keys.PRECISION)
     folder = cache_folder(cfg)
     if arguments.check:
         TeacherCache(folder).require(teacher.fingerprint, images, content=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Mapping, Sequence, TypeVar
 
 from PIL import Image, ImageDraw
 
+from fastreid_clip3d.common.images import UnreadableImage, read_image, save_image
 from fastreid_clip3d.data.records import Record
 
 CELL_WIDTH, CELL_HEIGHT, LABEL_HEIGHT, MARGIN = 80, 160, 26, 4
@@ -41,11 +41,7 @@ def save_contact_sheet(
             left = MARGIN + column * (CELL_WIDTH + MARGIN)
             top = MARGIN + row * (CELL_HEIGHT + LABEL_HEIGHT + MARGIN)
             _draw_cell(sheet, draw, left, top, split, record)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{os.getpid()}-{path.name}")
-    sheet.save(unfinished)
-    os.replace(unfinished, path)
+    save_image(sheet, path)
 
 
 def _rows(records: list[tuple[str, Record]], people: int, images_per_person: int) -> list[list[tuple[str, Record]]]:
@@ -70,9 +66,8 @@ def _spread(entries: list[T], count: int) -> list[T]:
 
 def _draw_cell(sheet: Image.Image, draw: ImageDraw.ImageDraw, left: int, top: int, split: str, record: Record) -> None:
     try:
-        with Image.open(record[0]) as image:
-            sheet.paste(image.convert("RGB").resize((CELL_WIDTH, CELL_HEIGHT)), (left, top))
-    except Exception:  # an unreadable image is the report's business; here its place stays crossed out
+        sheet.paste(read_image(record[0]).resize((CELL_WIDTH, CELL_HEIGHT)), (left, top))
+    except UnreadableImage:  # the report names it; here its place is crossed out
         draw.line((left, top, left + CELL_WIDTH, top + CELL_HEIGHT), fill="red", width=2)
     draw.rectangle((left, top, left + CELL_WIDTH - 1, top + CELL_HEIGHT - 1), outline=COLOURS[split], width=2)
     clothes_id = getattr(record, "clothes_id", -1)

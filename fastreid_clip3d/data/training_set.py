@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageOps
 from torch.utils.data import Dataset, default_collate
 
-from fastreid_clip3d.compat.pixels import read_image
+from fastreid_clip3d.common.images import read_image
 from fastreid_clip3d.data.synthetic_bodies import SyntheticBodies
 
 Transform = Callable[[Image.Image], torch.Tensor]

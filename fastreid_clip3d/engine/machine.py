@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 
 import torch
 from fastreid.config import CfgNode
 
+from fastreid_clip3d.common.devices import find_device
+from fastreid_clip3d.common.files import check_writable_folder
 from fastreid_clip3d.data.build import MIXED_SAMPLER
 from fastreid_clip3d.errors import ClearError
 
@@ -23,7 +23,7 @@ def check_processes(cfg: CfgNode, here: int, everywhere: int, training: bool) ->
     """
     device = cfg.MODEL.DEVICE
     if device.startswith("cuda"):
-        check_device(device)
+        find_device(device, "MODEL.DEVICE")
         if ":" in device and everywhere > 1:
             raise ClearError(f"MODEL.DEVICE {device} is one device for {everywhere} processes; set MODEL.DEVICE cuda.")
         if here > torch.cuda.device_count():
@@ -51,15 +51,6 @@ def check_processes(cfg: CfgNode, here: int, everywhere: int, training: bool) ->
             )
 
 
-def check_device(device: str) -> None:
-    """Refuses ``MODEL.DEVICE`` cuda where torch has none."""
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ClearError(
-            f"MODEL.DEVICE is {device!r}, but torch {torch.__version__} sees no CUDA device. Add `MODEL.DEVICE cpu` to the "
-            "command, or install a driver and a CUDA build of torch."
-        )
-
-
 def check_machine(cfg: CfgNode, training: bool = True) -> None:
     """Refuses a device that is not there and an output folder that cannot be written, before any work.
 
@@ -69,21 +60,10 @@ def check_machine(cfg: CfgNode, training: bool = True) -> None:
         ClearError: which key, and what to set it to.
     """
     device = cfg.MODEL.DEVICE
-    check_device(device)
-    try:
-        torch.device(device)
-    except RuntimeError as error:
-        raise ClearError(f"MODEL.DEVICE is {device!r}; it must be cpu, cuda or cuda:N.") from error
+    find_device(device, "MODEL.DEVICE")
     if training and cfg.SOLVER.AMP.ENABLED and not device.startswith("cuda"):
         raise ClearError(
             f"SOLVER.AMP.ENABLED is True and MODEL.DEVICE {device}: mixed precision needs CUDA. Add `SOLVER.AMP.ENABLED "
             "False` to the command."
         )
-    try:
-        os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
-        with tempfile.TemporaryFile(dir=cfg.OUTPUT_DIR):
-            pass
-    except OSError as error:
-        raise ClearError(
-            f"OUTPUT_DIR {cfg.OUTPUT_DIR} cannot be written ({error.strerror}). Set OUTPUT_DIR to a folder of yours."
-        ) from error
+    check_writable_folder(cfg.OUTPUT_DIR, "OUTPUT_DIR")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.evaluation.calibration import Calibration
-from fastreid_clip3d.evaluation.features_file import write_atomically
 
 FILE_NAME = "calibration.png"
 
@@ -66,5 +66,5 @@ def plot_calibration(folder: str | Path, calibration: Calibration) -> Path:
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=110)
     path = Path(folder) / FILE_NAME
-    write_atomically(path, lambda stream: stream.write(picture.getvalue()))
+    write_atomically(path, picture.getvalue())
     return path

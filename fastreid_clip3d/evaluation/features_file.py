@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import difflib
 import os
-import tempfile
 import zipfile
 import zlib
-from pathlib import Path
-from typing import IO, Callable
 
 import numpy as np
 import torch
 
+from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures
 
@@ -27,34 +25,6 @@ _OPTIONAL = ("clothes_ids", "names")
 _KNOWN = [f"{side}_{name}" for side in SIDES for name in _REQUIRED + _OPTIONAL]
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, MemoryError, SyntaxError)
 _ROWS_AT_ONCE = 4096
-
-
-def write_atomically(path: str | os.PathLike, write: Callable[[IO[bytes]], None]) -> None:
-    """Writes a file beside its place and moves it there when complete. Missing folders are made.
-
-    Raises:
-        ClearError: the place cannot be written to.
-    """
-    target = Path(path)
-    temporary = ""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=target.name + ".", delete=False) as stream:
-            temporary = stream.name
-            write(stream)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except OSError as error:
-        raise ClearError(f"{target}: cannot be written ({error.strerror or error})") from error
-    finally:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_features(path: str | os.PathLike, query: LabelledFeatures, gallery: LabelledFeatures) -> None:

@@ -15,8 +15,8 @@ from typing import Mapping
 
 import numpy as np
 
+from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.evaluation.features_file import write_atomically
 from fastreid_clip3d.evaluation.protocols import is_member
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures, ProtocolResult
 
@@ -90,7 +90,7 @@ def write_per_query(
         writer = csv.writer(text)
         writer.writerow(table)
         writer.writerows(zip(*table.values()))
-        write_atomically(path, lambda stream: stream.write(text.getvalue().encode("utf-8", "surrogateescape")))
+        write_atomically(path, text.getvalue().encode("utf-8", "surrogateescape"))
         return
     import pyarrow
     from pyarrow import parquet

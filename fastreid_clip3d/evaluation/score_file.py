@@ -7,10 +7,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-import torch
 from tabulate import tabulate
 from tqdm import tqdm
 
+from fastreid_clip3d.common.devices import find_device
 from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.features_file import read_features
@@ -52,8 +52,7 @@ def score_file(
         raise ClearError("--top and --max-memory must be positive")
     if device.split(":")[0] not in ("cpu", "cuda"):
         raise ClearError(f"--device {device}: must be cpu or cuda")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ClearError(f"--device {device}: torch finds no CUDA device here; use cpu")
+    find_device(device)
     chosen = find_protocols(protocols) if protocols else ()
     query, gallery = read_features(features)
     has_clothes = query.clothes_ids is not None

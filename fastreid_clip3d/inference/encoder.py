@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Iterable
 import torch
 from torch import Tensor
 
+from fastreid_clip3d.common.images import AnyImage, Channels, check_channels
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.inference.preprocess import InputSize, Picture, as_batch, check_channels, one_by_one, to_pixels
+from fastreid_clip3d.inference.preprocess import InputSize, as_batch, one_by_one, to_pixels
 
 if TYPE_CHECKING:
     from fastreid_clip3d.evaluation.calibration import Comparison
@@ -47,7 +48,7 @@ class ReIDModel:
     def size(self) -> tuple[int, int]:
         return self.recipe.size
 
-    def __call__(self, images: Picture | Iterable[Picture], channels: str = "RGB") -> Tensor:
+    def __call__(self, images: AnyImage | Iterable[AnyImage], channels: Channels = "RGB") -> Tensor:
         """f_id of each image, L2-normalised: float32 [B, d'] on the CPU; no images give [0, d'].
 
         Args:
@@ -71,13 +72,13 @@ class ReIDModel:
             ]
         return torch.cat(parts) if parts else torch.zeros(0, self.feature_dim)
 
-    def preprocess(self, images: Picture | Iterable[Picture], channels: str = "RGB") -> Tensor:
+    def preprocess(self, images: AnyImage | Iterable[AnyImage], channels: Channels = "RGB") -> Tensor:
         """What the student's ``forward`` takes, by fast-reid's test transforms: float32 [B, 3, h, w], RGB, 0..255."""
         check_channels(channels)
         pictures = one_by_one(images)
         return self._pixels(pictures, channels, 0, len(pictures)).float().contiguous()
 
-    def compare(self, a: Picture, b: Picture, channels: str = "RGB") -> Comparison:
+    def compare(self, a: AnyImage, b: AnyImage, channels: Channels = "RGB") -> Comparison:
         """How alike two pictures are and, where the run folder has a calibration, whether they show the same person.
 
         Args:
@@ -102,7 +103,7 @@ class ReIDModel:
     def _features(self, pixels: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def _pixels(self, pictures: list[Picture], channels: str, first: int, count: int) -> Tensor:
+    def _pixels(self, pictures: list[AnyImage], channels: Channels, first: int, count: int) -> Tensor:
         """uint8 [B, 3, h, w]; `first` and `count` say in errors where these pictures stand in the user's list."""
         where = (lambda place: "the image") if count == 1 else (lambda place: f"image {first + place + 1} of {count}")
         pixels = [to_pixels(picture, self.recipe, channels, where(place)) for place, picture in enumerate(pictures)]

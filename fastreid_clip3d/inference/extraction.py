@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from fastreid_clip3d.compat.pixels import UnreadableImage
+from fastreid_clip3d.common.images import UnreadableImage
 from fastreid_clip3d.inference.pictures import Entry
 from fastreid_clip3d.inference.preprocess import InputSize, as_batch, to_pixels
 

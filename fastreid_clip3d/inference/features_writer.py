@@ -17,8 +17,8 @@ from typing import IO, Any, Iterator, Sequence
 
 import numpy as np
 
+from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.evaluation.features_file import write_atomically
 from fastreid_clip3d.inference.pictures import Entry
 
 FORMATS = (".npz", ".parquet")
@@ -96,7 +96,7 @@ class FeaturesWriter:
                 shutil.rmtree(self.folder)
         if not self.folder.exists():
             self.folder.mkdir(parents=True)
-            write_atomically(header, lambda stream: stream.write(json.dumps(self.header).encode()))
+            write_atomically(header, json.dumps(self.header).encode())
         self._read_journal()
         self._features: IO[bytes] = open(self.folder / "features.bin", "r+b")
         self._features.truncate(self._count * self.feature_dim * 4)

@@ -8,9 +8,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import zipfile
 from pathlib import Path
-from typing import Any, Iterable, Mapping
+from typing import Any, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -18,16 +17,21 @@ from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch import build_model
 from torch import Tensor, nn
 
-from fastreid_clip3d.config_loading import load_config
-from fastreid_clip3d.config_loading import inference_config
+from fastreid_clip3d.common.devices import find_device
+from fastreid_clip3d.common.images import AnyImage, Channels
+from fastreid_clip3d.config_loading import inference_config, load_config
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.encoder import ReIDModel
-from fastreid_clip3d.inference.preprocess import InputSize, Picture
+from fastreid_clip3d.inference.preprocess import InputSize
 from fastreid_clip3d.modeling.backbones.build import student_maps, whole_students
 from fastreid_clip3d.modeling.losses import OTLoss
-
-_TRAINING_ONLY = ("ot_loss.", "global_distill_loss.", "body_shape_loss.", "clothes_loss.", "phrase_table", "pixel_")
-"""Starts of names in a checkpoint that inference does without; the classifier is one more."""
+from fastreid_clip3d.modeling.weights import (
+    find_checkpoint,
+    fitting_weights,
+    is_classifier,
+    read_weights,
+    with_current_names,
+)
 
 
 def load_model(run: str | Path, device: str = "") -> ReIDModel:
@@ -66,8 +70,8 @@ class TorchModel(ReIDModel):
 
     def __init__(self, checkpoint: Path, config: Path, device: str = "") -> None:
         self.run_folder = checkpoint.parent
-        self.device = choose_device(device)
-        weights = read_checkpoint(checkpoint)
+        self.device = find_device(device)
+        weights = read_weights(checkpoint)
         full_cfg = load_config(str(config))
         self.recipe = InputSize.from_config(full_cfg)
         self.network, self.cfg = _build_network(full_cfg, weights, checkpoint, self.device)
@@ -91,7 +95,7 @@ class TorchModel(ReIDModel):
         return pixels.to(self.device).to(torch.float32, memory_format=layout, copy=True)
 
     @torch.no_grad()
-    def local_features(self, images: Picture | Iterable[Picture], channels: str = "RGB") -> Tensor:
+    def local_features(self, images: AnyImage | Iterable[AnyImage], channels: Channels = "RGB") -> Tensor:
         """F, the student's patches from top left to bottom right, float32 [B, N, d'] on the CPU, not normalised.
 
         Raises:
@@ -147,23 +151,6 @@ class TorchModel(ReIDModel):
             ) from error
 
 
-def choose_device(device: str) -> torch.device:
-    """The named device; "": CUDA where there is one, else the CPU.
-
-    Raises:
-        ClearError: no such device here.
-    """
-    if not device:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise ClearError(f"Device {device!r} is unknown; say cpu, cuda or cuda:N.") from error
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise ClearError(f"Device {device}: torch {torch.__version__} sees no such CUDA device here; say cpu.")
-    return chosen
-
-
 def find_run_files(run: Path) -> tuple[Path, Path]:
     """Checkpoint and config.yaml of a run folder or of a checkpoint in it.
 
@@ -172,7 +159,7 @@ def find_run_files(run: Path) -> tuple[Path, Path]:
     """
     if not run.exists():
         raise ClearError(f"{run}: no such run folder or checkpoint.")
-    checkpoint = run if run.is_file() else _checkpoint_of_folder(run)
+    checkpoint = find_checkpoint(run)
     config = checkpoint.parent / "config.yaml"
     if not config.is_file():
         raise ClearError(
@@ -182,88 +169,21 @@ def find_run_files(run: Path) -> tuple[Path, Path]:
     return checkpoint, config
 
 
-def _checkpoint_of_folder(folder: Path) -> Path:
-    final, tag = folder / "model_final.pth", folder / "last_checkpoint"
-    if final.is_file():
-        return final
-    if tag.is_file():
-        named = folder / Path(tag.read_text(encoding="utf-8", errors="replace").strip()).name
-        if named.is_file():
-            return named
-        raise ClearError(f"{tag} names {named.name}, which is not in {folder}. Name a checkpoint, not the folder.")
-    others = sorted(path.name for path in folder.glob("*.pth"))
-    hint = (
-        f"Name one of its checkpoints: {', '.join(others)}."
-        if others
-        else ("A run folder is the OUTPUT_DIR of a training that has written a checkpoint.")
-    )
-    raise ClearError(f"{folder} has neither model_final.pth nor last_checkpoint. {hint}")
-
-
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name; nothing but tensors is ever unpickled.
-
-    Raises:
-        ClearError: damaged, not a checkpoint, or without a model in it.
-    """
-    try:
-        # Mapped, so that the optimiser's state is never read.
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # zip, pickle and EOF errors alike
-        reason = (str(error).splitlines() or [""])[0]
-        raise ClearError(
-            f"Checkpoint {path} cannot be read ({type(error).__name__}: {reason}). If it is damaged, name another "
-            "checkpoint of the run."
-        ) from error
-    weights = content.get("model", content) if isinstance(content, Mapping) else None
-    is_filled = isinstance(weights, Mapping) and len(weights) > 0
-    if not is_filled or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise ClearError(f'Checkpoint {path} holds no weights under "model", where fast-reid\'s trainer writes them.')
-    return {name.removeprefix("module."): value for name, value in weights.items()}
-
-
 def _build_network(
     full_cfg: CfgNode, weights: dict[str, Tensor], checkpoint: Path, device: torch.device
 ) -> tuple[nn.Module, CfgNode]:
     """The student with all of its weights, in eval mode, and the config it was built by."""
     cfg = inference_config(full_cfg)
     cfg.MODEL.DEVICE = str(device)
-    classifiers = [value for name, value in weights.items() if _is_classifier(name)]
+    weights = with_current_names(weights, ())
+    classifiers = [value for name, value in weights.items() if is_classifier(name)]
     cfg.MODEL.HEADS.NUM_CLASSES = len(classifiers[0]) if classifiers else 1
     with torch.random.fork_rng(devices=[]), whole_students():  # initial weights draw random numbers, to be overwritten
         network = build_model(cfg)
-    expected = network.state_dict()
-    needed = [name for name in expected if not _is_classifier(name) and not name.endswith("num_batches_tracked")]
-    config = checkpoint.parent / "config.yaml"
-    _refuse(
-        [name for name in needed if name not in weights],
-        f"Checkpoint {checkpoint} lacks {{}} of the {len(needed)} tensors of the student that {config} describes",
-    )
-    _refuse(
-        [
-            f"{name} {list(weights[name].shape)}, expected {list(expected[name].shape)}"
-            for name in needed
-            if weights[name].shape != expected[name].shape
-        ],
-        f"Checkpoint {checkpoint} has {{}} tensors of another shape than the student that {config} describes",
-    )
-    _refuse(
-        [name for name in weights if name not in expected and not name.startswith(_TRAINING_ONLY)],
-        f"Checkpoint {checkpoint} has {{}} tensors more than the student that {config} describes",
-    )
-    network.load_state_dict({name: value for name, value in weights.items() if name in expected}, strict=False)
+    student = f"the student that {checkpoint.parent / 'config.yaml'} describes"
+    fit = fitting_weights(weights, network, "inference", f"Checkpoint {checkpoint}", student)
+    network.load_state_dict(fit.weights, strict=False)
     return network.eval().requires_grad_(False), cfg
-
-
-def _is_classifier(name: str) -> bool:
-    """Whether this is a head's classifier, which has a row for each person of the training set."""
-    return name.endswith(("heads.weight", "_head.weight"))
-
-
-def _refuse(names: list[str], problem: str) -> None:
-    if names:
-        shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-        raise ClearError(f"{problem.format(len(names))}: {shown}. Name the checkpoint that belongs to this config.")
 
 
 def _fingerprint(network: nn.Module, cfg: CfgNode, recipe: InputSize) -> str:
@@ -279,7 +199,7 @@ def _fingerprint(network: nn.Module, cfg: CfgNode, recipe: InputSize) -> str:
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for name, value in sorted(network.state_dict().items()):
-        if not _is_classifier(name) and not name.endswith("num_batches_tracked"):
+        if not is_classifier(name) and not name.endswith("num_batches_tracked"):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:32]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastreid_clip3d.common.devices import find_device
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.encoder import ReIDModel
 from fastreid_clip3d.inference.preprocess import InputSize
@@ -77,11 +78,11 @@ def import_onnxruntime() -> Any:
 
 def _providers(onnxruntime: Any, device: str) -> list[Any]:
     with_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-    chosen = torch.device(device or ("cuda" if with_cuda else "cpu"))
+    chosen = find_device(device or ("" if with_cuda else "cpu"))
     if chosen.type == "cpu":
         return ["CPUExecutionProvider"]
     if chosen.type != "cuda" or not with_cuda:
         raise ClearError(
-            f"Device {device}: this onnxruntime has no provider for it. Say cpu, or install onnxruntime-gpu for CUDA."
+            f"Device {device}: this onnxruntime has no provider for it. Choose cpu, or install onnxruntime-gpu for CUDA."
         )
     return [("CUDAExecutionProvider", {"device_id": chosen.index or 0}), "CPUExecutionProvider"]

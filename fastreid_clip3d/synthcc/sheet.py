@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.synthcc.generate import sample_people, write_atomically
+from fastreid_clip3d.common.files import check_writable
+from fastreid_clip3d.common.images import IMAGE_ENDINGS, save_image
+from fastreid_clip3d.synthcc.generate import sample_people
 
 
 def contact_sheet(
@@ -52,12 +52,5 @@ def write_sheet(
     **sizes,
 ) -> None:
     """Writes a contact sheet as JPEG or PNG, by the file's ending."""
-    path = Path(path)
-    kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}.get(path.suffix.lower())
-    if kind is None:
-        raise ClearError(f"A sheet is written as .jpg or .png, not {path.suffix or 'without an ending'}: {path}")
-    if not path.parent.is_dir():
-        raise ClearError(f"The folder of {path} is not there.")
-    buffer = io.BytesIO()
-    Image.fromarray(contact_sheet(people, seed, variant, framing, **sizes)).save(buffer, kind, quality=quality)
-    write_atomically(path, buffer.getvalue())
+    path = check_writable(path, IMAGE_ENDINGS)
+    save_image(Image.fromarray(contact_sheet(people, seed, variant, framing, **sizes)), path, quality)

@@ -6,7 +6,7 @@ Shape letters of this room: B images, 3 x H x W the teacher's own input, d its e
 from fastreid_clip3d.teacher.cache import TeacherCache, build_cache
 from fastreid_clip3d.teacher.clip import EMBEDDED_TEACHER, Teacher, load_teacher
 from fastreid_clip3d.teacher.labels import choose_phrases, pack_choices, phrase_scores, unpack_choices
-from fastreid_clip3d.teacher.preprocess import ImageTransform, read_rgb
+from fastreid_clip3d.teacher.preprocess import ImageTransform
 
 __all__ = [
     "EMBEDDED_TEACHER",
@@ -18,6 +18,5 @@ __all__ = [
     "load_teacher",
     "pack_choices",
     "phrase_scores",
-    "read_rgb",
     "unpack_choices",
 ]

@@ -25,15 +25,17 @@ from PIL import ImageOps
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from fastreid_clip3d.common.files import write_atomically
+from fastreid_clip3d.common.images import decode_image
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.teacher.clip import Fingerprint, Teacher
 from fastreid_clip3d.teacher.labels import pack_choices, unpack_choices
-from fastreid_clip3d.teacher.preprocess import ImageTransform, decode_rgb
+from fastreid_clip3d.teacher.preprocess import ImageTransform
 from fastreid_clip3d.vocabulary import NUM_PAIRS
 
 FORMAT = 1
 MANIFEST, PHRASE_TABLE = "manifest.json", "phrase_table.npy"
-RECOMPUTE = "run tools/cache_teacher.py again: it recomputes what is missing or changed and keeps the rest"
+RECOMPUTE = "run `clip3d cache-teacher` again: it recomputes what is missing or changed and keeps the rest"
 logger = logging.getLogger(__name__)
 
 
@@ -251,22 +253,13 @@ def build_cache(
         (kept if fits else todo).append(shard)
     # The other ranks fill the same disk at the same time.
     _require_space(folder, world_size * sum(len(shards[shard]) for shard in todo), teacher.embed_dim)
-    _write_json(folder / MANIFEST, manifest)
+    write_atomically(folder / MANIFEST, json.dumps(manifest).encode())
     _write_array(folder / PHRASE_TABLE, teacher.phrase_table.cpu().numpy())
     if rank == 0:
         _remove_shards_from(folder, len(shards))
     _compute({shard: shards[shard] for shard in todo}, folder, root, teacher, batch, num_workers, progress)
     missing = sum(_shard_fault(folder, shard, teacher.embed_dim) is not None for shard in range(len(shards)))
     return BuildResult(len(todo), len(kept), missing, len(keys))
-
-
-def local_device(device: str) -> str:
-    """The device of this process: under torchrun each process of a machine takes the CUDA device of its local rank."""
-    if device.split(":")[0] != "cuda":
-        return device
-    if not torch.cuda.is_available():
-        raise ClearError("MODEL.DEVICE is cuda, but no CUDA device can be used here; add MODEL.DEVICE cpu.")
-    return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else device
 
 
 def cache_bytes(num_images: int, embed_dim: int) -> int:
@@ -288,6 +281,12 @@ def fingerprint_changes(stored: dict[str, Any], wanted: Fingerprint) -> list[str
         pairs = [(old, new) for old, new in zip(stored["prompts"], current["prompts"]) if old != new]
         example = f"{pairs[0][0]!r} is now {pairs[0][1]!r}" if pairs else "another number of them"
         changes.append(f"{max(len(pairs), 1)} prompts changed: {example}")
+    made_in = stored.get("precision", current["precision"])
+    if made_in != current["precision"]:
+        if current["precision"] == "fp32":
+            changes.append(f"other precision: the teacher computed in {made_in}, asked for is fp32")
+        else:
+            logger.warning(f"the teacher cache was computed in {made_in}, asked for is {current['precision']}")
     if stored["versions"] != current["versions"]:
         logger.warning(f"the teacher cache was made with {stored['versions']}, here is {current['versions']}")
     return changes
@@ -324,7 +323,7 @@ class _BothSides(Dataset):
         try:
             status = os.stat(path)
             data = Path(path).read_bytes()
-            image = decode_rgb(data, path)
+            image = decode_image(data, path)
         except OSError as error:
             return torch.empty(0), f"image {path} cannot be read ({error.strerror})."
         except ClearError as error:  # returned, since a worker process would wrap what it raises in its own traceback
@@ -393,7 +392,7 @@ def _write_shard(folder: Path, shard: int, rows: np.ndarray, images: dict[str, I
     sidecar_path(folder, shard).unlink(missing_ok=True)
     _write_array(array_path(folder, shard), rows)
     sidecar = {"array_sha256": _hash_file(array_path(folder, shard)), "images": images}
-    _write_json(sidecar_path(folder, shard), sidecar)
+    write_atomically(sidecar_path(folder, shard), json.dumps(sidecar).encode())
 
 
 def _remove_shards_from(folder: Path, first: int) -> None:
@@ -487,7 +486,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise CacheError(
-            f"there is no teacher cache in {folder}. Make one with tools/cache_teacher.py --config-file ..., or let "
+            f"there is no teacher cache in {folder}. Make one with `clip3d cache-teacher --config-file ...`, or let "
             "the teacher run during training with MODEL.TEACHER.MODE online."
         )
     try:
@@ -522,27 +521,8 @@ def _hash_file(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
-
-
 def _write_array(path: Path, array: np.ndarray) -> None:
-    temporary = _partial(path)
-    try:
-        with open(temporary, "wb") as file:
-            np.save(file, array, allow_pickle=False)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    temporary = _partial(path)
-    try:
-        temporary.write_text(json.dumps(value))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, lambda file: np.save(file, array, allow_pickle=False))
 
 
 def _some(names: Sequence[str], most: int = 3) -> str:

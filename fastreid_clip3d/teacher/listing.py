@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Iterator, NamedTuple, Sequence
 
@@ -9,9 +10,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from fastreid_clip3d.common.figures import save_figure
+from fastreid_clip3d.common.images import read_image
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.teacher.clip import Teacher
-from fastreid_clip3d.teacher.preprocess import ImageTransform, read_rgb
+from fastreid_clip3d.teacher.preprocess import ImageTransform
 from fastreid_clip3d.vocabulary import NUM_PAIRS, PHRASE_PAIRS
 
 
@@ -65,7 +68,7 @@ class _Images(Dataset):
 
     def __getitem__(self, index: int) -> torch.Tensor | str:
         try:
-            return self.transform(read_rgb(self.paths[index]))
+            return self.transform(read_image(self.paths[index]))
         except ClearError as error:  # a worker process would wrap it in its own traceback
             return str(error)
 
@@ -76,8 +79,11 @@ def _together(items: list[torch.Tensor | str]) -> torch.Tensor | str:
 
 
 def reading_processes(teacher: Teacher) -> int:
-    """How many processes read beside a teacher: on a CPU none, since each would take a core from its forward pass."""
-    return 2 if teacher.device.type == "cuda" else 0
+    """Number of processes that read images for a teacher: up to 8 beside CUDA, none on a CPU.
+
+    On a CPU each reader would take a core from the teacher's own forward pass.
+    """
+    return min(8, os.cpu_count() or 1) if teacher.device.type == "cuda" else 0
 
 
 def label_images(
@@ -110,7 +116,6 @@ def draw_sheet(labels: Sequence[ImageLabels], path: str | Path, columns: int = 4
     """A picture of the images with their phrases beside them; the bolder a phrase, the wider its margin."""
     from matplotlib.figure import Figure
 
-    path = Path(path)
     columns = max(1, min(columns, len(labels)))
     rows = -(-len(labels) // columns)
     figure = Figure(figsize=(4.2 * columns, 3.9 * rows), layout="constrained")
@@ -122,7 +127,7 @@ def draw_sheet(labels: Sequence[ImageLabels], path: str | Path, columns: int = 4
         text.axis("off")
         if place >= len(labels):
             continue
-        picture.imshow(np.asarray(read_rgb(labels[place].path)))
+        picture.imshow(np.asarray(read_image(labels[place].path)))
         picture.set_title(Path(labels[place].path).name, fontsize=8)
         for m, (phrase, *_) in enumerate(labels[place].phrases()):
             strong = margins[place, m] >= typical[m]
@@ -136,6 +141,4 @@ def draw_sheet(labels: Sequence[ImageLabels], path: str | Path, columns: int = 4
                 color="black" if strong else "#888888",
                 fontweight="bold" if strong else "normal",
             )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    return path
+    return save_figure(figure, path, dpi=110)

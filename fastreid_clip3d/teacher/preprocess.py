@@ -6,51 +6,15 @@ on the teacher's device.
 
 from __future__ import annotations
 
-import io
-from pathlib import Path
-
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
+from fastreid_clip3d.common.images import to_rgb
 from fastreid_clip3d.errors import ClearError
 
 RESIZE_MODES = ("squash", "pad")
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any PIL image (grey, palette, CMYK, alpha) as 8-bit RGB, as the dataset's own reader converts it."""
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def decode_rgb(data: bytes, path: str | Path) -> Image.Image:
-    """Decodes a whole image file held in memory to RGB, turned upright as its EXIF tag says.
-
-    Raises:
-        ClearError: the bytes are no image, or are cut off; names `path`.
-    """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return to_rgb(image)
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error ... for broken files
-        state = "is empty (0 bytes)" if not data else f"cannot be decoded ({error})"
-        raise ClearError(
-            f"image {path} {state}. Restore it from the original data set, or delete it and rebuild the file lists."
-        ) from error
-
-
-def read_rgb(path: str | Path) -> Image.Image:
-    """Reads an image file as RGB, see :func:`decode_rgb`. Raises ClearError for a missing file too."""
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise ClearError(
-            f"image {path} cannot be read ({error.strerror}). Check the path and its permissions."
-        ) from error
-    return decode_rgb(data, path)
 
 
 class ImageTransform:

@@ -12,6 +12,7 @@ from typing import Sequence
 
 import numpy as np
 
+from fastreid_clip3d.common.figures import save_figure
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.vocabulary import NUM_PAIRS, PHRASE_PAIRS
 
@@ -119,7 +120,6 @@ def plot_statistics(statistics: LabelStatistics, path: str | Path, title: str = 
     """Writes the table as a picture: balance on the left, agreement against chance on the right."""
     from matplotlib.figure import Figure
 
-    path = Path(path)
     rows = np.arange(NUM_PAIRS)[::-1]
     figure = Figure(figsize=(12, 6.5), layout="constrained")
     balance, agreement = figure.subplots(1, 2)
@@ -137,6 +137,4 @@ def plot_statistics(statistics: LabelStatistics, path: str | Path, title: str = 
     agreement.set_xlabel("probability of the same label")
     agreement.legend(loc="lower right")
     figure.suptitle(title or f"labels of {statistics.num_images} images, {statistics.num_persons} persons")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    return path
+    return save_figure(figure, path, dpi=120)

@@ -17,11 +17,11 @@ from fastreid_clip3d.body import BodyModel, load_body_model
 from fastreid_clip3d.body.rendering import GreyRenderer, lights_of, stand_on_ground, to_bytes, views_of
 from fastreid_clip3d.body.sheets import relaxed_pose
 from fastreid_clip3d.body.synthetic_set import GENDERS, SyntheticIndex
-from fastreid_clip3d.compat.pixels import read_image
+from fastreid_clip3d.common.figures import save_figure
+from fastreid_clip3d.common.images import read_image
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.backbones.build import student_maps
 from fastreid_clip3d.modeling.losses import MLP
-from fastreid_clip3d.visualization.transport import save_figure
 
 PHI = "body_shape_loss.regressor."
 PICTURE_SIZE = (192, 96)
@@ -111,7 +111,7 @@ def known_bodies(model: Any, weights: dict[str, Tensor], bodies: SyntheticIndex,
     if any(recorded.get(gender, one.fingerprint()) != one.fingerprint() for gender, one in zip(GENDERS, models)):
         raise ClearError(
             f"{bodies.folder} was rendered from another body model than the run's MODEL.BODY.PATH; its shape coefficients "
-            "mean other bodies. Render a set with tools/render_bodies.py --body-model."
+            "mean other bodies. Render a set with `clip3d render-bodies --body-model`."
         )
     owners = [models[int(gender)] for gender in bodies.gender[rows]]
     true = torch.cat([owner.shape(one[None]) for owner, one in zip(owners, true_betas)])

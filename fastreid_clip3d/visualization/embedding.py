@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fastreid_clip3d.common.figures import save_figure
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures
 
@@ -118,8 +119,7 @@ def embedding_sheet(embedding: Embedding, output: str | Path, title: str = "") -
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    from fastreid_clip3d.visualization.transport import save_figure
-
+    
     sides = [("person", embedding.pids)]
     if embedding.clothes_ids is not None:
         sides.append(("clothes", outfits_of(embedding.pids, embedding.clothes_ids)))

@@ -9,7 +9,8 @@ from typing import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from fastreid_clip3d.compat.pixels import read_image
+from fastreid_clip3d.common.files import check_writable
+from fastreid_clip3d.common.images import IMAGE_ENDINGS, read_image, save_image
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.protocols import Protocol
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures, evaluate
@@ -39,10 +40,8 @@ def ranking_sheet(
     metric: str = "cosine",
 ) -> Path:
     """Saves :func:`draw_ranking` and returns `output`."""
-    output = Path(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    draw_ranking(models, protocol, queries, top, tile, metric).save(output)
-    return output
+    check_writable(output, IMAGE_ENDINGS)
+    return save_image(draw_ranking(models, protocol, queries, top, tile, metric), output)
 
 
 def draw_ranking(

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastreid_clip3d.compat.pixels import read_image
+from fastreid_clip3d.common.figures import save_figure
+from fastreid_clip3d.common.images import read_image
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.evaluation.features_file import write_atomically
 from fastreid_clip3d.modeling.losses import OTLoss
 from fastreid_clip3d.vocabulary import PHRASES
 
@@ -203,13 +203,3 @@ def transport_sheet(
         "Transport plan, 1 = uniform. (Brackets): the teacher's label is the opposite phrase.", fontsize=7, color="0.3"
     )
     return save_figure(figure, output)
-
-
-def save_figure(figure: Any, output: str | Path) -> Path:
-    """Writes a figure whole or not at all, in the format of its name (png by default)."""
-    output = Path(output)
-    kind = output.suffix.lstrip(".").lower() or "png"
-    if kind not in figure.canvas.get_supported_filetypes():
-        raise ClearError(f"{output}: pictures can be written as .png, .jpg, .svg or .pdf, not as .{kind}.")
-    write_atomically(output, lambda stream: figure.savefig(stream, format=kind))
-    return output

@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fastreid_clip3d.compat.pixels import UnreadableImage, read_image, to_tensor
+from fastreid_clip3d.common.images import UnreadableImage
+from fastreid_clip3d.compat.pixels import read_image, to_tensor
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "CMYK", "P", "1", "I;16", "LA"])

@@ -12,7 +12,7 @@ from fastreid.data.transforms import build_transforms
 from fastreid.evaluation import inference_on_dataset
 from PIL import Image
 
-from fastreid_clip3d.compat.pixels import UnreadableImage
+from fastreid_clip3d.common.images import UnreadableImage
 from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.data.build import TestImages, build_test_loader
 from fastreid_clip3d.errors import ClearError

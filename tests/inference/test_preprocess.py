@@ -9,9 +9,9 @@ from fastreid.data.transforms import build_transforms
 from PIL import Image
 
 from fastreid_clip3d import get_cfg
-from fastreid_clip3d.compat.pixels import UnreadableImage
+from fastreid_clip3d.common.images import UnreadableImage, as_rgb, read_image
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.inference.preprocess import InputSize, as_batch, as_rgb, read_picture
+from fastreid_clip3d.inference.preprocess import InputSize, as_batch
 from tests.inference.conftest import picture
 
 
@@ -50,7 +50,7 @@ def test_deep_grey_pictures_are_scaled_not_clipped(tmp_path) -> None:
     Image.fromarray(grey.astype(np.float32) / 255).save(tmp_path / "unit.tif")
     Image.fromarray(grey.astype(np.int32) * 257).save(tmp_path / "integers.tif")
     for name in ("deep.png", "unit.tif", "integers.tif"):
-        found = np.asarray(read_picture(tmp_path / name))
+        found = np.asarray(read_image(tmp_path / name))
         assert found.shape == (16, 16, 3) and np.array_equal(found[:, :, 1], grey), name
 
 
@@ -60,7 +60,7 @@ def test_pictures_are_turned_upright(tmp_path) -> None:
     exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
     upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
     expected = np.asarray(upright)
-    assert np.array_equal(np.asarray(read_picture(tmp_path / "turned.png")), expected)
+    assert np.array_equal(np.asarray(read_image(tmp_path / "turned.png")), expected)
     with Image.open(tmp_path / "turned.png") as opened:
         assert np.array_equal(np.asarray(as_rgb(opened)), expected)
 
@@ -78,5 +78,5 @@ def test_decoders_that_fail_in_their_own_ways_name_the_file(tmp_path, monkeypatc
         raise IndexError("in the middle of a chunk")
 
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
-    with pytest.raises(UnreadableImage, match="p.png cannot be read as an image .in the middle"):
-        read_picture(tmp_path / "p.png")
+    with pytest.raises(UnreadableImage, match="p.png: cannot be read as an image .in the middle"):
+        read_image(tmp_path / "p.png")

@@ -9,7 +9,8 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.teacher import ImageTransform, read_rgb
+from fastreid_clip3d.common.images import read_image
+from fastreid_clip3d.teacher import ImageTransform
 from fastreid_clip3d.teacher.preprocess import normalize
 
 
@@ -59,7 +60,7 @@ def test_every_kind_of_picture_becomes_rgb(mode, tmp_path):
     flat = Image.new("RGB", (20, 30), (255, 255, 255)).convert(mode)
     path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
     flat.save(path)
-    read = read_rgb(path)
+    read = read_image(path)
     assert read.mode == "RGB" and read.size == (20, 30)
     assert np.asarray(read).min() >= 250  # white stays white in every mode
 
@@ -69,10 +70,10 @@ def test_a_truncated_and_an_empty_image_are_named(tmp_path):
     noise(64, 32).save(path)
     path.write_bytes(path.read_bytes()[:-400])
     with pytest.raises(ClearError, match="cut.jpg"):
-        read_rgb(path)
+        read_image(path)
     empty = tmp_path / "empty.jpg"
     empty.touch()
-    with pytest.raises(ClearError, match="empty.jpg is empty"):
-        read_rgb(empty)
+    with pytest.raises(ClearError, match="empty.jpg: empty file"):
+        read_image(empty)
     with pytest.raises(ClearError, match="gone.jpg"):
-        read_rgb(tmp_path / "gone.jpg")
+        read_image(tmp_path / "gone.jpg")

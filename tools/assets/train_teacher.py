@@ -11,7 +11,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from fastreid_clip3d.errors import ClearError, run_tool  # noqa: E402
+from fastreid_clip3d.errors import run_tool  # noqa: E402
 
 EXAMPLES = """\
 examples:
@@ -64,13 +64,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    import torch
 
+    from fastreid_clip3d.common.devices import find_device
     from tools.assets.teacher.recipe import Stage, TeacherRecipe, install, make_teacher
 
     parsed = parse_arguments(arguments)
-    if parsed.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ClearError("--device cuda: no CUDA device can be used here; leave the flag out to train on the CPU.")
+    find_device(parsed.device)
     recipe = TeacherRecipe(grey=parsed.grey, held_out=parsed.held_out, batch=parsed.batch, seed=parsed.seed)
     if parsed.people is not None:
         steps = parsed.steps or 450

@@ -51,16 +51,14 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         takes above the loaded teacher: device memory on CUDA, resident memory of the main process on a CPU, None where
         the system does not tell), ``device``, ``teacher``, ``batch``, ``workers``.
     """
-    from fastreid_clip3d.errors import ClearError
+    from fastreid_clip3d.common.devices import find_device
     from fastreid_clip3d.teacher import load_teacher
     from fastreid_clip3d.teacher.clip import create_open_clip
     from fastreid_clip3d.teacher.listing import label_images, reading_processes
     from fastreid_clip3d.teacher.preprocess import normalize
     from fastreid_clip3d.teacher.sources import find_weights
 
-    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ClearError("--device cuda: no CUDA device can be used here; give --device cpu.")
+    device = str(find_device(arguments.device))
     teacher = load_teacher(arguments.teacher, arguments.pretrained, device=device)
     workers = reading_processes(teacher) if arguments.workers is None else arguments.workers
     source = find_weights(arguments.teacher, arguments.pretrained)

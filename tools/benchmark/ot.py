@@ -39,11 +39,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         ``batch``, ``patches``, ``width``, ``reg``. ``peak_mib`` is memory taken above the start: device memory on
         CUDA, resident memory on a CPU (None where the system does not tell).
     """
-    from fastreid_clip3d.errors import ClearError
+    from fastreid_clip3d.common.devices import find_device
 
-    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ClearError("--device cuda: no CUDA device can be used here; give --device cpu.")
+    device = str(find_device(arguments.device))
     rows = []
     for iterations in arguments.iterations:
         for part, solvers in _contestants(arguments, iterations, device).items():

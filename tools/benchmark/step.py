@@ -78,11 +78,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         ``loading`` (None without workers): {workers, milliseconds_waited, milliseconds_step, share, limit, met,
         images_per_second (of the loader alone), images_per_second_of_step, workers_needed}; and what was asked for.
     """
+    from fastreid_clip3d.common.devices import find_device
     from fastreid_clip3d.errors import ClearError
 
-    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ClearError("--device cuda: no CUDA device can be used here; give --device cpu.")
+    device = str(find_device(arguments.device))
     if min(arguments.batch, arguments.steps, arguments.workers) < 0:
         raise ClearError("--batch, --steps and --workers are not negative.")
     on_cuda = device.startswith("cuda")
@@ -177,19 +176,15 @@ class Contestant:
         from fastreid.modeling.meta_arch import build_model
         from fastreid.solver import build_optimizer
 
-        from fastreid_clip3d.modeling.meta_arch import clip3d_reid
+        from fastreid_clip3d.modeling.meta_arch.clip3d_reid import CLIP3DReID
         from fastreid_clip3d.teacher.guidance import Guidance
 
         self.kind, self.device, self.amp = kind, device, amp
         self.cfg = cfg = _config(arguments, device, kind)
         torch.manual_seed(0)
         guidance = Guidance(torch.randn(32, TEACHER_WIDTH))
-        original = clip3d_reid.guidance_from_config
-        clip3d_reid.guidance_from_config = lambda cfg: guidance
-        try:
-            self.model = build_model(cfg).train()
-        finally:
-            clip3d_reid.guidance_from_config = original
+        model = build_model(cfg) if kind.baseline else CLIP3DReID(cfg, guidance=guidance).to(device)
+        self.model = model.train()
         self.optimizer, _ = build_optimizer(cfg, self.model)
         self.teacher = _vit_l14(device) if kind.online else None
         self.batch = self._random_batch(real)

@@ -78,11 +78,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """
     from tqdm import tqdm
 
+    from fastreid_clip3d.common.devices import find_device
     from fastreid_clip3d.errors import ClearError
 
-    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ClearError("--device cuda: no CUDA device can be used here; give --device cpu.")
+    device = str(find_device(arguments.device))
     chosen = [student for student in STUDENTS if arguments.only in f"{student.name} {student.depth}"]
     if not chosen:
         raise ClearError(f"--only {arguments.only}: no student of the table has that in its name or depth.")

@@ -23,8 +23,8 @@ from tabulate import tabulate
 from torch import Tensor
 from tqdm import tqdm
 
+from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.evaluation.features_file import write_atomically
 from tools.study import paper
 from tools.study.results import machine
 
@@ -78,11 +78,12 @@ def predicted_betas(run: str | Path, images: Sequence[str], batch_statistics: bo
     Raises:
         ClearError: no such run, or one without BodyShapeLoss.
     """
-    from fastreid_clip3d.inference.model import find_run_files, load_model, read_checkpoint
+    from fastreid_clip3d.inference.model import find_run_files, load_model
+    from fastreid_clip3d.modeling.weights import read_weights
     from fastreid_clip3d.visualization.bodies import phi_of, predict_betas
 
     model = load_model(run)
-    phi = phi_of(read_checkpoint(find_run_files(Path(run))[0]))
+    phi = phi_of(read_weights(find_run_files(Path(run))[0]))
     if batch_statistics:
         for part in model.network.backbone.modules():
             if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
@@ -244,7 +245,7 @@ def table_9(
         f"- runs: {', '.join(map(str, runs))}", f"- command: `{command}`", f"- machine: {machine()}", "",
     ]  # fmt: skip
     markdown = "\n".join(parts)
-    write_atomically(folder / "results.md", lambda stream: stream.write(markdown.encode()))
+    write_atomically(folder / "results.md", markdown.encode())
     return markdown
 
 
@@ -262,7 +263,7 @@ def _picture_size(cfg: Any) -> tuple[int, int]:
 def _write_csv(path: Path, lines: Sequence[Sequence[str]]) -> None:
     text = io.StringIO(newline="")
     csv.writer(text).writerows(lines)
-    write_atomically(path, lambda stream: stream.write(text.getvalue().encode()))
+    write_atomically(path, text.getvalue().encode())
 
 
 def default_runs(study_folder: Path) -> list[Path]:

@@ -15,8 +15,8 @@ from typing import Sequence
 import numpy as np
 from tabulate import tabulate
 
+from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.evaluation.features_file import write_atomically
 from fastreid_clip3d.vocabulary import NUM_PAIRS, PHRASE_PAIRS
 from tools.study.results import machine
 from tools.study.true_answers import true_choices
@@ -122,8 +122,8 @@ def write_quality(
     parts += [f"- left out: {teacher}: {reason}" for teacher, reason in left_out.items()]
     parts += [f"- command: `{command}`", f"- machine: {machine()}", ""]
     markdown = "\n".join(parts)
-    write_atomically(folder / "results.csv", lambda stream: stream.write(text.getvalue().encode()))
-    write_atomically(folder / "results.md", lambda stream: stream.write(markdown.encode()))
+    write_atomically(folder / "results.csv", text.getvalue().encode())
+    write_atomically(folder / "results.md", markdown.encode())
     return markdown
 
 

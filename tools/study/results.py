@@ -12,8 +12,8 @@ from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from tabulate import tabulate
 
+from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.evaluation.features_file import write_atomically
 from tools.study import paper
 from tools.study.runner import Run
 
@@ -50,7 +50,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     writer = csv.DictWriter(text, COLUMNS, restval="")
     writer.writeheader()
     writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)
-    write_atomically(path, lambda stream: stream.write(text.getvalue().encode()))
+    write_atomically(path, text.getvalue().encode())
 
 
 def read_csv(path: Path) -> list[dict[str, Any]]:
@@ -207,7 +207,7 @@ def write_results(
     parts += [f"- left out: {name}: {why}" for name, why in left_out.items()]
     parts += [f"- **made with different settings, so the mean means little**: {name}" for name in mixed_settings(rows)]
     parts += [f"- command: `{command}`", f"- machine: {machine}", ""]
-    write_atomically(path.with_suffix(".md"), lambda stream: stream.write("\n".join(parts).encode()))
+    write_atomically(path.with_suffix(".md"), "\n".join(parts).encode())
     if rows:
         plot(path.with_suffix(".png"), rows, title)
     return rows

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
+from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.evaluation.features_file import write_atomically
 from tools.study import results
 from tools.study.demo.process import run_command
 from tools.study.demo.stages import REPOSITORY
@@ -137,7 +137,7 @@ class Study:
         if not self.variants:
             raise ClearError(f"nothing of table {self.number} can be run here; what is missing is said above.")
         made = json.dumps({"command": self.command, "machine": results.machine(), "left_out": self.left_out}, indent=1)
-        write_atomically(self.folder / MADE, lambda stream: stream.write(made.encode()))
+        write_atomically(self.folder / MADE, made.encode())
         return len(run_all(self.runs(), self.jobs, self.environment, self.write_tables, self.folder.parent))
 
     def write_tables(self) -> None:

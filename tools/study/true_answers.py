@@ -16,8 +16,8 @@ from typing import Mapping, Sequence
 
 import numpy as np
 
+from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.evaluation.features_file import write_atomically
 from fastreid_clip3d.teacher.cache import MANIFEST, PHRASE_TABLE, TeacherCache, array_path, sidecar_path
 from fastreid_clip3d.teacher.labels import pack_choices
 from fastreid_clip3d.vocabulary import NUM_PAIRS
@@ -134,11 +134,11 @@ def write_true_answers(
         buffer = io.BytesIO()
         np.save(buffer, rows, allow_pickle=False)
         data = buffer.getvalue()
-        write_atomically(array_path(target, shard), lambda stream: stream.write(data))
+        write_atomically(array_path(target, shard), data)
         changed = {**sidecar, "array_sha256": hashlib.sha256(data).hexdigest(), NOTE: note[NOTE]}
         _write_json(sidecar_path(target, shard), changed)
     table = (source / PHRASE_TABLE).read_bytes()
-    write_atomically(target / PHRASE_TABLE, lambda stream: stream.write(table))
+    write_atomically(target / PHRASE_TABLE, table)
     _write_json(target / MANIFEST, {**manifest, **note})
     return target
 
@@ -166,4 +166,4 @@ def _is_up_to_date(target: Path, stamp: str) -> bool:
 
 def _write_json(path: Path, value: object) -> None:
     text = json.dumps(value)
-    write_atomically(path, lambda stream: stream.write(text.encode()))
+    write_atomically(path, text.encode())

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.evaluation.calibration import Comparison
-from fastreid_clip3d.evaluation.features_file import write_atomically
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def as_dict(found: Answers) -> dict[str, Any]:
 def write_json(found: Answers, path: str | Path) -> None:
     """Writes the answers, whole or not at all."""
     text = json.dumps(as_dict(found), indent=2, allow_nan=False) + "\n"
-    write_atomically(path, lambda stream: stream.write(text.encode("ascii")))
+    write_atomically(path, text.encode("ascii"))
 
 
 def print_answers(found: Answers, console: Console) -> None:

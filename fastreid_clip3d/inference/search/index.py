@@ -27,9 +27,9 @@ from typing import Callable, Iterable, Iterator, NamedTuple, Sequence, Union
 import faiss
 import numpy as np
 
-from fastreid_clip3d.compat.pixels import UnreadableImage
+from fastreid_clip3d.common.files import replacing, write_atomically
+from fastreid_clip3d.common.images import UnreadableImage
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.evaluation.features_file import write_atomically
 from fastreid_clip3d.inference.pictures import Entry
 
 logger = logging.getLogger(__name__)
@@ -304,15 +304,11 @@ def write_index(index: faiss.Index, path: Path) -> None:
     Raises:
         ClearError: the place cannot be written to.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        faiss.write_index(index, str(temporary))
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # faiss tells a full disk by the latter
+        with replacing(path) as temporary:
+            faiss.write_index(index, str(temporary))
+    except RuntimeError as error:  # faiss reports a full disk by it
         raise ClearError(f"{path} cannot be written ({error}).") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # Names are kept as bytes: an array of texts would be as wide as its longest, and a file's name need not be UTF-8.

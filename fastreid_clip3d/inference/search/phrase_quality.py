@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from fastreid_clip3d.compat.pixels import UnreadableImage
+from fastreid_clip3d.common.images import UnreadableImage
 from fastreid_clip3d.data.datasets import build_dataset
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.encoder import ReIDModel

@@ -23,12 +23,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastreid_clip3d.compat.pixels import UnreadableImage
-from fastreid_clip3d.config import load_config
+from fastreid_clip3d.common.images import UnreadableImage
+from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.encoder import ReIDModel
 from fastreid_clip3d.inference.extraction import extract
-from fastreid_clip3d.inference.model import find_run_files, read_checkpoint
+from fastreid_clip3d.inference.model import find_run_files
+from fastreid_clip3d.modeling.weights import read_weights
 from fastreid_clip3d.inference.pictures import Entry
 from fastreid_clip3d.modeling.losses import OTLoss
 from fastreid_clip3d.teacher.texts import encode_texts
@@ -119,7 +120,7 @@ def phrase_directions(
 def _free_directions(run: str | Path, table: Tensor, texts: list[str]) -> Tensor:
     """Psi of free texts less the mean of the 32 phrases, [len(texts), d']."""
     checkpoint, config = find_run_files(Path(run))
-    weights = read_checkpoint(checkpoint)
+    weights = read_weights(checkpoint)
     first, second = (weights[f"ot_loss.projection.{layer}.weight"] for layer in (0, 2))
     loss = OTLoss(first.shape[1], second.shape[0], first.shape[0])
     start = "ot_loss."

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from fastreid_clip3d.compat.pixels import UnreadableImage
+from fastreid_clip3d.common.files import write_atomically
+from fastreid_clip3d.common.images import UnreadableImage, read_image
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.evaluation.features_file import write_atomically
-from fastreid_clip3d.inference.preprocess import read_picture
 from fastreid_clip3d.inference.search.answers import Answers, Hit, printable
 
 TILE = (96, 192)  # width, height
@@ -29,7 +28,7 @@ def thumbnail(path: Path | None, size: tuple[int, int] = TILE) -> Image.Image:
     if path is None:
         return canvas
     try:
-        picture = ImageOps.contain(read_picture(path), size)
+        picture = ImageOps.contain(read_image(path), size)
     except UnreadableImage:
         return canvas
     canvas.paste(picture, ((size[0] - picture.width) // 2, (size[1] - picture.height) // 2))
@@ -90,7 +89,7 @@ def draw_sheet(found: Answers, path: str | Path) -> Path:
     stored = io.BytesIO()
     suffix = Path(path).suffix.lower()
     sheet.save(stored, {"jpg": "JPEG", "jpeg": "JPEG"}.get(suffix[1:], suffix[1:].upper()))
-    write_atomically(path, lambda stream: stream.write(stored.getvalue()))
+    write_atomically(path, stored.getvalue())
     return Path(path)
 
 
@@ -149,7 +148,7 @@ def write_page(found: Answers, path: str | Path) -> Path:
         parts.append(f"<h2>{len(found.unreadable)} pictures could not be read</h2>\n<ul>\n{items}\n</ul>")
     title = _escaped(f"Search in {found.gallery}, {found.gallery_size:,} pictures")
     page = _PAGE.format(title=title, body="\n".join(parts))
-    write_atomically(path, lambda stream: stream.write(page.encode("utf-8")))
+    write_atomically(path, page.encode("utf-8"))
     return Path(path)
 
 

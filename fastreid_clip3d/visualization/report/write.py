@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Sequence
 
-from fastreid_clip3d.evaluation.features_file import write_atomically
+from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.visualization.report.page import page
 from fastreid_clip3d.visualization.report.pictures import Picture, Pictures
 from fastreid_clip3d.visualization.report.record import read_run
@@ -45,5 +45,5 @@ def write_report(
     pictures = Pictures(record, other, data, images, dataset).all() if with_pictures else []
     text = page(record, other, tables, other_tables, found, pictures)
     path = Path(output) if output else record.folder / "report.html"
-    write_atomically(path, lambda stream: stream.write(text.encode("utf-8")))
+    write_atomically(path, text.encode("utf-8"))
     return path, pictures

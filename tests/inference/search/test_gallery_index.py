@@ -10,7 +10,7 @@ import faiss
 import numpy as np
 import pytest
 
-from fastreid_clip3d.compat.pixels import UnreadableImage
+from fastreid_clip3d.common.images import UnreadableImage
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.pictures import Entry, list_images
 from fastreid_clip3d.inference.search import index as module
