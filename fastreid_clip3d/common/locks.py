@@ -7,8 +7,9 @@ import logging
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Iterator
+from typing import IO
 
 from fastreid_clip3d.common.names import printable
 from fastreid_clip3d.errors import ClearError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -19,16 +18,22 @@ from fastreid_clip3d.errors import ClearError
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLDER = """
-import sys, time
+import os, sys, time
 from fastreid_clip3d.common.locks import lock_folder
 with lock_folder(sys.argv[1]):
     print("held", flush=True)
+    if "fork" in sys.argv:
+        worker = os.fork()
+        if worker:
+            print(worker, flush=True)
     time.sleep(60)
 """
 
 
-def start_holder(folder: Path) -> subprocess.Popen:
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+def start_holder(folder: Path, *more: str) -> subprocess.Popen:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder), *more], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
     assert process.stdout.readline() == "held\n"
     return process
 
@@ -48,26 +53,23 @@ def test_the_second_program_reads_who_holds_the_folder(tmp_path):
 
 
 def test_two_threads_of_one_program_exclude_each_other(tmp_path):
-    with lock_folder(tmp_path):
-        with pytest.raises(ClearError, match="in use"):
-            with lock_folder(tmp_path):
-                pass
+    with lock_folder(tmp_path), pytest.raises(ClearError, match="in use"), lock_folder(tmp_path):
+        pass
     with lock_folder(tmp_path):
         pass
 
 
-def test_a_forked_worker_does_not_keep_the_lock(tmp_path):
-    if "fork" not in multiprocessing.get_all_start_methods():
-        pytest.skip("this platform has no fork")
-    with lock_folder(tmp_path):
-        worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
-        worker.start()
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+def test_a_forked_worker_does_not_keep_the_lock_of_a_killed_program(tmp_path):
+    holder = start_holder(tmp_path, "fork")
+    worker = int(holder.stdout.readline())
+    holder.kill()
+    holder.wait()
     try:
         with lock_folder(tmp_path):
-            pass
+            os.kill(worker, 0)  # it still runs
     finally:
-        os.kill(worker.pid, signal.SIGKILL)
-        worker.join()
+        os.kill(worker, signal.SIGKILL)
 
 
 def test_many_threads_never_hold_the_folder_together(tmp_path):
@@ -102,6 +104,5 @@ def test_a_platform_without_locks_is_named(tmp_path, monkeypatch, caplog):
 
 
 def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path):
-    with pytest.raises(ClearError, match="cannot be written"):
-        with lock_folder(tmp_path / "missing"):
-            pass
+    with pytest.raises(ClearError, match="cannot be written"), lock_folder(tmp_path / "missing"):
+        pass
