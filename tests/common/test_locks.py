@@ -75,9 +75,10 @@ def test_a_forked_worker_does_not_keep_the_lock_of_a_killed_program(tmp_path):
 def test_many_threads_never_hold_the_folder_together(tmp_path):
     """Each holder removes the file at its end; a file that was opened just before must not count as the lock."""
     inside, most, held = [0], [0], [0]
+    deadline = time.monotonic() + 60
 
     def work() -> None:
-        for _ in range(300):
+        while held[0] < 300 and time.monotonic() < deadline:
             try:
                 with lock_folder(tmp_path):
                     inside[0] += 1
@@ -93,7 +94,7 @@ def test_many_threads_never_hold_the_folder_together(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert most[0] == 1 and held[0] > 100
+    assert most[0] == 1 and held[0] >= 300
 
 
 def test_a_platform_without_locks_is_named(tmp_path, monkeypatch, caplog):
