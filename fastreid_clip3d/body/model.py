@@ -1,4 +1,4 @@
-"""Body models in the SMPL schema: the embedded ones, and users' own licensed SMPL or SMPL-X files.
+"""Body models in the SMPL schema: the embedded ones, and users' own licensed SMPL, SMPL-H or SMPL-X files.
 
 Shape letters: B bodies, V vertices, F faces, K shape components, J = 24 joints. Metres; x to the body's left, y up,
 z to the front; pelvis near the origin.
@@ -6,21 +6,16 @@ z to the front; pelvis near the origin.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from fastreid_clip3d.body.files import read_fields
-from fastreid_clip3d.body.schema import Fields, check_fields
+from fastreid_clip3d.body.schema import NUM_JOINTS, Fields, check_fields
+from fastreid_clip3d.body.skinning import skin
 from fastreid_clip3d.errors import ClearError
-
-NUM_JOINTS = 24
-ROOT_PARENT = 2**32 - 1
-"""What SMPL files write for "no parent" (-1 as an unsigned number)."""
 
 
 class BodyModel:
@@ -46,7 +41,6 @@ class BodyModel:
         self.weights = torch.as_tensor(fields.weights, dtype=torch.float32)
         self.faces = torch.as_tensor(fields.faces, dtype=torch.int64)
         self.parents = torch.as_tensor(fields.parents, dtype=torch.int64)
-        self._smplx: torch.nn.Module | None = None
 
     @property
     def num_vertices(self) -> int:
@@ -69,7 +63,6 @@ class BodyModel:
         moved.gender = self.gender
         for name in ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "faces", "parents"):
             setattr(moved, name, getattr(self, name).to(device))
-        moved._smplx = None
         return moved
 
     def shape(self, betas: torch.Tensor) -> torch.Tensor:
@@ -83,7 +76,7 @@ class BodyModel:
         return torch.einsum("jv,bvi->bji", self.J_regressor, vertices)
 
     def pose(self, betas: torch.Tensor, poses: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Posed vertices [B, V, 3] and joints [B, 24, 3] by smplx's linear blend skinning.
+        """Posed vertices [B, V, 3] and joints [B, 24, 3] by linear blend skinning, with the model's pose blend shapes.
 
         `poses` [B, 72] are axis-angle rotations in radians, the root's first, each relative to the joint's parent.
         """
@@ -92,48 +85,8 @@ class BodyModel:
             raise ClearError(f"poses must have the shape [B, {3 * NUM_JOINTS}] (axis-angle), not {list(poses.shape)}.")
         if len(betas) != len(poses):
             raise ClearError(f"As many poses as bodies are needed: {len(betas)} rows of betas, {len(poses)} poses.")
-        if self._smplx is None:
-            self._smplx = self.to_smplx()
-        poses = poses.to(self.v_template)
-        output = self._smplx(betas=betas.to(self.v_template), global_orient=poses[:, :3], body_pose=poses[:, 3:])
-        return output.vertices, output.joints[:, :NUM_JOINTS]
-
-    def to_smplx(self) -> torch.nn.Module:
-        """The model as `smplx.SMPL` without parameters of its own: betas and poses are given to its call."""
-        import smplx
-
-        # smplx appends single vertices of SMPL-H's mesh to the joints, by number; `pose` cuts them off again, so any
-        # vertex that exists will do.
-        any_vertex = dict.fromkeys(("nose", "reye", "leye", "rear", "lear"), 0)
-        parents = self.parents.cpu().numpy().copy()
-        parents[0] = ROOT_PARENT
-        posedirs = self.posedirs
-        if posedirs.shape[-1] != 9 * (NUM_JOINTS - 1):
-            posedirs = torch.zeros(self.num_vertices, 3, 9 * (NUM_JOINTS - 1))
-        struct = smplx.utils.Struct(
-            v_template=self.v_template.cpu().numpy(),
-            shapedirs=self.shapedirs.cpu().numpy(),
-            posedirs=posedirs.cpu().numpy(),
-            J_regressor=self.J_regressor.cpu().numpy(),
-            weights=self.weights.cpu().numpy(),
-            f=self.faces.cpu().numpy(),
-            kintree_table=np.stack([parents, np.arange(NUM_JOINTS)]),
-        )
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints that the model has 10 components
-            model = smplx.SMPL(
-                model_path="",
-                data_struct=struct,
-                gender=self.gender,
-                num_betas=self.num_betas,
-                vertex_ids=any_vertex,
-                use_hands=False,
-                use_feet_keypoints=False,
-                create_betas=False,
-                create_body_pose=False,
-                create_global_orient=False,
-                create_transl=False,
-            )
-        return model.to(self.device)
+        rotations = poses.to(self.v_template).unflatten(1, (NUM_JOINTS, 3))
+        return skin(self.shape(betas), rotations, self.posedirs, self.J_regressor, self.parents.tolist(), self.weights)
 
     def fingerprint(self) -> str:
         """A short hash of everything that decides the model's bodies: the same model, the same string."""
@@ -150,17 +103,18 @@ class BodyModel:
 
 
 def load_body_model(path: str | Path = "", gender: str = "neutral", num_betas: int = 10) -> BodyModel:
-    """Loads a body model; `path` is "" (embedded), a folder with one file a sex, or one file.
+    """Loads a body model; `path` is "" (embedded), a folder with one file per sex, or one file.
 
     - "": the embedded models, built from free parts.
-    - a folder: SMPL's usual file names, e.g. ``SMPL_FEMALE.pkl``, ``basicmodel_m_lbs_10_207_0_v1.1.0.pkl``,
-      ``SMPL_NEUTRAL.npz`` or ``SMPLX_MALE.npz``.
-    - a file: ``.pkl`` or ``.npz``, taken as `gender`.
+    - a folder: an official archive as unpacked, or any folder with the usual names, e.g. ``SMPL_FEMALE.pkl``,
+      ``basicmodel_m_lbs_10_207_0_v1.1.0.pkl``, ``SMPLH_NEUTRAL.npz``, ``SMPLX_MALE.npz`` or ``female/model.npz``.
+    - a file: ``.pkl`` or ``.npz`` of `gender`.
 
     Pickles are read by a reader that admits arrays only and runs nothing from the file.
 
     Raises:
-        ClearError: no such file, a file that is no body model, a field that is wrong, or more betas than it has.
+        ClearError: no such file, a file that is no body model, a file of another gender, a field that is wrong, or more
+            betas than it has.
     """
     fields = check_fields(*read_fields(path, gender), num_betas=num_betas)
     return BodyModel(fields, gender)

@@ -9,6 +9,8 @@ import smplx
 import torch
 from torch import Tensor
 
+from fastreid_clip3d.body.model import BodyModel
+
 NUM_JOINTS = 24
 
 
@@ -30,6 +32,22 @@ def random_body(seed: int, num_vertices: int = 60, num_betas: int = 10) -> Simpl
     )
 
 
+def arrays_of(model: BodyModel) -> SimpleNamespace:
+    """A loaded body model with the field names of `random_body`; pose blend shapes that it lacks are zero."""
+    posedirs = model.posedirs.numpy()
+    if posedirs.shape[-1] == 0:
+        posedirs = np.zeros((model.num_vertices, 3, 9 * (NUM_JOINTS - 1)))
+    return SimpleNamespace(
+        v_template=model.v_template.numpy(),
+        shapedirs=model.shapedirs.numpy(),
+        posedirs=posedirs,
+        J_regressor=model.J_regressor.numpy(),
+        weights=model.weights.numpy(),
+        kintree_table=np.stack([model.parents.numpy(), np.arange(NUM_JOINTS)]),
+        f=model.faces.numpy(),
+    )
+
+
 def to_smplx(body: SimpleNamespace, dtype: torch.dtype) -> smplx.SMPL:
     struct = smplx.utils.Struct(**vars(body))
     return smplx.SMPL(
@@ -37,7 +55,7 @@ def to_smplx(body: SimpleNamespace, dtype: torch.dtype) -> smplx.SMPL:
         data_struct=struct,
         num_betas=body.shapedirs.shape[2],
         dtype=dtype,
-        vertex_ids={name: 0 for name in smplx.vertex_ids.vertex_ids["smplh"]},
+        vertex_ids=dict.fromkeys(smplx.vertex_ids.vertex_ids["smplh"], 0),
     )
 
 

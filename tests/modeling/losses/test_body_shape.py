@@ -7,7 +7,7 @@ import torch
 
 from fastreid_clip3d.body import load_body_model
 from fastreid_clip3d.modeling.losses import BodyShapeLoss
-from tests.references.body_shape import body_shape_loss, random_body, to_smplx
+from tests.references.body_shape import arrays_of, body_shape_loss, random_body, to_smplx
 
 FEAT_DIM = 7
 
@@ -61,7 +61,7 @@ def test_embedded_bodies_agree_with_smplx_to_float32_rounding() -> None:
     loss = make_loss(neutral, targets)
     features, betas, gender = make_batch(4, count=3, dtype=torch.float32)
     predicted = loss.predict_betas(features)
-    smplx_bodies = [body.to_smplx() for body in (neutral, *targets)]
+    smplx_bodies = [to_smplx(arrays_of(body), torch.float32) for body in (neutral, *targets)]
     expected = body_shape_loss(smplx_bodies[0], smplx_bodies[1:], predicted, betas, gender)
     torch.testing.assert_close(loss(features, betas, gender), expected, rtol=1e-5, atol=0)
 
