@@ -40,6 +40,7 @@ class Fingerprint:
     preprocessing: dict
     prompts: list[str]
     versions: dict[str, str]
+    precision: str
 
     def as_dict(self) -> dict:
         return dict(vars(self))
@@ -109,7 +110,7 @@ class Teacher:
         if self._channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         with self._autocast():
-            return self._model.encode_image(images).float()
+            return self._model.encode_image(images, normalize=False).float()
 
     def label_images(self, teacher_images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(g [B, d], scores [B, 32], phrase_choices int64 [B, 16]) of ready images, see :meth:`encode_images`."""
@@ -142,10 +143,17 @@ class Teacher:
         """The frozen weights, for inspection; none requires a gradient."""
         return self._model.parameters()
 
-    def _autocast(self) -> contextlib.AbstractContextManager:
-        if self.device.type != "cuda" or self.precision == "fp32":
-            return contextlib.nullcontext()
-        return torch.autocast("cuda", dtype=torch.bfloat16 if self.precision == "bf16" else torch.float16)
+    def _autocast(self) -> torch.autocast:
+        """The teacher's own precision, whatever the caller's autocast is."""
+        precision = effective_precision(self.precision, self.device)
+        if precision == "fp32":
+            return torch.autocast(self.device.type, enabled=False)
+        return torch.autocast("cuda", dtype=torch.bfloat16 if precision == "bf16" else torch.float16)
+
+
+def effective_precision(precision: str, device: str | torch.device) -> str:
+    """The precision a teacher computes in: as asked on CUDA, always fp32 on a CPU."""
+    return precision if torch.device(device).type == "cuda" else "fp32"
 
 
 def load_teacher(
@@ -188,6 +196,7 @@ def load_teacher(
         preprocessing=transform.settings(),
         prompts=prompts(),
         versions={"open_clip": open_clip.__version__, "timm": timm.__version__, "torch": torch.__version__},
+        precision=effective_precision(precision, device),
     )
     return Teacher(_drop_text_tower(model), transform, table, fingerprint, name, pretrained, device, precision)
 
@@ -195,8 +204,15 @@ def load_teacher(
 @torch.no_grad()
 def encode_prompts(model: nn.Module, model_name: str, sentences: list[str]) -> torch.Tensor:
     """Raw text embeddings [len(sentences), d] of an open_clip model on a CPU, in float32."""
-    tokenizer = open_clip.get_tokenizer(model_name)
-    return model.eval().encode_text(tokenizer(sentences)).float()
+    try:
+        tokenizer = open_clip.get_tokenizer(model_name)
+    except ModuleNotFoundError as error:
+        raise ClearError(
+            f"teacher {model_name}: its tokenizer needs the Python package {error.name}, which is not installed. Install "
+            f"it (pip install {error.name}) and keep the tokenizer's files (tokenizer.json, tokenizer_config.json, "
+            "special_tokens_map.json) in the teacher's folder or in the hub's cache."
+        ) from error
+    return model.eval().encode_text(tokenizer(sentences), normalize=False).float()
 
 
 def hash_weights(model: nn.Module) -> str:

@@ -13,7 +13,7 @@ from fastreid_clip3d.vocabulary import NUM_PAIRS
 
 
 def phrase_scores(features: torch.Tensor, phrase_table: torch.Tensor) -> torch.Tensor:
-    """Cosine similarity of every image embedding with every phrase, always in float32.
+    """Cosine similarity of every image embedding with every phrase, always in float32, under mixed precision too.
 
     Args:
         features: g, image embeddings [..., d].
@@ -22,7 +22,8 @@ def phrase_scores(features: torch.Tensor, phrase_table: torch.Tensor) -> torch.T
     Returns:
         [..., 32] in -1..1; an all-zero embedding scores 0 with everything.
     """
-    return F.normalize(features.float(), dim=-1) @ F.normalize(phrase_table.float(), dim=-1).T
+    with torch.autocast(features.device.type, enabled=False):
+        return F.normalize(features.float(), dim=-1) @ F.normalize(phrase_table.float(), dim=-1).T
 
 
 def choose_phrases(scores: torch.Tensor) -> torch.Tensor:

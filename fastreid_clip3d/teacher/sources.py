@@ -97,17 +97,53 @@ def _from_name(model_name: str, written: str, pretrained: str) -> WeightSource:
         )
     settings = open_clip.get_pretrained_cfg(model_name, pretrained)
     if settings:
-        path = _from_tag(written, pretrained, settings)
-        preprocess = {key: settings[key] for key in ("mean", "std", "interpolation") if settings.get(key)}
-        return WeightSource(model_name, path, bool(settings.get("quick_gelu", False)), preprocess)
+        return _with_settings(model_name, _from_tag(written, pretrained, settings), settings)
+    tag, is_pair, file = pretrained.partition("=")
+    if is_pair and tag in tags:
+        if not os.path.isfile(file):
+            raise ClearError(f"teacher weights file {file} does not exist (MODEL.TEACHER.PRETRAINED {pretrained}).")
+        return _with_settings(model_name, file, open_clip.get_pretrained_cfg(model_name, tag))
     if os.path.isfile(pretrained):
-        return WeightSource(model_name, pretrained, False, {})
+        return _with_settings(model_name, pretrained, _settings_of_file(model_name, pretrained, tags))
     if os.sep in pretrained or pretrained.lower().endswith(_WEIGHT_SUFFIXES):
         raise ClearError(f"teacher weights file {pretrained} does not exist (MODEL.TEACHER.PRETRAINED).")
     nearest = difflib.get_close_matches(pretrained, tags, n=3, cutoff=0.3)
     raise ClearError(
         f"'{pretrained}' is neither a weights file nor a pretrained tag of {written}; "
         f"nearest: {', '.join(nearest) or _some(tags)} (of {len(tags)} tags; all: open_clip.list_pretrained())."
+    )
+
+
+def _with_settings(model_name: str, path: str, settings: dict) -> WeightSource:
+    preprocess = {key: settings[key] for key in ("mean", "std", "interpolation") if settings.get(key)}
+    return WeightSource(model_name, path, bool(settings.get("quick_gelu", False)), preprocess)
+
+
+def _settings_of_file(model_name: str, file: str, tags: list[str]) -> dict:
+    """Pixel statistics and activation for a weights file: those that all of the model's tags share.
+
+    Raises:
+        ClearError: the tags differ, so the file's name does not say what its network expects; names the tags.
+    """
+    groups: dict[str, list[str]] = {}
+    by_group: dict[str, dict] = {}
+    for tag in tags:
+        settings = open_clip.get_pretrained_cfg(model_name, tag)
+        parts = {key: settings.get(key) for key in ("mean", "std", "interpolation")}
+        group = str([parts, bool(settings.get("quick_gelu"))])
+        groups.setdefault(group, []).append(tag)
+        by_group[group] = settings
+    if len(groups) <= 1:
+        return next(iter(by_group.values()), {})
+    kinds = "; ".join(
+        f"{_some(own)}: mean {by_group[group]['mean'][0]:.3f}..."
+        + (", quick GELU" if by_group[group].get("quick_gelu") else "")
+        for group, own in groups.items()
+    )
+    raise ClearError(
+        f"teacher weights file {file}: weights of {model_name} differ in what they expect of an image or in their "
+        f"activation ({kinds}). Say which training the file comes from: MODEL.TEACHER.PRETRAINED TAG={file}, for "
+        f"example {tags[0]}={file}."
     )
 
 
@@ -121,10 +157,10 @@ def _from_tag(name: str, tag: str, settings: dict) -> str:
         cached = _cached_file(repository, filename)
         if cached:
             return cached
-        advice = _by_hand(f"{_hub_endpoint()}/{repository}", settings, name)
+        advice = _by_hand(f"{_hub_endpoint()}/{repository}", tag)
         _require_connection(_hub_endpoint(), subject, advice)
     else:
-        advice = _by_hand(settings["url"], settings, name)
+        advice = _by_hand(settings["url"], tag)
         target = Path("~/.cache/clip").expanduser() / os.path.basename(settings["url"])
         if not target.is_file():
             _require_connection(settings["url"], subject, advice)
@@ -152,15 +188,11 @@ def _hub_endpoint() -> str:
     return constants.ENDPOINT.rstrip("/")
 
 
-def _by_hand(address: str, settings: dict | None = None, name: str = "") -> str:
-    # a weights file does not say which activation it was trained with, the model's name must
-    rename = (
-        f" with MODEL.TEACHER.NAME {name.replace('/', '-')}-quickgelu" if (settings or {}).get("quick_gelu") else ""
-    )
+def _by_hand(address: str, tag: str = "") -> str:
     return (
         f"By hand, on a machine with a network: download open_clip_model.safetensors and open_clip_config.json from "
         f"{address} into one folder, copy it here and set MODEL.TEACHER.NAME {LOCAL_DIR}FOLDER; or give the weights "
-        f"file as MODEL.TEACHER.PRETRAINED{rename}. MODEL.TEACHER.NAME {EMBEDDED_TEACHER} needs no download."
+        f"file as MODEL.TEACHER.PRETRAINED {tag + '=' if tag else ''}FILE. MODEL.TEACHER.NAME {EMBEDDED_TEACHER} needs no download."
     )
 
 

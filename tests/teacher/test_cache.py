@@ -96,7 +96,7 @@ def test_a_damaged_shard_is_named_and_made_anew_alone(harm, pictures, teacher, t
         shard.with_suffix(".json").write_text("{")
     with pytest.raises(CacheError, match="shard-00001 is (damaged|missing)") as caught:
         TeacherCache(folder)
-    assert "shard-00000" not in str(caught.value) and "cache_teacher.py" in str(caught.value)
+    assert "shard-00000" not in str(caught.value) and "clip3d cache-teacher" in str(caught.value)
     assert build(pictures, teacher, folder) == (1, 2, 0, 9)
     assert shard.read_bytes() == whole
     assert len(TeacherCache(folder)) == 9
@@ -245,7 +245,7 @@ def test_broken_and_missing_images_are_named(pictures, teacher, tmp_path):
 
 
 def test_no_cache_says_how_to_make_one(tmp_path):
-    with pytest.raises(CacheError, match="cache_teacher.py"):
+    with pytest.raises(CacheError, match="clip3d cache-teacher"):
         TeacherCache(tmp_path / "nothing")
 
 

@@ -162,4 +162,4 @@ def test_without_a_network_the_way_by_hand_is_told_soon(name, pretrained, monkey
     for part in (name, "hub.invalid", "By hand", "local-dir:", "MODEL.TEACHER"):
         assert part in str(caught.value)
     if pretrained:
-        assert "openai" in str(caught.value) and "ViT-L-14-quickgelu" in str(caught.value)
+        assert "openai" in str(caught.value) and "openai=FILE" in str(caught.value)

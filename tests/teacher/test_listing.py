@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fastreid_clip3d.cli import run_verb
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.teacher.listing import draw_sheet, label_images, reading_processes
 from fastreid_clip3d.vocabulary import PHRASE_PAIRS
@@ -48,18 +49,15 @@ def test_the_sheet(teacher, pictures, tmp_path):
     assert Image.open(sheet).size[0] > 800
 
 
-def test_the_tool_prints_json(model_folder, pictures, capsys, monkeypatch):
-    monkeypatch.syspath_prepend(str(REPOSITORY / "tools"))
-    import label_images as tool
-
-    assert tool.main([*pictures[:2], "--teacher", f"local-dir:{model_folder}", "--json"]) == 0
+def test_the_tool_prints_json(model_folder, pictures, capsys):
+    assert run_verb(["label", *pictures[:2], "--teacher", f"local-dir:{model_folder}", "--json"]) == 0
     first = json.loads(capsys.readouterr().out)[0]
     assert first["image"] == pictures[0] and len(first["descriptors"]) == 16
     assert set(first["descriptors"][0]) == {"phrase", "score", "opposite", "opposite_score"}
 
 
 def test_the_tool_ends_with_one_message(model_folder, tmp_path):
-    command = [sys.executable, str(REPOSITORY / "tools" / "label_images.py"), str(tmp_path / "gone.jpg")]
+    command = [sys.executable, "-m", "fastreid_clip3d", "label", str(tmp_path / "gone.jpg")]
     failed = subprocess.run(
         [*command, "--teacher", f"local-dir:{model_folder}"], capture_output=True, text=True, timeout=300
     )

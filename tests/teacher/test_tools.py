@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from fastreid_clip3d.cli import run_verb
+from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.teacher import TeacherCache
-
-TOOLS = str(Path(__file__).resolve().parents[2] / "tools")
 
 
 @pytest.fixture
@@ -30,13 +29,10 @@ def celeb(tmp_path, monkeypatch) -> list[str]:
         for name in images:
             Image.fromarray(rng.integers(0, 256, (40, 20, 3), dtype=np.uint8)).save(root / split / f"{name}.jpg")
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "datasets"))
-    monkeypatch.syspath_prepend(TOOLS)
     return [str(root / "train" / f"{name}.jpg") for name in names["train"]]
 
 
 def test_cache_teacher_caches_checks_and_mends(celeb, model_folder, tmp_path, capsys):
-    import cache_teacher as tool
-
     options = [
         "--workers",
         "0",
@@ -51,34 +47,30 @@ def test_cache_teacher_caches_checks_and_mends(celeb, model_folder, tmp_path, ca
         "MODEL.TEACHER.CACHE_DIR",
         str(tmp_path / "caches"),
     ]
-    assert tool.main(["--images-per-shard", "4", *options]) == 0
+    assert run_verb(["cache-teacher", "--images-per-shard", "4", *options]) == 0
     assert "shards computed 2, kept 0" in capsys.readouterr().out
     (folder,) = (tmp_path / "caches").iterdir()
     answers = TeacherCache(folder)
     assert len(answers) == 6 and all(path in answers for path in celeb)
     assert answers.root == os.environ["FASTREID_DATASETS"]
-    assert tool.main(["--check", *options]) == 0
+    assert run_verb(["cache-teacher", "--check", *options]) == 0
     Image.new("RGB", (20, 40), (1, 2, 3)).save(celeb[0])
     with pytest.raises(Exception, match="1 images changed since: Celeb-reID/train/1_1_0.jpg"):
-        tool.main(["--check", *options])
-    assert tool.main(["--images-per-shard", "4", *options]) == 0
+        run_verb(["cache-teacher", "--check", *options])
+    assert run_verb(["cache-teacher", "--images-per-shard", "4", *options]) == 0
     assert "shards computed 1, kept 1" in capsys.readouterr().out
 
 
 def test_statistics_of_a_dataset(celeb, model_folder, tmp_path, capsys):
-    import label_images as tool
-
     plot = tmp_path / "plot.png"
     arguments = ["--statistics", "CelebReID", "--teacher", f"local-dir:{model_folder}", "--json", "--plot", str(plot)]
-    assert tool.main(arguments) == 0
+    assert run_verb(["label", *arguments]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["images"] == 6 and told["persons"] == 3 and len(told["pairs"]) == 16
     assert plot.is_file()
 
 
 def test_images_or_statistics_but_not_both(celeb):
-    import label_images as tool
-
     for arguments in ([], [celeb[0], "--statistics", "CelebReID"]):
-        with pytest.raises(SystemExit):
-            tool.main(arguments)
+        with pytest.raises(ClearError, match="either images or --statistics"):
+            run_verb(["label", *arguments])
