@@ -72,7 +72,6 @@ def test_applying_twice_changes_nothing() -> None:
     code = """
 import fastreid_clip3d.compat as compat, fastreid.data.build as build, fastreid.evaluation.rank as rank
 before = (build.DataLoaderX, rank.eval_market1501)
-compat._applied = False
 compat.apply()
 import fastreid.modeling.backbones.regnet.effnet as effnet
 assert before == (build.DataLoaderX, rank.eval_market1501)
