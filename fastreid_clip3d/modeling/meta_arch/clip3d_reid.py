@@ -68,7 +68,8 @@ class CLIP3DReID(Baseline):
             compile_student(self.backbone)
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode, guidance: Guidance | None = None) -> dict[str, Any]:
+        """The arguments of the class. `guidance`: the teacher's side; None: the one that ``MODEL.TEACHER`` names."""
         losses, names = cfg.MODEL.LOSSES, cfg.MODEL.LOSSES.NAME
         loss_names.check_loss_names(names)
         with whole_students():
@@ -88,7 +89,7 @@ class CLIP3DReID(Baseline):
             # Teacher and bodies are imported here, since a student that only searches needs neither.
             from fastreid_clip3d.modeling.meta_arch.own_losses import build_own_losses
 
-            arguments |= build_own_losses(cfg)
+            arguments |= build_own_losses(cfg, guidance)
         return {**student, **arguments}
 
     @property

@@ -11,18 +11,21 @@ from fastreid_clip3d.body import load_body_model
 from fastreid_clip3d.common import loss_names
 from fastreid_clip3d.modeling.heads.mlp_head import global_feature_dim
 from fastreid_clip3d.modeling.losses import BodyShapeLoss, ClothesAdversarialLoss, GlobalDistillLoss, OTLoss
-from fastreid_clip3d.teacher.guidance import guidance_from_config
+from fastreid_clip3d.teacher.guidance import Guidance, guidance_from_config
 
 GENDERS = ("female", "male")
 """Order of ``synthetic_gender`` in a batch."""
 
 
-def build_own_losses(cfg: CfgNode) -> dict[str, Any]:
-    """The losses that ``MODEL.LOSSES.NAME`` asks for and the teacher's guidance, as arguments of ``CLIP3DReID``."""
+def build_own_losses(cfg: CfgNode, guidance: Guidance | None = None) -> dict[str, Any]:
+    """The losses that ``MODEL.LOSSES.NAME`` asks for and the teacher's guidance, as arguments of ``CLIP3DReID``.
+
+    `guidance`: the teacher's side; None: the one that ``MODEL.TEACHER`` names.
+    """
     names = cfg.MODEL.LOSSES.NAME
     arguments: dict[str, Any] = {}
     if loss_names.OT in names or loss_names.GLOBAL_DISTILL in names:
-        guidance = arguments["guidance"] = guidance_from_config(cfg)
+        guidance = arguments["guidance"] = guidance or guidance_from_config(cfg)
         teacher_dim = guidance.phrase_table.shape[1]
         if loss_names.OT in names:
             arguments["ot_loss"] = _ot_loss(cfg, teacher_dim)
