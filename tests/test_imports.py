@@ -69,10 +69,3 @@ def test_losses_are_functions_of_tensors(path: Path) -> None:
 def test_bodies_and_teacher_know_nothing_of_fastreid(folder: str) -> None:
     for path in (PACKAGE / folder).rglob("*.py"):
         assert not [name for name in imported_modules(path) if name.split(".")[0] == "fastreid"], path
-
-
-def test_only_compat_names_what_it_works_around() -> None:
-    """fast-reid's functions are replaced in one room only."""
-    for path in SOURCES:
-        if path.relative_to(PACKAGE).parts[0] != "compat":
-            assert "torch._six" not in path.read_text(), path
