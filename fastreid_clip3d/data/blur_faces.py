@@ -1,26 +1,30 @@
 """Makes a copy of a dataset's folder with blurred faces: same folders, same names, the source untouched.
 
-What the copy holds: every image, with its faces blurred, or as it is, byte for byte, where none was found; text
-lists; two files of ours, ``blur_faces.json`` (the settings) and ``blur_faces.csv`` (a line an image with the number
-of its faces), from which an interrupted run goes on. Anything else (a Thumbs.db has small pictures of faces in it) is
-left out and counted.
+The copy holds every image, with its faces blurred, or byte for byte where the detector found none; text lists; and two
+files of ours, ``blur_faces.json`` (the settings) and ``blur_faces.csv`` (one line per image: name, number of faces), from
+which an interrupted run goes on. Anything else (a Thumbs.db holds small pictures of faces) is left out and counted.
 """
 
 from __future__ import annotations
 
 import csv
-import json
+import io
 import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Callable, Iterator, Sequence
+from typing import IO, Callable, Iterator, Sequence
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, JpegImagePlugin
+from PIL import Image, JpegImagePlugin
 from tqdm import tqdm
 
+from fastreid_clip3d.common.files import check_writable_folder, write_atomically
+from fastreid_clip3d.common.images import UnreadableImage, load_image, to_rgb
+from fastreid_clip3d.common.locks import lock_folder
+from fastreid_clip3d.common.names import as_utf8, printable
+from fastreid_clip3d.common.resumable import Journal, begin
 from fastreid_clip3d.data.datasets.listing import IMAGE_ENDINGS, first_few
 from fastreid_clip3d.data.face_detector import Face
 from fastreid_clip3d.errors import ClearError
@@ -77,7 +81,7 @@ class BlurReport:
     def summary(self, target: str | Path) -> str:
         """The report in a few lines."""
         lines = [
-            f"{target}: {len(self.faces):,} images, {self.done_before:,} of them from an earlier run",
+            f"{printable(str(target))}: {len(self.faces):,} images, {self.done_before:,} of them from an earlier run",
             f"{sum(self.faces.values()):,} faces blurred; no face found in {len(self.without_face):,} images, which "
             f"are copied as they are: {first_few(self.without_face)}",
         ]
@@ -132,30 +136,45 @@ def blur_folder(
     """
     source, target = Path(source), Path(target)
     _check_folders(source, target)
+    check_writable_folder(target)
     report = BlurReport()
     images, lists = _files(source, report)
     if not images:
-        raise ClearError(f"no image was found in {source}")
-    done = _begin(source, target, settings)
-    for name in lists:
-        _write(target, name, lambda path, name=name: shutil.copyfile(source / name, path))
-    with open(target / LOG_FILE, "a", newline="", encoding="utf-8") as log:
-        writer = csv.writer(log)
+        raise ClearError(f"no image was found in {printable(str(source))}")
+    work = {"source": as_utf8(source.resolve().name), **asdict(settings)}
+    target.mkdir(parents=True, exist_ok=True)
+    with lock_folder(target):
+        begin(target, SETTINGS_FILE, work, own=(LOG_FILE,))
+        log = Journal(target / LOG_FILE)
+        if not log.lines:
+            log.append(",".join(LOG_COLUMNS))
+        done = {row[0]: int(row[1]) for row in csv.reader(log.lines) if len(row) == 2 and row[1].isdigit()}
+        for name in lists:
+            _copy(source, target, name)
         for name in tqdm(images, desc="blurring faces", unit="image", disable=not progress):
-            if name in done and (target / name).is_file():
-                report.faces[name] = done[name]
+            shown = printable(name)
+            if shown in done and _has_content(target / name):
+                report.faces[name] = done[shown]
                 report.done_before += 1
                 continue
             try:
                 report.faces[name] = _blur_image(source, target, name, detector, settings)
-            except (OSError, SyntaxError, ValueError) as error:  # what PIL's decoders raise
-                if isinstance(error, OSError) and error.errno is not None:
-                    raise  # the disk, not the image
-                report.unreadable[name] = str(error)
+            except UnreadableImage as error:
+                report.unreadable[name] = error.reason
                 continue
-            writer.writerow((name, report.faces[name]))
-            log.flush()
+            log.append(_row(shown, report.faces[name]))
+        log.close()
     return report
+
+
+def _row(*values: object) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(values)
+    return line.getvalue()
+
+
+def _has_content(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
 
 
 def _check_folders(source: Path, target: Path) -> None:
@@ -176,7 +195,7 @@ def _files(source: Path, report: BlurReport) -> tuple[list[str], list[str]]:
         hidden = file.startswith(".")
         if file.lower().endswith(IMAGE_ENDINGS) and not hidden:
             images.append(name)
-        elif file.lower().endswith(LIST_ENDINGS) and not hidden and name != LOG_FILE:
+        elif file.lower().endswith(LIST_ENDINGS) and not hidden and name != LOG_FILE and (source / name).is_file():
             lists.append(name)
         else:
             report.left_out.append(name)
@@ -197,56 +216,18 @@ def _walk(source: Path) -> Iterator[str]:
             yield (Path(folder) / file).relative_to(source).as_posix()
 
 
-def _begin(source: Path, target: Path, settings: BlurSettings) -> dict[str, int]:
-    """Makes the target, or reads what an earlier run finished in it: image -> faces."""
-    wanted = {"source": source.resolve().name, **asdict(settings)}
-    settings_path, log_path = target / SETTINGS_FILE, target / LOG_FILE
-    if not settings_path.exists():
-        if target.exists() and any(target.iterdir()):
-            raise ClearError(f"{target} has other contents already; name a new folder, or empty it")
-        target.mkdir(parents=True, exist_ok=True)
-        _write(target, LOG_FILE, lambda path: path.write_text(",".join(LOG_COLUMNS) + "\n", encoding="utf-8"))
-        _write(target, SETTINGS_FILE, lambda path: path.write_text(json.dumps(wanted) + "\n", encoding="utf-8"))
-        return {}
-    try:
-        begun = json.loads(settings_path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ClearError(f"{settings_path} cannot be read; empty {target} and start again") from None
-    if begun != wanted:
-        raise ClearError(f"{target} was begun with {begun}, now asked for is {wanted}; name a new folder, or empty it")
-    done = {}
-    if log_path.exists():
-        with open(log_path, newline="", encoding="utf-8") as log:
-            for row in csv.reader(log):
-                # A run that was killed may have left half a line at the end; its image is done again.
-                if len(row) == len(LOG_COLUMNS) and row[1].isdigit():
-                    done[row[0]] = int(row[1])
-        _end_last_line(log_path)
-    return done
-
-
-def _end_last_line(path: Path) -> None:
-    with open(path, "rb+") as file:
-        if file.seek(0, os.SEEK_END):
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
-
-
 def _blur_image(source: Path, target: Path, name: str, detector: Detector, settings: BlurSettings) -> int:
     """Writes one image of the copy and returns how many faces were found."""
-    with Image.open(source / name) as opened:
-        opened.load()
-        image = ImageOps.exif_transpose(opened)
-        options = _encoding(opened)
-    faces = detector(np.asarray(image.convert("RGB")))
+    image = load_image(source / name)
+    faces = detector(np.asarray(to_rgb(image)))
     if not faces:
-        _write(target, name, lambda path: shutil.copyfile(source / name, path))
+        _copy(source, target, name)
         return 0
+    options = _encoding(image)
     if image.mode not in ("L", "RGB"):
-        image = image.convert("RGB")
+        image = to_rgb(image)
     blurred = Image.fromarray(blur_boxes(np.asarray(image), faces, settings))
-    _write(target, name, lambda path: blurred.save(path, **options))
+    _write(target, name, lambda stream: blurred.save(stream, **options))
     return len(faces)
 
 
@@ -259,15 +240,15 @@ def _encoding(image: Image.Image) -> dict[str, object]:
     return {**options, "subsampling": sampling} if sampling >= 0 else options
 
 
-def _write(target: Path, name: str, write: Callable[[Path], object]) -> None:
+def _copy(source: Path, target: Path, name: str) -> None:
+    with open(source / name, "rb") as original:
+        _write(target, name, lambda stream: shutil.copyfileobj(original, stream))
+
+
+def _write(target: Path, name: str, write: Callable[[IO[bytes]], object]) -> None:
     """Writes a file of the copy as a whole or not at all, and never through a link out of the copy's folder."""
     path = target / name
     path.parent.mkdir(parents=True, exist_ok=True)
     if target.resolve() not in (path.parent.resolve(), *path.parent.resolve().parents):
-        raise ClearError(f"{path.parent} leads out of {target}; remove that link")
-    unfinished = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        write(unfinished)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        raise ClearError(f"{printable(str(path.parent))} leads out of {printable(str(target))}; remove that link")
+    write_atomically(path, write, durable=False)

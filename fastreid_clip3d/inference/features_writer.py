@@ -1,15 +1,15 @@
 """Features of a picture collection on disk: written as they come, continued after a kill, in one piece at the end.
 
-While work goes on, ``FILE.partial/`` holds ``features.bin`` (float32 rows) and ``done.jsonl`` (which row is whose, and
-the size and time of its files). N: entries with a feature. d': width of the feature.
+While work goes on, ``FILE.partial/`` holds ``header.json`` (the model), ``features.bin`` (float32 rows) and
+``done.jsonl`` (which row is whose, and the size and time of its files). N: entries with a feature. d': width of the feature.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-import shutil
 import time
 import zipfile
 from pathlib import Path
@@ -17,24 +17,26 @@ from typing import IO, Any, Iterator, Sequence
 
 import numpy as np
 
-from fastreid_clip3d.common.files import write_atomically
+from fastreid_clip3d.common.files import check_writable, write_atomically
+from fastreid_clip3d.common.locks import lock_folder
+from fastreid_clip3d.common.names import as_utf8, printable
+from fastreid_clip3d.common.resumable import Journal, OtherWork, begin
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.pictures import Entry
 
 FORMATS = (".npz", ".parquet")
+HEADER, ROWS, JOURNAL = "header.json", "features.bin", "done.jsonl"
 _SECONDS_BETWEEN_FLUSHES = 2.0
 _ROWS_AT_ONCE = 4096
 
 
 def check_output(path: str | Path) -> Path:
-    """The path, if it ends like a format that can be written here.
+    """Checks, before the work, that features can be written to a path; returns it.
 
     Raises:
-        ClearError: another ending; parquet without pyarrow.
+        ClearError: another ending, parquet without pyarrow, a place that cannot be written.
     """
-    path = Path(path)
-    if path.suffix.lower() not in FORMATS:
-        raise ClearError(f"{path}: features are written as {' or '.join(FORMATS)}.")
+    path = check_writable(path, FORMATS)
     if path.suffix.lower() == ".parquet":
         try:
             import pyarrow  # noqa: F401
@@ -49,10 +51,10 @@ def signature(entry: Entry) -> str:
     for frame in entry.frames:
         try:
             status = os.stat(frame)
-            told = f"{frame}\0{status.st_size}\0{status.st_mtime_ns}\0"
+            state = f"{frame}\0{status.st_size}\0{status.st_mtime_ns}\0"
         except OSError:
-            told = f"{frame}\0missing\0"
-        digest.update(told.encode("utf-8", "surrogateescape"))
+            state = f"{frame}\0missing\0"
+        digest.update(state.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:24]
 
 
@@ -74,56 +76,48 @@ class FeaturesWriter:
     def __init__(self, path: Path, fingerprint: str, feature_dim: int, tracklets: bool) -> None:
         self.path, self.feature_dim, self.fingerprint = path, feature_dim, fingerprint
         self.folder = path.with_name(path.name + ".partial")
-        self.header = {"format": 1, "fingerprint": fingerprint, "feature_dim": feature_dim, "tracklets": tracklets}
         self.started_over = ""
         self._rows: dict[str, tuple[str, int]] = {}
+        self._opened = contextlib.ExitStack()
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._opened.enter_context(lock_folder(self.folder))
+            self._begin({"format": 1, "fingerprint": fingerprint, "feature_dim": feature_dim, "tracklets": tracklets})
             self._open()
         except OSError as error:
-            raise ClearError(f"{self.folder} cannot be written ({error.strerror or error}).") from error
+            raise self._not_written(error) from error
+
+    def _begin(self, work: dict[str, Any]) -> None:
+        try:
+            begin(self.folder, HEADER, work, own=(ROWS, JOURNAL))
+        except OtherWork as other:
+            self.started_over = f"they are of another model or of other entries: {other.reason}"
+            (self.folder / HEADER).unlink()
+            begin(self.folder, HEADER, work, own=(ROWS, JOURNAL))
 
     def _open(self) -> None:
-        header = self.folder / "header.json"
-        if self.folder.exists():
+        """Takes over the lines whose rows are complete, and removes what a kill cut off."""
+        self._features: IO[bytes] = open(self.folder / ROWS, "a+b")
+        width = 4 * self.feature_dim
+        complete = self._features.seek(0, os.SEEK_END) // width
+
+        def has_row(line: str) -> bool:
             try:
-                found = json.loads(header.read_text())
-            except (OSError, ValueError):
-                found = None
-            if found != self.header:
-                self.started_over = "they are of another model or of other entries" if found else "they are damaged"
-                if not _is_ours(self.folder):
-                    raise ClearError(f"{self.folder} is in the way: it holds other files. Name another output.")
-                shutil.rmtree(self.folder)
-        if not self.folder.exists():
-            self.folder.mkdir(parents=True)
-            write_atomically(header, json.dumps(self.header).encode())
-        self._read_journal()
-        self._features: IO[bytes] = open(self.folder / "features.bin", "r+b")
-        self._features.truncate(self._count * self.feature_dim * 4)
-        self._features.seek(0, os.SEEK_END)
-        self._journal = open(self.folder / "done.jsonl", "a", encoding="utf-8")
+                entry = json.loads(line)
+                name, found, row = entry["name"], entry["signature"], int(entry["row"])
+            except (ValueError, KeyError, TypeError):
+                return False
+            if row != self._count or row >= complete:
+                return False
+            self._rows[name] = (found, row)
+            self._count += 1
+            return True
+
+        self._count = 0
+        self._journal = Journal(self.folder / JOURNAL, has_row)
+        self._features.truncate(self._count * width)
         self._pending: list[str] = []
         self._flushed = time.monotonic()
-
-    def _read_journal(self) -> None:
-        """Lines whose rows are complete; the rest, which a kill has cut off, is forgotten."""
-        features, journal = self.folder / "features.bin", self.folder / "done.jsonl"
-        features.touch()
-        journal.touch()
-        complete = features.stat().st_size // (4 * self.feature_dim)
-        kept: list[bytes] = []
-        for line in journal.read_bytes().splitlines(keepends=True):
-            try:
-                told = json.loads(line)
-                row = int(told["row"])
-            except (ValueError, KeyError, TypeError):
-                break
-            if not line.endswith(b"\n") or row != len(kept) or row >= complete:
-                break
-            kept.append(line)
-            self._rows[told["name"]] = (told["signature"], row)
-        self._count = len(kept)
-        write_atomically(journal, lambda stream: stream.writelines(kept))
 
     def is_done(self, entry: Entry) -> bool:
         """Whether an earlier run has this entry's feature, of the same files."""
@@ -132,26 +126,25 @@ class FeaturesWriter:
 
     def add(self, entry: Entry, feature: np.ndarray) -> None:
         """Keeps a feature, float32 [d']."""
-        told = signature(entry)
+        found = signature(entry)
         try:
             self._features.write(np.ascontiguousarray(feature, dtype="<f4").tobytes())
         except OSError as error:
-            raise ClearError(f"{self.folder} cannot be written ({error.strerror or error}).") from error
-        self._pending.append(json.dumps({"row": self._count, "name": entry.name, "signature": told}) + "\n")
-        self._rows[entry.name] = (told, self._count)
+            raise self._not_written(error) from error
+        self._pending.append(json.dumps({"row": self._count, "name": entry.name, "signature": found}))
+        self._rows[entry.name] = (found, self._count)
         self._count += 1
         if time.monotonic() - self._flushed > _SECONDS_BETWEEN_FLUSHES:
             self.flush()
 
     def flush(self) -> None:
-        """Brings the rows to disk, and then the lines that tell of them."""
+        """Brings the rows to disk, and then the lines that speak of them."""
         try:
             self._features.flush()
             os.fsync(self._features.fileno())
-            self._journal.writelines(self._pending)
-            self._journal.flush()
         except OSError as error:
-            raise ClearError(f"{self.folder} cannot be written ({error.strerror or error}).") from error
+            raise self._not_written(error) from error
+        self._journal.append(*self._pending)
         self._pending.clear()
         self._flushed = time.monotonic()
 
@@ -160,38 +153,42 @@ class FeaturesWriter:
         self.flush()
         self._features.close()
         self._journal.close()
+        self._opened.close()
 
     def finish(self, entries: Sequence[Entry]) -> int:
         """Writes the file with the rows of those entries that have one, in their order; returns N.
 
         Without any row nothing is written. The partial folder is gone afterwards.
         """
-        self.close()
+        self.flush()
         named = [(entry.name, self._rows[entry.name][1]) for entry in entries if entry.name in self._rows]
         if named:
             names, rows = [name for name, _ in named], np.array([row for _, row in named])
             shape = (self._count, self.feature_dim)
-            stored = np.memmap(self.folder / "features.bin", dtype="<f4", mode="r", shape=shape)
+            stored = np.memmap(self.folder / ROWS, dtype="<f4", mode="r", shape=shape)
             starts = range(0, len(rows), _ROWS_AT_ONCE)
             blocks = (np.asarray(stored[rows[start : start + _ROWS_AT_ONCE]]) for start in starts)
             write = _write_npz if self.path.suffix.lower() == ".npz" else _write_parquet
             write_atomically(self.path, lambda stream: write(stream, names, blocks, self.feature_dim, self.fingerprint))
             del stored
-        shutil.rmtree(self.folder)
+        self._features.close()
+        self._journal.close()
+        for name in (HEADER, JOURNAL, ROWS):  # the header first: without it, the next run removes what a kill leaves
+            (self.folder / name).unlink()
+        self._opened.close()
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
         return len(named)
 
     def forget(self, entry: Entry) -> None:
         """Drops the row of an entry that could be read before and no longer can."""
         self._rows.pop(entry.name, None)
 
-
-def _as_text(name: str) -> str:
-    """A path as valid Unicode: bytes of other encodings become replacement characters."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def _is_ours(folder: Path) -> bool:
-    return {path.name for path in folder.iterdir()} <= {"header.json", "features.bin", "done.jsonl"}
+    def _not_written(self, error: OSError) -> ClearError:
+        return ClearError(
+            f"{printable(str(self.folder))} cannot be written ({error.strerror or error}). Free some space or choose "
+            "another --output."
+        )
 
 
 def _write_npz(stream: IO[bytes], names: list[str], blocks: Iterator[np.ndarray], width: int, fingerprint: str) -> None:
@@ -220,7 +217,7 @@ def _write_parquet(
     with parquet.ParquetWriter(stream, schema) as writer:
         for block in blocks:
             columns: list[Any] = [
-                pyarrow.array([_as_text(name) for name in names[done : done + len(block)]], pyarrow.string()),
+                pyarrow.array([as_utf8(name) for name in names[done : done + len(block)]], pyarrow.string()),
                 pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(block.reshape(-1)), width),
             ]
             writer.write_table(pyarrow.Table.from_arrays(columns, schema=schema))
