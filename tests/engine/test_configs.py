@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from fastreid.config import get_cfg as fastreid_cfg
 
 from fastreid_clip3d.config import get_cfg
 from fastreid_clip3d.config_loading import all_keys, load_config
@@ -15,47 +16,107 @@ from tests.conftest import REPOSITORY
 CONFIGS = sorted(path for path in (REPOSITORY / "configs").rglob("*.yml") if not path.name.startswith("Base-"))
 
 
-def attribute_paths(folder: Path) -> set[str]:
-    """Every dotted chain of upper-case attributes in the source below a folder, such as MODEL.LOSSES.OT."""
-    found = set()
-    for source in folder.rglob("*.py"):
-        for node in ast.walk(ast.parse(source.read_text())):
-            parts: list[str] = []
-            while isinstance(node, ast.Attribute):
-                if node.attr.isupper():
-                    parts.insert(0, node.attr)
-                node = node.value
-            found.update(".".join(parts[start:]) for start in range(len(parts)))
+class ConfigReads(ast.NodeVisitor):
+    """Whole dotted names of the config keys and groups that a source reads, such as MODEL.LOSSES.OT.REG.
+
+    A config is a variable or attribute whose name ends in ``cfg``. Variables that stand for one of its groups, such as
+    ``keys = cfg.MODEL.TEACHER``, are followed to their next assignment, within their function.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.read: set[str] = set()
+        self._groups: dict[str, str] = {}
+        self.visit(ast.parse(source))
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        outside, self._groups = self._groups, dict(self._groups)
+        for argument in (*node.args.args, *node.args.kwonlyargs):
+            self._groups.pop(argument.arg, None)
+        self.generic_visit(node)
+        self._groups = outside
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        self.visit(node.value)
+        for target in node.targets:
+            together = isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)
+            pairs = zip(target.elts, node.value.elts) if together else [(target, node.value)]
+            for variable, value in pairs:
+                self._assign(variable, self._key(value))
+
+    def _assign(self, variable: ast.expr, key: str | None) -> None:
+        for name in [node.id for node in ast.walk(variable) if isinstance(node, ast.Name)]:
+            self._groups.pop(name, None)
+        if isinstance(variable, ast.Name) and key:
+            self._groups[variable.id] = key
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        key = self._key(node)
+        if key and isinstance(node.ctx, ast.Load):
+            self.read.add(key)
+        self.visit(node.value)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        """``cfg.DATASETS.get("CSV", ())`` reads a key as well."""
+        group = self._key(node.func.value) if isinstance(node.func, ast.Attribute) and node.func.attr == "get" else None
+        if group is not None and isinstance(node.args[0], ast.Constant):
+            self.read.add(f"{group}.{node.args[0].value}".lstrip("."))
+        self.generic_visit(node)
+
+    def _key(self, node: ast.expr) -> str | None:
+        """The dotted name of a key or group, "" of a whole config, None of anything else."""
+        if isinstance(node, ast.Name) and node.id in self._groups:
+            return self._groups[node.id]
+        if isinstance(node, ast.Attribute) and node.attr.isupper():
+            group = self._key(node.value)
+            return None if group is None else f"{group}.{node.attr}".lstrip(".")
+        name = getattr(node, "id", getattr(node, "attr", ""))
+        return "" if name.endswith("cfg") else None
+
+
+def keys_read_below(*folders: str) -> dict[str, list[str]]:
+    """The files that read a key or group, by its dotted name."""
+    found: dict[str, list[str]] = {}
+    for path in (path for folder in folders for path in sorted((REPOSITORY / folder).rglob("*.py"))):
+        if path != REPOSITORY / "fastreid_clip3d" / "config.py":
+            for key in ConfigReads(path.read_text(encoding="utf-8")).read:
+                found.setdefault(key, []).append(path.relative_to(REPOSITORY).as_posix())
     return found
 
 
 def test_every_key_that_is_declared_is_read() -> None:
-    from fastreid.config import get_cfg as fastreid_cfg
-
     ours = set(all_keys(get_cfg())) - set(all_keys(fastreid_cfg()))
-    package = REPOSITORY / "fastreid_clip3d"
-    paths: set[str] = set()
-    for source in package.iterdir():
-        if source.is_dir():
-            paths |= attribute_paths(source)
-    last_names = {path.split(".")[-1] for path in paths}
-    unread = sorted(key for key in ours if key.split(".")[-1] not in last_names)
-    assert unread == []
+    assert sorted(ours - keys_read_below("fastreid_clip3d").keys()) == []
 
 
 def test_every_key_that_is_read_is_declared() -> None:
-    declared = {suffix for key in all_keys(get_cfg()) for suffix in suffixes(key)}
-    for path in attribute_paths(REPOSITORY / "fastreid_clip3d" / "engine") | attribute_paths(
-        REPOSITORY / "fastreid_clip3d" / "modeling" / "meta_arch"
-    ):
-        if path.startswith(("MODEL.", "SOLVER.", "DATASETS.", "DATALOADER.", "TEST.", "INPUT.")):
-            assert path in declared, path
+    declared = {group for key in all_keys(get_cfg()) for group in groups_of(key)}
+    found = keys_read_below("fastreid_clip3d", "tools")
+    assert {key: files for key, files in found.items() if key not in declared} == {}
 
 
-def suffixes(key: str) -> list[str]:
-    """A key and the groups it stands in."""
+def groups_of(key: str) -> list[str]:
+    """The groups that a key stands in, and the key."""
     parts = key.split(".")
     return [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+
+
+def test_keys_are_found_by_their_whole_names() -> None:
+    source = """
+def first(self, cfg):
+    losses, scale = cfg.MODEL.LOSSES, self.cfg.MODEL.LOSSES.OT.SCALE
+    keys = losses.OT
+    print(keys.REG)
+    keys = self._full_cfg.TEST
+    print(keys.METRIC, cfg.DATASETS.get("CSV", ()), {}.get("OTHER"))
+    cfg.MODEL.WRITTEN = np.PI.LARGE
+
+def second(keys, losses):
+    print(keys.UNKNOWN, losses.UNKNOWN)
+"""
+    assert ConfigReads(source).read == {
+        "MODEL", "MODEL.LOSSES", "MODEL.LOSSES.OT", "MODEL.LOSSES.OT.SCALE", "MODEL.LOSSES.OT.REG", "TEST", "TEST.METRIC",
+        "DATASETS", "DATASETS.CSV",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(REPOSITORY / "configs")))
