@@ -24,6 +24,7 @@ from fastreid_clip3d.compat.distributed import share_buffers
 from fastreid_clip3d.compat.loader import DeviceLoader, use_device
 from fastreid_clip3d.data.build import MIXED_SAMPLER, build_train_loader
 from fastreid_clip3d.data.synthetic_bodies import SyntheticBodies
+from fastreid_clip3d.data.training_set import clothes_of
 from fastreid_clip3d.engine.checkpoint import LastCheckpoints, SafeCheckpointer
 from fastreid_clip3d.engine.curves import CurveWriter
 from fastreid_clip3d.engine.tensorboard import training_pictures
@@ -31,6 +32,7 @@ from fastreid_clip3d.engine.testing import ImagesKept, build_evaluator, results_
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.backbones.build import whole_students
 from fastreid_clip3d.modeling.meta_arch.clip3d_reid import CLIP3DReID
+from fastreid_clip3d.teacher.cache import CacheError
 from fastreid_clip3d.teacher.guidance import guidance_from_config
 
 logger = logging.getLogger(__name__)
@@ -60,15 +62,32 @@ class CLIP3DTrainer(DefaultTrainer):
             teacher_transform = guidance.teacher.image_transform if guidance.teacher is not None else None
         loader = build_train_loader(cfg, teacher_transform, teacher_answers)
         if teacher_answers is not None:
-            teacher_answers.require(paths=loader.dataset.image_paths)
+            try:
+                teacher_answers.require(paths=loader.dataset.image_paths)
+            except CacheError as error:
+                if cfg.MODEL.TEACHER.MODE != "auto":
+                    raise
+                logger.warning(f"{error} MODEL.TEACHER.MODE is auto: the teacher runs in every step instead.")
+                return self.build_train_loader(self._with_online_teacher(cfg))
         if loss_names.BODY_SHAPE in names:
             check_same_bodies(cfg, loader.dataset.synthetic)
         self._clothes_of_person = loader.dataset.clothes_of_person
+        self._num_unlabelled = sum(clothes_of(record) < 0 for record in loader.dataset.img_items)
         self._sampler = loader.sampler_of_indices
         return loader
 
+    def _with_online_teacher(self, cfg: CfgNode) -> CfgNode:
+        """The config with the teacher in every step; the model is built from it too."""
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.TEACHER.MODE = self._teacher_mode = "online"
+        cfg.freeze()
+        return cfg
+
     def auto_scale_hyperparams(self, cfg: CfgNode, num_classes: int) -> CfgNode:
-        """Fills in what only the training set knows: number of classes, and whose each outfit is."""
+        """Fills in what only the training set knows: number of classes, the person of each outfit, a usable cache."""
+        if getattr(self, "_teacher_mode", "") == "online":
+            cfg = self._with_online_teacher(cfg)
         if loss_names.CLOTHES in cfg.MODEL.LOSSES.NAME:
             cfg = cfg.clone()
             cfg.defrost()
@@ -83,6 +102,10 @@ class CLIP3DTrainer(DefaultTrainer):
             raise ClearError(
                 f"{loss_names.CLOTHES} needs clothes ids, and {', '.join(unlabelled)} has none. Train on a dataset that "
                 "has (LTCC, PRCC, CCVID, DeepChange, VC-Clothes, LaST, SynthCC) or leave the loss out."
+            )
+        if self._num_unlabelled:
+            logger.warning(
+                f"{self._num_unlabelled} training images have no clothes label; {loss_names.CLOTHES} leaves them out."
             )
         return owned.int().argmax(0).tolist()
 
