@@ -13,7 +13,6 @@ import numpy as np
 from fastreid_clip3d.common.files import write_atomically
 
 FORMAT_VERSION = 1
-GENDERS = ("female", "male", "neutral")
 _STEPS = 32767  # int16
 _WEIGHT_STEPS = 65535  # uint16
 

@@ -13,16 +13,8 @@ from typing import Any, Protocol, Sequence
 import torch
 from torch import Tensor
 
+from fastreid_clip3d.body.constants import ARM_JOINTS, JOINTS, LEG_JOINTS, NUM_JOINTS
 from fastreid_clip3d.errors import ClearError
-
-JOINT_NAMES: tuple[str, ...] = (
-    "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle",
-    "spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head", "left_shoulder",
-    "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hand", "right_hand",
-)  # fmt: skip
-"""SMPL's 24 joints in its order."""
-
-JOINT: dict[str, int] = {name: index for index, name in enumerate(JOINT_NAMES)}
 
 NUM_DIRECTIONS: int = 64
 """Directions D of a slice's outline; the perimeter's error is below (pi / D)^2 / 3 = 0.08 %."""
@@ -215,8 +207,6 @@ class Measurements:
         return Measurements.__dataclass_fields__[name].metadata["meaning"]
 
 
-_ARM = ("shoulder", "elbow", "wrist", "hand")
-_LEG = ("hip", "knee", "ankle", "foot")
 _SIDES = ("left_", "right_")
 
 # Slices along the trunk: 0 at the hip joints, 1 at the shoulder joints.
@@ -243,11 +233,10 @@ def measure(vertices: Tensor, body_model: MeasurableBody) -> Measurements:
     """
     vertices = check_vertices(vertices, body_model)
     weights, faces = body_model.weights.to(vertices), body_model.faces.to(vertices.device)
-    arms = [JOINT[side + name] for side in _SIDES for name in _ARM]
-    parts = {"trunk": part_edges(faces, weights, [j for j in range(len(JOINT_NAMES)) if j not in arms])}
-    for side in _SIDES:
-        parts[side + "arm"] = part_edges(faces, weights, [JOINT[side + name] for name in _ARM])
-        parts[side + "leg"] = part_edges(faces, weights, [JOINT[side + name] for name in _LEG])
+    parts = {"trunk": part_edges(faces, weights, [j for j in range(NUM_JOINTS) if j not in ARM_JOINTS])}
+    for place, side in enumerate(_SIDES):
+        parts[side + "arm"] = part_edges(faces, weights, ARM_JOINTS[place::2])
+        parts[side + "leg"] = part_edges(faces, weights, LEG_JOINTS[place::2])
     joints = body_model.joints(vertices)
     _check_t_pose(joints)
     chunks = [
@@ -287,8 +276,8 @@ def check_vertices(vertices: Tensor, body_model: MeasurableBody) -> Tensor:
 def _check_t_pose(joints: Tensor) -> None:
     """Arms out to the sides, legs down: anything else would be measured wrongly without a sign of it."""
     for side in _SIDES:
-        arm = joints[:, JOINT[side + "wrist"]] - joints[:, JOINT[side + "shoulder"]]
-        leg = joints[:, JOINT[side + "hip"]] - joints[:, JOINT[side + "ankle"]]
+        arm = joints[:, JOINTS[side + "wrist"]] - joints[:, JOINTS[side + "shoulder"]]
+        leg = joints[:, JOINTS[side + "hip"]] - joints[:, JOINTS[side + "ankle"]]
         slope = arm[:, 1].abs() / arm.norm(dim=1).clamp_min(1e-9)
         upright = leg[:, 1] / leg.norm(dim=1).clamp_min(1e-9)
         bad = (slope > 0.35) | (upright < 0.9)
@@ -301,7 +290,7 @@ def _check_t_pose(joints: Tensor) -> None:
 
 def _measure_chunk(vertices: Tensor, joints: Tensor, faces: Tensor, parts: dict[str, Tensor]) -> dict[str, Tensor]:
     def joint(name: str) -> Tensor:
-        return joints[:, JOINT[name]]
+        return joints[:, JOINTS[name]]
 
     def middle(name: str) -> Tensor:
         return (joint("left_" + name) + joint("right_" + name)) / 2

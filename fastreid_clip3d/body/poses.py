@@ -19,19 +19,11 @@ import numpy as np
 import torch
 from pytorch3d.transforms import matrix_to_axis_angle
 
+from fastreid_clip3d.body.constants import JOINTS, NUM_JOINTS
 from fastreid_clip3d.errors import ClearError
 
 POOL_SIZE = 100
 POOL_SEED = 20240617
-NUM_JOINTS = 24
-
-JOINTS = {
-    "pelvis": 0, "left_hip": 1, "right_hip": 2, "spine1": 3, "left_knee": 4, "right_knee": 5, "spine2": 6,
-    "left_ankle": 7, "right_ankle": 8, "spine3": 9, "left_foot": 10, "right_foot": 11, "neck": 12, "left_collar": 13,
-    "right_collar": 14, "head": 15, "left_shoulder": 16, "right_shoulder": 17, "left_elbow": 18, "right_elbow": 19,
-    "left_wrist": 20, "right_wrist": 21, "left_hand": 22, "right_hand": 23,
-}  # fmt: skip
-"""SMPL's joints and their rows."""
 
 # Left leg of an average adult in rest, metres: from the pelvis to the hip, hip to knee, knee to ankle; where the heel
 # and the ball of the foot touch the ground, from the ankle. The right leg is the mirror image.

@@ -15,12 +15,10 @@ from pytorch3d.renderer.cameras import look_at_view_transform
 from pytorch3d.renderer.mesh.rasterizer import Fragments
 from pytorch3d.structures import Meshes
 
+from fastreid_clip3d.body.constants import FRAMINGS, Framing
 from fastreid_clip3d.body.rasterizer import CpuMeshRasterizer
-from fastreid_clip3d.body.synthetic_set import VIEW_FIELDS
+from fastreid_clip3d.body.synthetic_index import VIEW_FIELDS
 from fastreid_clip3d.errors import ClearError
-
-FRAMINGS = ("crop", "fixed")
-"""`crop`: the body fills the picture, as a detector cuts it. `fixed`: one scale for everyone, so that height shows."""
 
 FIXED_DISTANCE = 5.0
 FIXED_CENTRE = 1.05
@@ -51,7 +49,7 @@ class Draw:
     ambient: float
 
 
-def draw(generator: np.random.Generator, framing: str = "crop") -> Draw:
+def draw(generator: np.random.Generator, framing: Framing = "crop") -> Draw:
     """Draws camera and light of one picture.
 
     Args:
@@ -73,7 +71,7 @@ def draw(generator: np.random.Generator, framing: str = "crop") -> Draw:
     )
 
 
-def check_framing(framing: str) -> None:
+def check_framing(framing: Framing) -> None:
     """Raises ClearError for a name that is not in :data:`FRAMINGS`."""
     if framing not in FRAMINGS:
         raise ClearError(f"unknown framing {framing!r}: choose one of {', '.join(FRAMINGS)}")
@@ -87,7 +85,7 @@ def stand_on_ground(vertices: torch.Tensor) -> torch.Tensor:
     return vertices + offset[:, None]
 
 
-def views_of(vertices: torch.Tensor, draws: list[Draw], image_size: tuple[int, int], framing: str) -> torch.Tensor:
+def views_of(vertices: torch.Tensor, draws: list[Draw], image_size: tuple[int, int], framing: Framing) -> torch.Tensor:
     """Camera of every picture.
 
     Args:
@@ -97,7 +95,7 @@ def views_of(vertices: torch.Tensor, draws: list[Draw], image_size: tuple[int, i
         framing: one of :data:`FRAMINGS`.
 
     Returns:
-        float32 [B, 6], columns ``synthetic_set.VIEW_FIELDS``.
+        float32 [B, 6], columns ``synthetic_index.VIEW_FIELDS``.
     """
     check_framing(framing)
     height, width = image_size
@@ -134,7 +132,7 @@ def cameras_from_views(views: torch.Tensor) -> PerspectiveCameras:
 
 
 def lights_of(draws: list[Draw]) -> torch.Tensor:
-    """Light of every picture, float32 [B, 6], columns ``synthetic_set.LIGHT_FIELDS``."""
+    """Light of every picture, float32 [B, 6], columns ``synthetic_index.LIGHT_FIELDS``."""
     rows = []
     for one in draws:
         turn = np.deg2rad(one.azimuth + one.light[0])

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastreid_clip3d.body.constants import FEMALE, MALE
 from fastreid_clip3d.errors import ClearError
 
 BETA_LIMIT = 2.5
 """Coefficients are kept within this many standard deviations: a linear model's extremes are no longer people."""
-
-FEMALE, MALE = 0, 1
-"""Codes of `gender` arrays; :func:`gender_name` gives the words."""
-
-
-def gender_name(code: int) -> str:
-    """The body model's word for a gender code: 0 "female", 1 "male"."""
-    return ("female", "male")[code]
 
 
 def sample_betas(

@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 import torch
 
+from fastreid_clip3d.body.constants import GENDERS, JOINTS, NUM_JOINTS
 from fastreid_clip3d.body.model import BodyModel, load_body_model
-from fastreid_clip3d.body.poses import JOINTS, load_pose_pool
+from fastreid_clip3d.body.poses import load_pose_pool
 from fastreid_clip3d.body.rendering import Draw, GreyRenderer, lights_of, stand_on_ground, to_bytes, views_of
 from fastreid_clip3d.body.sampling import sample_betas
-from fastreid_clip3d.body.synthetic_set import GENDERS
-from fastreid_clip3d.body.synthetic_writer import encode_png, write_whole
+from fastreid_clip3d.body.synthetic_writer import encode_png
 from fastreid_clip3d.vocabulary import PHRASE_PAIRS
 
 PICTURE_SIZE = (192, 96)
@@ -42,12 +42,12 @@ def write_sheet(path: str | Path, body_model: str = "", poses: str = "", seed: i
         poses: file of poses, "" for the built-in pool.
         seed: of the bodies among which extremes are looked for.
     """
+    check_writable(path, (".png",))
     models = [load_body_model(body_model, gender=gender) for gender in GENDERS]
     sheets = [shape_sheet(models), descriptor_sheet(models, seed), pose_sheet(models[0], load_pose_pool(poses))]
     width = max(sheet.shape[1] for sheet in sheets)
     padded = [np.pad(sheet, ((0, 12), (0, width - sheet.shape[1])), constant_values=255) for sheet in sheets]
-    path = Path(path)
-    write_whole(path, encode_png(np.concatenate(padded)), path.parent)
+    write_atomically(path, encode_png(np.concatenate(padded)))
 
 
 def shape_sheet(models: Sequence[BodyModel]) -> np.ndarray:
@@ -64,6 +64,7 @@ def shape_sheet(models: Sequence[BodyModel]) -> np.ndarray:
 def descriptor_sheet(models: Sequence[BodyModel], seed: int = 0) -> np.ndarray:
     """The bodies at both extremes of every descriptor, uint8 [R * H, C * W]."""
     from fastreid_clip3d.body.descriptors import describe
+from fastreid_clip3d.common.files import check_writable, write_atomically
 
     rows = []
     for model in models:
@@ -85,11 +86,11 @@ def pose_sheet(model: BodyModel, pool: torch.Tensor, columns: int = 20) -> np.nd
 
 def relaxed_pose() -> torch.Tensor:
     """Arms held a little away from the body, so that its outline shows, [1, 72]."""
-    pose = torch.zeros(24, 3)
+    pose = torch.zeros(NUM_JOINTS, 3)
     for side, sign in (("left", -1), ("right", 1)):
         pose[JOINTS[f"{side}_shoulder"], 2] = sign * np.deg2rad(65)
         pose[JOINTS[f"{side}_elbow"], 1] = sign * np.deg2rad(12)
-    return pose.view(1, 72)
+    return pose.view(1, -1)
 
 
 def draw_bodies(model: BodyModel, betas: torch.Tensor, poses: torch.Tensor, azimuth: float = 0.0) -> np.ndarray:

@@ -2,12 +2,11 @@
 
 Every picture is drawn from the seed and its own position alone, and files appear under their names only when they are
 whole: whenever the work stops, the next run with the same settings goes on and ends with the same bytes.
-Legend: N pictures, M = 16 descriptors, K shape coefficients. The layout on disk stands in ``synthetic_set``.
+Legend: N pictures, M = 16 descriptors, K shape coefficients. The layout on disk stands in ``synthetic_index``.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import io
@@ -15,18 +14,18 @@ import json
 import os
 import shutil
 import threading
-import zipfile
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Mapping
 
 import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from fastreid_clip3d.body.constants import GENDERS
 from fastreid_clip3d.body.model import BodyModel, load_body_model
 from fastreid_clip3d.body.poses import load_pose_pool, pool_fingerprint
 from fastreid_clip3d.body.rendering import (
@@ -39,8 +38,7 @@ from fastreid_clip3d.body.rendering import (
     views_of,
 )
 from fastreid_clip3d.body.sampling import sample_population
-from fastreid_clip3d.body.synthetic_set import (
-    GENDERS,
+from fastreid_clip3d.body.synthetic_index import (
     LIGHT_FIELDS,
     VIEW_FIELDS,
     SyntheticIndex,
@@ -49,6 +47,8 @@ from fastreid_clip3d.body.synthetic_set import (
     read_meta,
     sizes_there,
 )
+from fastreid_clip3d.common.files import remove_leftovers, write_atomically
+from fastreid_clip3d.common.resumable import Parts, differences
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.vocabulary import NUM_PAIRS
 
@@ -129,6 +129,7 @@ class SyntheticSet:
         self.configuration = self._configuration()
         self.version = version_of(self.configuration)
         self.betas = self._betas()
+        self.parts = Parts(self.folder, "parts", self.version)
 
     def make(self, progress: bool = True) -> SyntheticIndex:
         """Makes what is missing and returns the finished set."""
@@ -142,15 +143,15 @@ class SyntheticSet:
             meta = read_meta(self.folder)
             there = sizes_there(self.folder)
             if meta is None or not meta["complete"] or not self._is_whole(there):
-                self._make_missing(meta, there, progress)
+                self._make_missing(meta, progress)
             shutil.rmtree(self.folder / "parts", ignore_errors=True)
         return read_index(self.folder)
 
-    def _make_missing(self, meta: dict[str, Any] | None, there: dict[str, int], progress: bool) -> None:
+    def _make_missing(self, meta: dict[str, Any] | None, progress: bool) -> None:
         groups = self._groups()
         self._remove_leftovers()
         self._restore_parts(groups)
-        waiting = [group for group in groups if not self._is_done(group, there)]
+        waiting = [group for group in groups if not self.parts.is_done(self._part(group).stem)]
         self._check_free_space(sum(len(group) for group in waiting) * self.settings.poses_per_body)
         if meta is None or meta["complete"]:
             self._write_meta(complete=False)
@@ -221,7 +222,8 @@ class SyntheticSet:
         return to_bytes(images), views.numpy(), lights.numpy()
 
     def _make_group(self, group: range, stop: threading.Event) -> int:
-        cameras, lights, sizes = [], [], []
+        cameras, lights = [], []
+        sizes: dict[str, int] = {}
         names = iter(self.names(group))
         for body in group:
             if stop.is_set():
@@ -231,14 +233,10 @@ class SyntheticSet:
             lights.append(lamps)
             for image in images:
                 data = encode_png(image)
-                sizes.append(len(data))
-                self._write(self.folder / "images" / next(names), data)
-        part = {
-            "cameras": np.concatenate(cameras),
-            "lights": np.concatenate(lights),
-            "sizes": np.array(sizes, np.int32),
-        }
-        self._write(self._part(group), npz_bytes(part))
+                name = next(names)
+                sizes[name] = len(data)
+                write_atomically(self.folder / "images" / name, data, durable=False)
+        self._finish(group, {"cameras": np.concatenate(cameras), "lights": np.concatenate(lights)}, sizes)
         return len(sizes)
 
     def _render_all(self, waiting: list[range], progress: bool) -> None:
@@ -262,10 +260,15 @@ class SyntheticSet:
     # -- files
 
     def _part(self, group: range) -> Path:
+        """What a group leaves for the index: its cameras and lights."""
         return self.folder / "parts" / f"{group.start:05d}.npz"
 
-    def _write(self, path: Path, data: bytes) -> None:
-        write_whole(path, data, self.folder)
+    def _finish(self, group: range, arrays: dict[str, np.ndarray], sizes: Mapping[str, int]) -> None:
+        """Records a group as done, by the sizes of its pictures."""
+        data = npz_bytes(arrays)
+        write_atomically(self._part(group), data)
+        files = {f"images/{name}": size for name, size in sizes.items()}
+        self.parts.finish(self._part(group).stem, {**files, f"parts/{self._part(group).name}": len(data)})
 
     def _write_meta(self, complete: bool, **more: Any) -> None:
         meta = {
@@ -278,10 +281,15 @@ class SyntheticSet:
             "light_fields": list(LIGHT_FIELDS),
             **more,
         }
-        self._write(self.folder / "meta.json", (json.dumps(meta, indent=2) + "\n").encode())
+        write_atomically(self.folder / "meta.json", (json.dumps(meta, indent=2) + "\n").encode())
 
     def _write_index(self, groups: list[range]) -> None:
-        parts = [_read_part(self._part(group)) for group in groups]
+        parts, sizes = [], []
+        for group in groups:
+            with np.load(self._part(group), allow_pickle=False) as part:
+                parts.append({name: part[name] for name in ("cameras", "lights")})
+            recorded = self.parts.sizes(self._part(group).stem)
+            sizes += [recorded[f"images/{name}"] for name in self.names(group)]
         scores, choices, more = self._describe()
         repeat = self.settings.poses_per_body
         arrays = {
@@ -291,9 +299,10 @@ class SyntheticSet:
             "scores": scores.repeat(repeat, 0),
             "phrase_choices": choices.astype(np.int8).repeat(repeat, 0),
             "poses": self.pool.numpy()[np.concatenate([self.pose_rows(b) for b in range(self.settings.bodies)])],
-            **{name: np.concatenate([part[name] for part in parts]) for name in ("cameras", "lights", "sizes")},
+            **{name: np.concatenate([part[name] for part in parts]) for name in ("cameras", "lights")},
+            "sizes": np.array(sizes, np.int32),
         }
-        self._write(self.folder / "index.npz", npz_bytes(arrays))
+        write_atomically(self.folder / "index.npz", npz_bytes(arrays))
         self._write_meta(complete=True, **more)
 
     def _describe(self) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
@@ -331,7 +340,10 @@ class SyntheticSet:
             return
         if meta["version"] == self.version:
             return
-        changes = list(_differences({key: meta.get(key) for key in self.configuration}, self.configuration))
+        changes = [
+            change.removeprefix("settings.")
+            for change in differences({key: meta.get(key) for key in self.configuration}, self.configuration)
+        ]
         raise ClearError(
             f"{self.folder} holds a set made with other settings ({'; '.join(changes) or 'unknown'}): "
             "give another --output, or remove that folder to make the set anew"
@@ -351,22 +363,15 @@ class SyntheticSet:
         except ClearError:
             return
         for group in groups:
-            if not self._part(group).exists():
+            if not self.parts.sizes(self._part(group).stem):
                 first, stop = (body * self.settings.poses_per_body for body in (group.start, group.stop))
-                part = {name: arrays[name][first:stop] for name in ("cameras", "lights", "sizes")}
-                self._write(self._part(group), npz_bytes(part))
-
-    def _is_done(self, group: range, there: dict[str, int]) -> bool:
-        part = _read_part(self._part(group))
-        if part is None:
-            return False
-        return [there.get(name) for name in self.names(group)] == part["sizes"].tolist()
+                sizes = dict(zip(self.names(group), arrays["sizes"][first:stop].tolist()))
+                self._finish(group, {name: arrays[name][first:stop] for name in ("cameras", "lights")}, sizes)
 
     def _remove_leftovers(self) -> None:
         """Removes half-written files of a run that was killed."""
         for place in (self.folder, self.folder / "images", self.folder / "parts"):
-            for path in place.glob("*.tmp"):
-                path.unlink(missing_ok=True)
+            remove_leftovers(place)
 
     def _check_free_space(self, num_images: int) -> None:
         height, width = self.settings.image_size
@@ -409,28 +414,6 @@ def npz_bytes(arrays: dict[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
-def write_whole(path: Path, data: bytes, folder: Path) -> None:
-    """Writes a file so that it is there whole or not at all.
-
-    Raises:
-        ClearError: the disk is full or not writable.
-    """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    except OSError as error:
-        try:
-            temporary.unlink(missing_ok=True)
-        except OSError:
-            pass
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ClearError(
-                f"the disk is full at {folder}: free some space and run the same command again, it goes on"
-            ) from error
-        raise ClearError(f"cannot write {path}: {error.strerror}") from error
-
-
 @contextmanager
 def _one_thread_a_worker() -> Iterator[None]:
     """One thread inside each worker: more would fight for the cores, and sums would depend on the number of threads."""
@@ -457,23 +440,6 @@ def _only_one(path: Path, folder: Path) -> Iterator[None]:
         except OSError:  # a file system without locks
             pass
         yield
-
-
-def _read_part(path: Path) -> dict[str, np.ndarray] | None:
-    """Cameras, lights and sizes of a finished group; None where there is none or it is damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in ("cameras", "lights", "sizes")}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-        return None
-
-
-def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in {**old, **new}:
-            yield from _differences(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))
-    elif old != new:
-        yield f"{name.removeprefix('settings.')} was {old}, now {new}"
 
 
 _POSES, _VIEWS = 1, 2

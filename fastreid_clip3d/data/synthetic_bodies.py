@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from fastreid_clip3d.body.synthetic_set import read_index
+from fastreid_clip3d.body.synthetic_index import read_index
 from fastreid_clip3d.common.dataset_root import below_dataset_root
 from fastreid_clip3d.common.images import read_image
 

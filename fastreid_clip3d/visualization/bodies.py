@@ -16,7 +16,8 @@ from torch import Tensor
 from fastreid_clip3d.body import BodyModel, load_body_model
 from fastreid_clip3d.body.rendering import GreyRenderer, lights_of, stand_on_ground, to_bytes, views_of
 from fastreid_clip3d.body.sheets import relaxed_pose
-from fastreid_clip3d.body.synthetic_set import GENDERS, SyntheticIndex
+from fastreid_clip3d.body.constants import GENDERS
+from fastreid_clip3d.body.synthetic_index import SyntheticIndex
 from fastreid_clip3d.common.figures import save_figure
 from fastreid_clip3d.common.images import read_image
 from fastreid_clip3d.errors import ClearError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse
 
-from tools.assets.bodies.build import PARENTS
+from fastreid_clip3d.body.constants import PARENTS
 from tests.references.python2_pickle import Instance
 
 

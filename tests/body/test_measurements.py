@@ -10,9 +10,8 @@ import pytest
 import torch
 import trimesh
 
+from fastreid_clip3d.body.constants import JOINT_NAMES, JOINTS
 from fastreid_clip3d.body.measurements import (
-    JOINT,
-    JOINT_NAMES,
     Measurements,
     measure,
     mesh_volume,
@@ -136,8 +135,8 @@ def test_girths_agree_with_the_slow_reference(female, bodies):
     faces = female.faces.numpy()
     joints = female.joints(bodies)
     levels = joints[:, [0, 3, 9]]  # pelvis, lower and upper spine
-    leg = part_edges(female.faces, female.weights, [JOINT[f"left_{name}"] for name in ("hip", "knee", "ankle", "foot")])
-    knee, hip = joints[:, JOINT["left_knee"]], joints[:, JOINT["left_hip"]]
+    leg = part_edges(female.faces, female.weights, [JOINTS[f"left_{name}"] for name in ("hip", "knee", "ankle", "foot")])
+    knee, hip = joints[:, JOINTS["left_knee"]], joints[:, JOINTS["left_hip"]]
     whole = slice_hull_perimeters(bodies, unique_edges(female.faces), levels, UP.expand(len(bodies), 3))
     thigh = slice_hull_perimeters(bodies, leg, ((knee + hip) / 2)[:, None], knee - hip)
     for body in range(len(bodies)):
@@ -168,7 +167,7 @@ def test_turning_about_y_and_moving_change_nothing(female, bodies):
 
 def test_mirrored_body_measures_the_same(female, bodies):
     """Left and right change places: meshes, joints and weights alike."""
-    swap = [JOINT[_other_side(name)] for name in JOINT_NAMES]
+    swap = [JOINTS[_other_side(name)] for name in JOINT_NAMES]
     mirror = torch.tensor([-1.0, 1.0, 1.0])
     twin = SimpleNamespace(
         weights=female.weights[:, swap], faces=female.faces.flip(1), joints=lambda v: female.joints(v)[:, swap]
@@ -222,7 +221,7 @@ def test_unusable_bodies_are_told(female, bodies, spoil, message):
 
 def test_posed_body_is_refused(female):
     poses = torch.zeros(1, 72)
-    poses[0, 3 * JOINT["left_shoulder"] + 2] = -1.2  # the left arm down
+    poses[0, 3 * JOINTS["left_shoulder"] + 2] = -1.2  # the left arm down
     vertices, _ = female.pose(torch.zeros(1, 10), poses)
     with pytest.raises(ClearError, match="left arm not level"):
         measure(vertices, female)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from pytorch3d.transforms import axis_angle_to_matrix
 
+from fastreid_clip3d.body.constants import JOINTS
 from fastreid_clip3d.body.model import load_body_model
-from fastreid_clip3d.body.poses import JOINTS, load_pose_pool, make_pose_pool, pool_fingerprint
+from fastreid_clip3d.body.poses import load_pose_pool, make_pose_pool, pool_fingerprint
 from fastreid_clip3d.errors import ClearError
 
 

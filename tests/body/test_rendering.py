@@ -11,12 +11,12 @@ from pytorch3d.renderer import BlendParams, HardPhongShader, MeshRasterizer, Mes
 from pytorch3d.structures import Meshes
 from pytorch3d.utils import ico_sphere
 
+from fastreid_clip3d.body.constants import FRAMINGS
 from fastreid_clip3d.body.model import load_body_model
 from fastreid_clip3d.body.poses import load_pose_pool
 from fastreid_clip3d.body.rasterizer import CpuMeshRasterizer
 from fastreid_clip3d.body.rendering import (
     FIXED_HEIGHT,
-    FRAMINGS,
     GreyRenderer,
     cameras_from_views,
     covered_pixels,

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fastreid_clip3d.body import load_body_model, sample_betas, sample_population
-from fastreid_clip3d.body.sampling import BETA_LIMIT, FEMALE, MALE, gender_name
+from fastreid_clip3d.body.constants import FEMALE, GENDERS, MALE
+from fastreid_clip3d.body.sampling import BETA_LIMIT
 from fastreid_clip3d.errors import ClearError
 
 
@@ -15,9 +16,9 @@ def test_papers_population():
     assert betas.shape == (1000, 10) and betas.dtype == np.float32
     assert gender.shape == (1000,) and gender.dtype == np.int8
     assert (gender == FEMALE).sum() == 500 and (gender == MALE).sum() == 500
-    assert [gender_name(code) for code in (FEMALE, MALE)] == ["female", "male"]
+    assert [GENDERS[code] for code in (FEMALE, MALE)] == ["female", "male"]
     for code in (FEMALE, MALE):
-        load_body_model(gender=gender_name(code), num_betas=betas.shape[1])
+        load_body_model(gender=GENDERS[code], num_betas=betas.shape[1])
 
 
 def test_standard_normal_within_the_limit():

@@ -9,7 +9,7 @@ import pytest
 
 from fastreid_clip3d.body import synthetic_writer
 from fastreid_clip3d.body.descriptors import population_statistics
-from fastreid_clip3d.body.synthetic_set import SyntheticIndex
+from fastreid_clip3d.body.synthetic_index import SyntheticIndex
 
 
 def render_few_bodies(folder: Path, bodies: int, poses_per_body: int, image_size: tuple[int, int]) -> SyntheticIndex:

@@ -11,7 +11,7 @@ import torch
 from fastreid.modeling.meta_arch import build_model
 
 from fastreid_clip3d.body import load_body_model
-from fastreid_clip3d.body.synthetic_set import SyntheticIndex
+from fastreid_clip3d.body.synthetic_index import SyntheticIndex
 from fastreid_clip3d.config_loading import inference_config
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.preprocess import InputSize, as_batch, one_by_one, to_pixels

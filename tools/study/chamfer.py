@@ -107,7 +107,7 @@ class Truth:
 def fresh_bodies(folder: Path, image_size: tuple[int, int], count: int = FRESH_BODIES, body_model: str = "") -> Truth:
     """Bodies that no training has seen, one picture each, rendered into `folder` where they are not there yet."""
     from fastreid_clip3d.body import load_body_model
-    from fastreid_clip3d.body.synthetic_set import GENDERS
+    from fastreid_clip3d.body.constants import GENDERS
     from fastreid_clip3d.body.synthetic_writer import SyntheticSet, SyntheticSettings
 
     settings = SyntheticSettings(count, 1, image_size, seed=FRESH_SEED, body_model=body_model)
@@ -251,7 +251,7 @@ def table_9(
 
 def _picture_size(cfg: Any) -> tuple[int, int]:
     """Of the pictures that the run was trained on, where they are; else its input size."""
-    from fastreid_clip3d.body.synthetic_set import read_index
+    from fastreid_clip3d.body.synthetic_index import read_index
     from fastreid_clip3d.data.synthetic_bodies import synthetic_folder
 
     try:

@@ -103,7 +103,7 @@ class DatasetStudy(Study):
 
     def missing(self, variant: Variant) -> str:
         """What a row needs and is not there, with how to get it; "" where all is there."""
-        from fastreid_clip3d.body.synthetic_set import read_index
+        from fastreid_clip3d.body.synthetic_index import read_index
         from fastreid_clip3d.data.datasets.from_config import dataset_of
         from fastreid_clip3d.data.synthetic_bodies import synthetic_folder
 
@@ -144,6 +144,6 @@ class DatasetStudy(Study):
             if run.variant.teacher and run.variant.config not in cached:
                 cached.add(run.variant.config)
                 arguments = ["--config-file", run.variant.config, *self.cache_options(run.variant), *self.options]
-                lines.append(shlex.join(["python", "tools/cache_teacher.py", *arguments]))
+                lines.append(shlex.join(["clip3d", "cache-teacher", *arguments]))
             lines.append(run.printable_command())
         return lines

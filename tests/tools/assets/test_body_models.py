@@ -13,7 +13,8 @@ from scipy.spatial.transform import Rotation
 from sklearn.decomposition import PCA
 
 from fastreid_clip3d.body.archives import read_npz
-from fastreid_clip3d.body.compact import GENDERS, pack, save, unpack
+from fastreid_clip3d.body.compact import pack, save, unpack
+from fastreid_clip3d.body.constants import MODEL_GENDERS
 from fastreid_clip3d.body.files import EMBEDDED
 from fastreid_clip3d.errors import ClearError, run_tool
 from tools.assets.bodies import build
@@ -93,7 +94,7 @@ def tool():
 def quick_tool(monkeypatch, shipped):
     """The command line around a build that is already there."""
     module = tool()
-    figures = dict.fromkeys(GENDERS, build.BuildFigures(0.99, 3.0, 4.0, 1.7, 0.07))
+    figures = dict.fromkeys(MODEL_GENDERS, build.BuildFigures(0.99, 3.0, 4.0, 1.7, 0.07))
     monkeypatch.setattr(module, "build_models", lambda progress: (shipped, figures))
 
     def run(*arguments):
@@ -277,7 +278,7 @@ def test_joint_regressor_finds_a_known_mixture(blobs):
 
 
 def test_pack_and_unpack(shipped):
-    fields = {gender: unpack(shipped, gender) for gender in GENDERS}
+    fields = {gender: unpack(shipped, gender) for gender in MODEL_GENDERS}
     again = pack(fields)
     for name, array in shipped.items():
         if name.endswith(("value", "scale")):

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fastreid_clip3d.body.compact import GENDERS, pack, unpack
+from fastreid_clip3d.body.compact import pack, unpack
+from fastreid_clip3d.body.constants import MODEL_GENDERS, PARENTS
 from fastreid_clip3d.errors import ClearError
 
 try:
@@ -55,9 +56,6 @@ LOCAL_CHANGES = (
     "lowerlegs-height-incr",
 )
 """anny's local controls that vary on top of its phenotypes: proportions differ between people of one size."""
-
-PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
-"""SMPL's kinematic tree."""
 
 # For each SMPL joint: the anny bones whose heads are averaged to its position, and the bones whose skin follows it.
 _KNUCKLES = ("finger2-1", "finger3-1", "finger4-1", "finger5-1")
@@ -574,7 +572,7 @@ def build_models(
         np.concatenate([samples[gender].joints[:half] for gender in ("female", "male")]),
     )
     models, figures = {}, {}
-    for gender in GENDERS:
+    for gender in MODEL_GENDERS:
         progress(f"{gender} shape space", 0)
         models[gender], figures[gender] = _fit(samples[gender], topology, weights)
         progress(f"{gender} shape space", bodies_per_sex)
@@ -601,7 +599,7 @@ def differences(built: Mapping[str, np.ndarray], shipped: Mapping[str, np.ndarra
             found.append(f"{name}: differs")
     if found:
         return found
-    for gender in GENDERS:
+    for gender in MODEL_GENDERS:
         ours, theirs = unpack(built, gender), unpack(shipped, gender)
         for field, limit in (("v_template", 1e-4), ("shapedirs", 1e-4), ("J_regressor", 1e-3)):
             if ours[field].shape != theirs[field].shape:

@@ -30,12 +30,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastreid_clip3d.body.constants import GENDERS
 from fastreid_clip3d.body.descriptors import describe
 from fastreid_clip3d.body.model import BodyModel, load_body_model
 from fastreid_clip3d.errors import ClearError, run_tool
 from fastreid_clip3d.vocabulary import NUM_PAIRS, PHRASE_PAIRS
 
-GENDERS = ("female", "male")
 NUM_PEOPLE, NUM_LEVELS, SEED = 24, 7, 77
 ASSET = Path(__file__).with_name("control_response.npz")
 """Shape coefficients of the swept bodies, so that the tests need no anny; written by ``--write``."""

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fastreid_clip3d.body.synthetic_set import GENDERS
+from fastreid_clip3d.body.constants import GENDERS
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.vocabulary import NUM_PAIRS
 from tools.assets.teacher.training import LabelledPictures

@@ -26,9 +26,6 @@ import numpy as np
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.vocabulary import NUM_PAIRS
 
-GENDERS = ("female", "male")
-"""Names of the values of ``gender``."""
-
 TOOL = "clip3d render-bodies"
 
 VIEW_FIELDS = ("azimuth", "elevation", "distance", "focal_length", "principal_x", "principal_y")
