@@ -1,19 +1,30 @@
-"""Checkpoints that any kill leaves loadable, read without unrestricted pickle."""
+"""Checkpoints that any kill leaves loadable, read without unrestricted pickle and loaded whole or not at all."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from fastreid.engine import hooks
 from fastreid.utils.checkpoint import Checkpointer
 
+from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.modeling.weights import (
+    apply_weights,
+    checkpoint_of_tag,
+    find_checkpoint,
+    load_weights,
+    named_tensors,
+    read_file,
+)
 
 
 class SafeCheckpointer(Checkpointer):
-    """fast-reid's checkpointer, with files that appear whole or not at all.
+    """fast-reid's checkpointer, with files that appear whole or not at all, and weights that fit or are refused.
 
     The file is written beside its place, flushed to disk and renamed; ``last_checkpoint`` is renamed after it, so it
     never names a file that is not there.
@@ -28,44 +39,88 @@ class SafeCheckpointer(Checkpointer):
         data.update({key: value.item() if hasattr(value, "item") else value for key, value in kwargs.items()})
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info(f"Saving checkpoint to {path}")
-        _replace_whole(path, lambda file: torch.save(data, file))
+        write_atomically(path, lambda file: torch.save(data, file))
         self.tag_last_checkpoint(os.path.basename(path))
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Names the newest checkpoint in the file ``last_checkpoint``."""
         path = os.path.join(self.save_dir, "last_checkpoint")
-        _replace_whole(path, lambda file: file.write(last_filename_basename.encode()))
+        write_atomically(path, last_filename_basename.encode())
 
-    def load(self, path: str, checkpointables: list[str] | None = None) -> Any:
-        """fast-reid's ``load``; a file that is missing or damaged is a :class:`ClearError` that names it."""
-        if path and not os.path.isfile(path) and "://" not in path:
-            raise ClearError(f"Checkpoint {path} (MODEL.WEIGHTS, or the run folder's last_checkpoint): no such file.")
-        return super().load(path, checkpointables)
+    def get_checkpoint_file(self) -> str:
+        """The checkpoint that ``last_checkpoint`` names; a name that is not there is a :class:`ClearError`."""
+        return str(checkpoint_of_tag(Path(self.save_dir, "last_checkpoint")))
 
-    def _load_file(self, f: str) -> dict[str, Any]:
-        try:
-            return torch.load(f, map_location="cpu", weights_only=True)
-        except Exception as error:  # zip, pickle and EOF errors alike
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
+        """Loads the model's weights, and for a resume (`checkpointables` None) all the state of the training.
+
+        Returns:
+            For a resume what else the checkpoint holds, ``epoch`` for one.
+
+        Raises:
+            ClearError: a file that is missing or damaged, that lacks weights or state, or belongs to another network
+                or optimiser; names it.
+        """
+        if not path:
+            self.logger.info("MODEL.WEIGHTS is empty: training starts from the backbone's weights alone")
+            return {}
+        if checkpointables is not None:
+            if "://" in path:
+                path = self.path_manager.get_local_path(path)
+            load_weights(self.model, path, "start")
+            return {}
+        checkpoint = find_checkpoint(path, "--resume")
+        self.logger.info(f"Resuming from {checkpoint}")
+        content = read_file(checkpoint, "--resume")
+        weights = named_tensors(content, checkpoint, "--resume")
+        missing = [key for key in ("model", "optimizer", "epoch") if key not in content]
+        if missing or not isinstance(content.get("epoch"), int):
             raise ClearError(
-                f"Checkpoint {f} cannot be loaded ({type(error).__name__}: {str(error).splitlines()[0]}). If it is "
-                "damaged, name an older one in MODEL.WEIGHTS or in the folder's file last_checkpoint."
+                f"{checkpoint} cannot be resumed: it has no {' and no '.join(missing or ['epoch number'])}, which our "
+                "trainer writes. To start another training from its weights, leave --resume out and set MODEL.WEIGHTS."
+            )
+        apply_weights(self.model, weights, "resume", f"{checkpoint} (--resume)")
+        del content["model"]
+        for key, owner in self.checkpointables.items():
+            if key in content:
+                self._load_state(owner, content.pop(key), key, checkpoint)
+        return dict(content)
+
+    def _load_state(self, owner: Any, state: Any, key: str, checkpoint: Path) -> None:
+        if isinstance(owner, torch.optim.Optimizer):
+            check_same_optimizer(owner, state, checkpoint)
+        try:
+            owner.load_state_dict(state)
+        except Exception as error:  # whatever a state of another kind makes its owner do
+            raise ClearError(
+                f"{checkpoint}: its {key} does not fit this config ({type(error).__name__}: {error}). Resume with the "
+                "config of the run, or leave --resume out and set MODEL.WEIGHTS."
             ) from error
 
 
-def _replace_whole(path: str, write: Any) -> None:
-    temporary = f"{path}.{os.getpid()}.partial"
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
+def check_same_optimizer(optimizer: torch.optim.Optimizer, state: Any, checkpoint: Path) -> None:
+    """Refuses the state of another optimiser, which torch would load and then fail at in the first step.
+
+    Raises:
+        ClearError: names the checkpoint and ``SOLVER.OPT``.
+    """
+    groups = state.get("param_groups") if isinstance(state, Mapping) else None
+    if not groups or not isinstance(groups, list):
+        raise ClearError(f"{checkpoint} cannot be resumed: its optimizer has no parameter groups.")
+    name = type(optimizer).__name__
+    own = set(optimizer.param_groups[0]) - {"initial_lr"}
+    saved = set(groups[0]) - {"initial_lr"}
+    if {"momentum", "betas", "rho", "alpha", "lr_decay"} & (own ^ saved):
         raise ClearError(
-            f"Cannot write {path}: {error.strerror or error}. The checkpoint before it is untouched."
-        ) from error
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
+            f"{checkpoint} was written by another optimiser than SOLVER.OPT {name}: its settings are "
+            f"{', '.join(sorted(saved - {'params'}))}. Resume with the SOLVER.OPT of the run (its config.yaml has it), or "
+            "leave --resume out and start from the weights with MODEL.WEIGHTS."
+        )
+    if len(groups) != len(optimizer.param_groups):
+        raise ClearError(
+            f"{checkpoint} has {len(groups)} groups of parameters, and the network of this config has "
+            f"{len(optimizer.param_groups)}. Resume with the config of the run."
+        )
 
 
 class LastCheckpoints(hooks.PeriodicCheckpointer):

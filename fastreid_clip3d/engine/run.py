@@ -14,11 +14,11 @@ from fastreid.utils.logger import setup_logger
 
 from fastreid_clip3d.compat.distributed import lost_peer
 from fastreid_clip3d.config_loading import find_config, inference_config, load_config
-from fastreid_clip3d.engine.checkpoint import SafeCheckpointer
 from fastreid_clip3d.engine.job import Job
 from fastreid_clip3d.engine.machine import check_machine
 from fastreid_clip3d.engine.trainer import CLIP3DTrainer
 from fastreid_clip3d.errors import ClearError, message_of
+from fastreid_clip3d.modeling.weights import load_weights
 
 
 def run(job: Job) -> Any:
@@ -58,5 +58,5 @@ def evaluate(cfg: CfgNode) -> Any:
     if not cfg.MODEL.WEIGHTS:
         raise ClearError("--eval-only needs a checkpoint: add `MODEL.WEIGHTS logs/.../model_final.pth` to the command.")
     model = CLIP3DTrainer.build_model(cfg)
-    SafeCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+    load_weights(model, cfg.MODEL.WEIGHTS, "inference")
     return CLIP3DTrainer.test(cfg, model)

@@ -22,6 +22,7 @@ from fastreid_clip3d.common.images import AnyImage, Channels
 from fastreid_clip3d.config_loading import inference_config, load_config
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.encoder import ReIDModel
+from fastreid_clip3d.inference.onnx_model import OnnxModel
 from fastreid_clip3d.inference.preprocess import InputSize
 from fastreid_clip3d.modeling.backbones.build import student_maps, whole_students
 from fastreid_clip3d.modeling.losses import OTLoss
@@ -47,8 +48,6 @@ def load_model(run: str | Path, device: str = "") -> ReIDModel:
     """
     path = Path(run)
     if path.suffix.lower() == ".onnx":
-        from fastreid_clip3d.inference.onnx_model import OnnxModel
-
         return OnnxModel(path, device)
     return load_torch_model(path, device)
 

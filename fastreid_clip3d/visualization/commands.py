@@ -6,7 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from fastreid_clip3d.body.synthetic_index import read_index
 from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.evaluation.protocols import find_protocols
+from fastreid_clip3d.evaluation.ranking import evaluate
+from fastreid_clip3d.inference import load_model
+from fastreid_clip3d.inference.model import find_run_files
+from fastreid_clip3d.inference.pictures import list_images
+from fastreid_clip3d.modeling.weights import read_weights
+from fastreid_clip3d.visualization.bodies import bodies_sheet, choose_bodies, known_bodies, phi_of, unknown_bodies
+from fastreid_clip3d.visualization.embedding import embed, embedding_sheet
+from fastreid_clip3d.visualization.ranking import RankedModel, check_comparable, choose_queries, ranking_sheet
+from fastreid_clip3d.visualization.run_files import run_features, run_title
+from fastreid_clip3d.visualization.transport import transport_maps, transport_sheet
 
 
 def transport(
@@ -24,9 +36,6 @@ def transport(
         model: run folder or checkpoint. images: files, folders, globs, lists. phrases: some of the paper's 32.
         most: images drawn at most, 1 or more. device: "cpu", "cuda" or ""; "" means cuda where there is one.
     """
-    from fastreid_clip3d.inference import load_model
-    from fastreid_clip3d.visualization.transport import transport_maps, transport_sheet
-
     paths = pictures_of(images, most)
     student = load_model(model, device)
     check_torch_run(student, model)
@@ -53,15 +62,10 @@ def bodies(
         most: bodies drawn at most, 1 or more. seed: of the choice of bodies.
         device: "cpu", "cuda" or ""; "" means cuda where there is one.
     """
-    from fastreid_clip3d.body.synthetic_set import read_index
-    from fastreid_clip3d.inference import load_model
-    from fastreid_clip3d.inference.model import find_run_files, read_checkpoint
-    from fastreid_clip3d.visualization.bodies import bodies_sheet, choose_bodies, known_bodies, phi_of, unknown_bodies
-
     if bool(images) == bool(data):
         raise ClearError("bodies: give either --data FOLDER_OF_SYNTHETIC_BODIES or --images.")
     checkpoint, _ = find_run_files(Path(model))
-    weights = read_checkpoint(checkpoint)
+    weights = read_weights(checkpoint)
     phi_of(weights)
     student = load_model(model, device)
     if data:
@@ -88,11 +92,6 @@ def ranking(
         models: run folders or features files. dataset: which test set, where a run has several.
         queries: people drawn, 1 or more. top: matches per query, 1 or more. seed: of the choice of queries.
     """
-    from fastreid_clip3d.evaluation.protocols import find_protocols
-    from fastreid_clip3d.evaluation.ranking import evaluate
-    from fastreid_clip3d.visualization.ranking import RankedModel, check_comparable, choose_queries, ranking_sheet
-    from fastreid_clip3d.visualization.run_files import run_features, run_title
-
     rules = find_protocols([protocol])[0]
     ranked = [RankedModel(run_title(run), *run_features(run, dataset)) for run in models]
     check_comparable(ranked)
@@ -120,9 +119,6 @@ def embedding(
         model: run folder or features file. dataset: which test set, where the run has several.
         people: drawn at random, 1 or more. seed: of the people and of t-SNE.
     """
-    from fastreid_clip3d.visualization.embedding import embed, embedding_sheet
-    from fastreid_clip3d.visualization.run_files import run_features, run_title
-
     found = embed(*run_features(model, dataset), people, method, seed)
     return embedding_sheet(found, output, run_title(model)), found.caption()
 
@@ -133,8 +129,6 @@ def pictures_of(sources: Sequence[str], most: int) -> list[str]:
     Raises:
         ClearError: none of them is an image.
     """
-    from fastreid_clip3d.inference.pictures import list_images
-
     images = [str(entry.frames[0]) for entry in list_images(sources)]
     if not images:
         raise ClearError(f"No images at {', '.join(sources)}.")

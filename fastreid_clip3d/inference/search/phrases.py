@@ -29,9 +29,9 @@ from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.encoder import ReIDModel
 from fastreid_clip3d.inference.extraction import extract
 from fastreid_clip3d.inference.model import find_run_files
-from fastreid_clip3d.modeling.weights import read_weights
 from fastreid_clip3d.inference.pictures import Entry
 from fastreid_clip3d.modeling.losses import OTLoss
+from fastreid_clip3d.modeling.weights import read_weights
 from fastreid_clip3d.teacher.texts import encode_texts
 from fastreid_clip3d.vocabulary import PHRASES, PROMPT_TEMPLATE, prompts
 

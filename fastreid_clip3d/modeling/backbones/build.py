@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fastreid_clip3d.compat.blocks import backbones_built_by, watch_loading
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.modeling.backbones.pretrained import check_loaded
+from fastreid_clip3d.modeling.backbones.pretrained import check_loaded, readable_by_builders
 from fastreid_clip3d.modeling.backbones.timm_backbone import TimmBackbone
 from fastreid_clip3d.modeling.backbones.vit_tokens import vit_maps
 
@@ -50,9 +50,9 @@ def build_student(cfg: CfgNode) -> nn.Module:
         raise ClearError(
             f"{options.PRETRAIN_PATH}: no such file (MODEL.BACKBONE.PRETRAIN_PATH). {_where_to_download(builder, options)}"
         )
-    with watch_loading() as records:
+    with readable_by_builders(cfg) as readable, watch_loading() as records:
         try:
-            backbone = builder(cfg)
+            backbone = builder(readable)
         except ClearError:
             raise
         except KeyError as error:

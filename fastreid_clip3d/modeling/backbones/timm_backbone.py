@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.backbones.last_stride import remove_last_stride
-from fastreid_clip3d.modeling.backbones.pretrained import read_weights
+from fastreid_clip3d.modeling.weights import read_weights
 
 logger = logging.getLogger(__name__)
 

@@ -10,14 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
+import numpy as np
 from PIL import Image
 
+from fastreid_clip3d.body.synthetic_index import read_index
+from fastreid_clip3d.data.synthetic_bodies import synthetic_folder
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.protocols import CC, GENERAL
 from fastreid_clip3d.evaluation.ranking import evaluate
+from fastreid_clip3d.inference import load_model
+from fastreid_clip3d.inference.model import find_run_files
+from fastreid_clip3d.modeling.weights import read_weights
+from fastreid_clip3d.visualization.bodies import bodies_sheet, choose_bodies, known_bodies, phi_of
+from fastreid_clip3d.visualization.commands import pictures_of
+from fastreid_clip3d.visualization.embedding import embed, embedding_sheet
 from fastreid_clip3d.visualization.ranking import RankedModel, check_comparable, choose_queries, ranking_sheet
 from fastreid_clip3d.visualization.report.record import RunRecord
 from fastreid_clip3d.visualization.run_files import run_features
+from fastreid_clip3d.visualization.transport import phrase_table, transport_maps, transport_sheet
 
 PHRASES = ("Tall", "Broad-Shouldered", "Long Legs", "Heavyset", "Muscular")
 PEOPLE = 3
@@ -77,8 +87,6 @@ class Pictures:
 
     @functools.cached_property
     def _model(self) -> Any:
-        from fastreid_clip3d.inference import load_model
-
         return load_model(self.record.folder)
 
     def _ranking(self, path: Path) -> str:
@@ -97,16 +105,11 @@ class Pictures:
         )
 
     def _embedding(self, path: Path) -> str:
-        from fastreid_clip3d.visualization.embedding import embed, embedding_sheet
-
         found = embed(*self._features)
         embedding_sheet(found, path)
         return f"{found.caption()}. Distances across the plane mean little; neighbourhoods do."
 
     def _transport(self, path: Path) -> str:
-        from fastreid_clip3d.visualization.commands import pictures_of
-        from fastreid_clip3d.visualization.transport import phrase_table, transport_maps, transport_sheet
-
         phrase_table(self._model)
         images = pictures_of(self.images, PEOPLE) if self.images else self._some_queries()
         found = transport_maps(self._model, images, PHRASES)
@@ -118,20 +121,13 @@ class Pictures:
         )
 
     def _some_queries(self) -> list[str]:
-        import numpy as np
-
         query, _ = self._features
         if not query.names:
             raise ClearError("the features carry no image paths; name images with --images.")
         return [query.names[row] for row in choose_queries(np.arange(len(query)), query.pids, PEOPLE)]
 
     def _bodies(self, path: Path) -> str:
-        from fastreid_clip3d.body.synthetic_set import read_index
-        from fastreid_clip3d.data.synthetic_bodies import synthetic_folder
-        from fastreid_clip3d.inference.model import find_run_files, read_checkpoint
-        from fastreid_clip3d.visualization.bodies import bodies_sheet, choose_bodies, known_bodies, phi_of
-
-        weights = read_checkpoint(find_run_files(self.record.folder)[0])
+        weights = read_weights(find_run_files(self.record.folder)[0])
         phi_of(weights)
         trained_with = synthetic_folder(str(self.record.setting("DATASETS.SYNTHETIC") or "SyntheticBodies"))
         index = read_index(self.data or trained_with)
