@@ -26,6 +26,7 @@ import torch
 from tqdm import tqdm
 
 from fastreid_clip3d.body.constants import GENDERS
+from fastreid_clip3d.body.descriptors import describe, label, population_statistics
 from fastreid_clip3d.body.model import BodyModel, load_body_model
 from fastreid_clip3d.body.poses import load_pose_pool, pool_fingerprint
 from fastreid_clip3d.body.rendering import (
@@ -307,8 +308,6 @@ class SyntheticSet:
 
     def _describe(self) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         """True descriptors: scores [bodies, 16], phrase choices [bodies, 16], and what meta.json tells of them."""
-        from fastreid_clip3d.body.descriptors import describe, label
-
         def scored(body: int) -> torch.Tensor:
             model = self.models[body % len(GENDERS)]
             part = self.betas[body : body + _DESCRIBED_AT_ONCE * len(GENDERS) : len(GENDERS)]
@@ -389,8 +388,6 @@ _populations: dict[str, Any] = {}
 
 def _population(model: BodyModel) -> Any:
     """Statistics of a model's population, computed once in a process."""
-    from fastreid_clip3d.body.descriptors import population_statistics
-
     key = model.fingerprint()
     if key not in _populations:
         _populations[key] = population_statistics(model)

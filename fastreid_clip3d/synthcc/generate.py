@@ -17,39 +17,47 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
-import errno
 import io
 import json
 import multiprocessing
-import os
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Any, Callable, Iterator
 
 import numpy as np
 import threadpoolctl
 import torch
 from PIL import Image
 
+from fastreid_clip3d.body.constants import GENDERS, Framing
 from fastreid_clip3d.body.descriptors import describe, label, population_thresholds
 from fastreid_clip3d.body.poses import load_pose_pool
+from fastreid_clip3d.common.files import remove_leftovers, write_atomically
+from fastreid_clip3d.common.locks import lock_folder
+from fastreid_clip3d.common.processes import end_with_parent
+from fastreid_clip3d.common.resumable import Parts, differences
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.synthcc.camera import CAMERAS, sample_shot
 from fastreid_clip3d.synthcc.dressing import dress
 from fastreid_clip3d.synthcc.figure import load_figure
+from fastreid_clip3d.synthcc.person import Variant
 from fastreid_clip3d.synthcc.plan import (
+    JPEG_QUALITY,
+    SPLITS,
     ImagePlan,
     SetConfig,
     plan_person,
     sample_clothes,
     sample_person,
+    settings_of,
     version_of,
 )
 from fastreid_clip3d.synthcc.render import Pictures, render
 from fastreid_clip3d.synthcc.seeds import stream
 
-JPEG_QUALITY: int = 92
 PEOPLE_PER_SHARD: int = 4
 IMAGES_AT_ONCE: int = 16
+"""Both belong to the format: images that are rendered together share a few numbers."""
+RECORDS = ".shards"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,10 +113,9 @@ def make_shard(folder: str, config: SetConfig, shard: Shard, version: str) -> in
             for plan, array in zip(group, arrays):
                 encoded = io.BytesIO()
                 Image.fromarray(array).save(encoded, "JPEG", quality=JPEG_QUALITY)
-                write_atomically(Path(folder) / plan.file, encoded.getvalue())
+                write_atomically(Path(folder) / plan.file, encoded.getvalue(), durable=False)
                 sizes[plan.file] = encoded.tell()
-    record = json.dumps({"version": version, "sizes": sizes}).encode()
-    write_atomically(Path(folder) / ".shards" / f"{shard.name}.json", record)
+    parts_of(folder, version).finish(shard.name, sizes)
     return len(sizes)
 
 
@@ -124,33 +131,9 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes beside the target and renames, so a file is whole or absent."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ClearError(
-                f"The disk is full: {path} could not be written. Free some space and run the same command again; "
-                "it goes on where it stopped."
-            ) from error
-        raise ClearError(f"{path} could not be written: {error.strerror or error}.") from error
-
-
-def shard_is_done(folder: Path, shard: Shard, version: str) -> bool:
-    """Whether a shard of this version is complete: its record and every file, each of the size it was written with."""
-    record = folder / ".shards" / f"{shard.name}.json"
-    try:
-        content = json.loads(record.read_text())
-        return content["version"] == version and all(
-            (folder / file).stat().st_size == size for file, size in content["sizes"].items()
-        )
-    except (OSError, ValueError, KeyError):
-        return False
+def parts_of(folder: str | Path, version: str) -> Parts:
+    """The records of the finished shards."""
+    return Parts(folder, RECORDS, version)
 
 
 def generate_set(
@@ -165,23 +148,31 @@ def generate_set(
     Raises:
         ClearError: the folder holds another version, the disk is full, or a process died.
     """
-    folder, version = Path(root) / config.folder, version_of(config)
+    folder = Path(root) / config.folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ClearError(f"{folder} cannot be made ({error.strerror}). Choose another place with --root.") from error
+    with lock_folder(folder):
+        _complete(folder, config, workers, progress)
+    return folder
+
+
+def _complete(folder: Path, config: SetConfig, workers: int, progress: Callable[[int, int], None] | None) -> None:
+    version = version_of(config)
     meta = _read_meta(folder)
     if meta is not None and meta.get("version") != version:
-        raise ClearError(
-            f"{folder} holds another version of this set ({meta.get('version')}; this program makes {version}). "
-            "Choose another folder with --root, or remove that one."
-        )
-    for split in ("train", "query", "gallery", "val_query", "val_gallery", ".shards"):
-        (folder / split).mkdir(parents=True, exist_ok=True)
-    for stray in folder.glob("*/.*.part"):
-        stray.unlink(missing_ok=True)
+        raise ClearError(_other_version(folder, meta, config))
+    for split in (*SPLITS, RECORDS):
+        (folder / split).mkdir(exist_ok=True)
+        remove_leftovers(folder / split)
     if meta is None:
-        _write_meta(folder, {"version": version, "complete": False, **dataclasses.asdict(config)})
+        _write_meta(folder, {"version": version, "complete": False, **settings_of(config)})
     shards = shards_of(config)
     per_person = config.outfits * config.images_per_outfit
     total = per_person * sum(len(shard.numbers) for shard in shards)
-    missing = [shard for shard in shards if not shard_is_done(folder, shard, version)]
+    finished = parts_of(folder, version)
+    missing = [shard for shard in shards if not finished.is_done(shard.name)]
     done = total - per_person * sum(len(shard.numbers) for shard in missing)
     if progress:
         progress(done, total)
@@ -191,7 +182,21 @@ def generate_set(
             progress(done, total)
     if missing or meta is None or not meta.get("complete") or not (folder / "index.npz").exists():
         _write_index(folder, config, version)
-    return folder
+
+
+def _other_version(folder: Path, meta: dict[str, Any], config: SetConfig) -> str:
+    """What to do about a folder that holds other images than those that are to be rendered."""
+    keep = "To keep that set, render the new one below another folder with --root"
+    anew = "To render it anew, remove the folder and give the same command again."
+    if "format" not in meta:
+        return (
+            f"{folder} was rendered by an earlier version of this program, before formats had numbers (version "
+            f"{meta.get('version')}). It can still be trained on and tested on, but do not compare its scores with "
+            f"those of today's images. {keep}. {anew}"
+        )
+    settings = settings_of(config)
+    changes = "; ".join(differences({key: meta.get(key) for key in settings}, settings))
+    return f"{folder} holds another version of this set ({changes}). {keep}. {anew}"
 
 
 def _run(folder: Path, config: SetConfig, shards: list[Shard], version: str, workers: int) -> Iterator[int]:
@@ -204,7 +209,7 @@ def _run(folder: Path, config: SetConfig, shards: list[Shard], version: str, wor
     for sex in (0, 1):
         load_figure(sex)  # once, for all forks
     pool = concurrent.futures.ProcessPoolExecutor(
-        min(workers, len(shards)), mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
+        min(workers, len(shards)), mp_context=context, initializer=_begin_worker
     )
     try:
         futures = [pool.submit(make_shard, str(folder), config, shard, version) for shard in shards]
@@ -217,6 +222,11 @@ def _run(folder: Path, config: SetConfig, shards: list[Shard], version: str, wor
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    end_with_parent()
+    torch.set_num_threads(1)
 
 
 def _read_meta(folder: Path) -> dict | None:
@@ -260,7 +270,7 @@ def _write_index(folder: Path, config: SetConfig, version: str) -> None:
     with one_thread():
         scores, choices = label_people(betas, gender)
         thresholds = {
-            name: population_thresholds(load_figure(sex).model).tolist() for sex, name in enumerate(("female", "male"))
+            name: population_thresholds(load_figure(sex).model).tolist() for sex, name in enumerate(GENDERS)
         }
     row = {number: place for place, number in enumerate(numbers)}
     place = np.array([row[plan.person.number] for plan in plans])
@@ -278,16 +288,14 @@ def _write_index(folder: Path, config: SetConfig, version: str) -> None:
         "scores": scores[place],
         "phrase_choices": choices[place],
     }
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    write_atomically(folder / "index.npz", buffer.getvalue())
+    write_atomically(folder / "index.npz", lambda stream: np.savez_compressed(stream, **arrays))
     splits, counts = np.unique(arrays["split"], return_counts=True)
     _write_meta(
         folder,
         {
             "version": version,
             "complete": True,
-            **dataclasses.asdict(config),
+            **settings_of(config),
             "cameras": [camera.name for camera in CAMERAS],
             "counts": dict(zip(splits.tolist(), counts.tolist())),
             "thresholds": thresholds,
@@ -300,8 +308,8 @@ def sample_people(
     images_per_person: int,
     seed: int,
     size: tuple[int, int] = (128, 64),
-    variant: str = "natural",
-    framing: str = "fixed",
+    variant: Variant = "natural",
+    framing: Framing = "fixed",
     population: str = "teacher",
     outfits_per_person: int | None = None,
     first: int = 0,

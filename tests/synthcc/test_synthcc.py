@@ -413,19 +413,6 @@ def test_another_version_in_the_folder_is_not_overwritten(tmp_path):
         generate.generate_set(tmp_path, SMALL, workers=1)
 
 
-def test_a_full_disk_is_a_message_and_leaves_no_half_file(tmp_path, monkeypatch):
-    import errno
-    import pathlib
-
-    def full(self, content):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(pathlib.Path, "write_bytes", full)
-    with pytest.raises(ClearError, match="disk is full"):
-        generate.write_atomically(tmp_path / "a.jpg", b"x")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_sampled_people_are_the_same_however_the_work_is_split():
     whole = list(generate.sample_people(3, 2, seed=4, size=(64, 32), batch_size=2))
     part = list(generate.sample_people(1, 2, seed=4, size=(64, 32), batch_size=2, first=1))
