@@ -33,7 +33,7 @@ def test_every_unreadable_image_is_found_in_one_pass(ending: str, tmp_path: Path
         assert image.size == (32, 64)
     found = unreadable_images([str(path) for path in (whole, cut, empty, other, gone)], workers=2, progress=False)
     assert set(found) == {str(path) for path in (cut, empty, other, gone)}
-    assert found[str(empty)] == "empty file" and "truncated" in found[str(cut)]
+    assert found[str(empty)] == "empty file (0 bytes)" and "truncated" in found[str(cut)]
 
 
 def test_report_of_a_copy_with_everything_wrong(tmp_path: Path):
@@ -42,7 +42,7 @@ def test_report_of_a_copy_with_everything_wrong(tmp_path: Path):
     miniatures.put_images(base / "train", "photo.jpg")
     report, splits = check_dataset("CelebReID", str(tmp_path), progress=False)
     assert {split: len(records) for split, records in splits.items()} == {"train": 4, "query": 3, "gallery": 4}
-    assert report.unreadable == {str(base / "query" / "3_1_0.jpg"): "empty file"}
+    assert report.unreadable == {str(base / "query" / "3_1_0.jpg"): "empty file (0 bytes)"}
     assert report.images_read == 11
     assert report.unmatched_names == [str(base / "train" / "photo.jpg")]
     assert report.junk == [str(base / "train" / "-1_4_0.jpg")]

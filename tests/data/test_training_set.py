@@ -176,7 +176,7 @@ def test_a_damaged_training_image_stops_the_run_with_its_name(tmp_path: Path, mo
     cfg.DATASETS.NAMES = ("CSVDataset",)
     cfg.DATALOADER.SAMPLER_TRAIN, cfg.DATALOADER.NUM_INSTANCE, cfg.DATALOADER.NUM_WORKERS = "MixedIdentitySampler", 2, 1
     cfg.DATALOADER.SYNTHETIC_PER_BATCH, cfg.SOLVER.IMS_PER_BATCH = 0, 12
-    with pytest.raises(ClearError, match=r"train_3_\d.png cannot be read"):
+    with pytest.raises(ClearError, match=r"train_3_\d.png: cannot be read"):
         next(iter(build_train_loader(cfg)))
 
 
