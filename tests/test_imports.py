@@ -10,14 +10,41 @@ import pytest
 from tests.conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "fastreid_clip3d"
-ORDER = (
-    "errors", "compat", "vocabulary", "config", "body", "teacher", "data", "evaluation", "modeling", "engine", "inference",
-    "search", "visualization", "report", "demo", "study", "benchmarks",
-)  # fmt: skip
-FOR_EVERYONE = {"errors", "vocabulary", "evaluation.protocols", "evaluation.metrics"}
-LAZY = {("engine/tensorboard.py", "visualization")}
-"""The one hook that draws: what it needs is imported when an evaluation has something to draw."""
-SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE)
+ORDER_LINE = (
+    "errors, vocabulary < common < compat < config < body < synthcc < teacher < data < evaluation < modeling < engine "
+    "< inference < visualization < cli"
+)
+"""Rooms to the left may be imported by rooms to the right. CONTRIBUTING.md and docs/extending.md have the same line."""
+RANK = {name: rank for rank, names in enumerate(ORDER_LINE.split(" < ")) for name in names.split(", ")}
+RANK["config_loading"] = RANK["config_reference"] = RANK["config"]
+RANK["registration"] = RANK["modeling"]  # it registers data and modeling
+OUTSIDE = ("__main__", "registration")
+"""Files at the top that start things; no room imports them."""
+FOR_EVERYONE = {"evaluation.protocols", "evaluation.metrics"}
+"""Pure functions of arrays: NumPy and torch only."""
+IMPORTED_WHEN_NEEDED = {
+    "onnx": "an extra",
+    "onnxruntime": "an extra",
+    "pyarrow": "an extra",
+    "pytorch3d": "an extra",
+    "trimesh": "only mesh files need it",
+    "matplotlib": "slow to import, and few runs draw",
+    "faiss": "slow to import, and few runs search",
+    "huggingface_hub": "slow to import, and only downloads need it",
+}
+"""Libraries that a function may import; everything else stands at the top of its file."""
+LAZY = {
+    ("evaluation/__init__.py", "evaluation.evaluator"): "the protocols can be used without fast-reid",
+    ("engine/tensorboard.py", "visualization"): "the one hook that draws",
+    ("inference/model.py", "teacher.guidance"): "a student that searches needs no teacher",
+    ("modeling/meta_arch/clip3d_reid.py", "modeling.meta_arch.own_losses"): "a student that searches needs no teacher",
+}
+"""Own modules that a function imports, each with its reason."""
+STARTERS = ("registration.py", "cli", "compat")
+"""They decide what is imported when: cli after its parser, compat and registration before fast-reid."""
+SOURCES = sorted(
+    path for path in PACKAGE.rglob("*.py") if path.stem not in OUTSIDE and path != PACKAGE / "__init__.py"
+)
 
 
 def imported_modules(path: Path) -> set[str]:
@@ -40,22 +67,62 @@ def own_rooms(path: Path) -> set[str]:
     return {name[len(prefix) :] for name in imported_modules(path) if name.startswith(prefix)}
 
 
-def room(name: str) -> str:
-    return name.split(".")[0]
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def is_lazy(path: Path, name: str) -> bool:
+    place = path.relative_to(PACKAGE).as_posix()
+    return any(place == file and (name == own or name.startswith(own + ".")) for file, own in LAZY)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_rooms_import_only_rooms_before_them(path: Path) -> None:
-    own = path.relative_to(PACKAGE).parts[0]
+    own = room(path)
+    assert own in RANK, f"{own} has no place in the order of rooms"
     for name in own_rooms(path):
-        imported = room(name)
-        if imported == own or any(name == free or name.startswith(free + ".") for free in FOR_EVERYONE):
+        imported = name.split(".")[0]
+        if imported == own or is_lazy(path, name):
             continue
-        if (path.relative_to(PACKAGE).as_posix(), imported) in LAZY:
+        if any(name == free or name.startswith(free + ".") for free in FOR_EVERYONE):
             continue
-        assert imported in ORDER, f"{path} imports {name}"
-        assert ORDER.index(imported) < ORDER.index(own), f"{path} imports {name}"
+        assert imported in RANK, f"{path} imports {name}"
+        assert RANK[imported] <= RANK[own], f"{path} imports {name}"
         assert own != "modeling" or imported != "evaluation", f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_stand_at_the_top_and_are_absolute(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    relative = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+    assert not relative, f"{path}: relative imports in lines {relative}"
+    if path.relative_to(PACKAGE).parts[0] in STARTERS:
+        return
+    for function in ast.walk(tree):
+        if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        for node in ast.walk(function):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else []
+            names += [name.name for name in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                own = name.removeprefix("fastreid_clip3d.")
+                allowed = name.split(".")[0] in IMPORTED_WHEN_NEEDED or is_lazy(path, own)
+                assert allowed, f"{path}:{node.lineno} imports {name} inside {function.name}"
+
+
+def test_lazy_imports_are_those_that_are_there() -> None:
+    for file, own in LAZY:
+        assert own.split(".")[-1] in (PACKAGE / file).read_text(), f"{file} no longer imports {own}"
+
+
+def test_the_package_does_not_import_tools_or_tests() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        assert not [name for name in imported_modules(path) if name.split(".")[0] in ("tools", "tests")], path
+
+
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/extending.md"])
+def test_documents_have_the_same_order(document: str) -> None:
+    assert ORDER_LINE in " ".join((REPOSITORY / document).read_text().split())
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "modeling" / "losses").glob("*.py")), ids=lambda path: path.name)
@@ -65,7 +132,7 @@ def test_losses_are_functions_of_tensors(path: Path) -> None:
     assert "torch.distributed" not in path.read_text()
 
 
-@pytest.mark.parametrize("folder", ["body", "teacher"])
-def test_bodies_and_teacher_know_nothing_of_fastreid(folder: str) -> None:
+@pytest.mark.parametrize("folder", ["common", "body", "synthcc", "teacher"])
+def test_rooms_before_the_data_know_nothing_of_fastreid(folder: str) -> None:
     for path in (PACKAGE / folder).rglob("*.py"):
         assert not [name for name in imported_modules(path) if name.split(".")[0] == "fastreid"], path

@@ -8,6 +8,8 @@ from typing import Any, Sequence
 
 import numpy as np
 import torch
+from rich.console import Console
+from rich.table import Table
 from torch import Tensor
 
 from fastreid_clip3d.body.descriptors import DESCRIPTORS, label, population_statistics, scores_from_measurements
@@ -127,9 +129,6 @@ def _edge_set(faces: np.ndarray) -> set[tuple[int, int]]:
 
 def print_tables(description: Description) -> None:
     """Two tables on the terminal."""
-    from rich.console import Console
-    from rich.table import Table
-
     console = Console()
     phrases = Table(title=f"descriptors ({description.gender})")
     phrases.add_column("phrase", no_wrap=True)

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, Sequence
 
 import numpy as np
+from tabulate import tabulate
 
+from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.error_rates import (
     THRESHOLDS,
@@ -25,7 +27,6 @@ from fastreid_clip3d.evaluation.error_rates import (
     intervals,
     reaches,
 )
-from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.evaluation.protocols import Protocol
 from fastreid_clip3d.evaluation.ranking import DEFAULT_MAX_MEMORY, LabelledFeatures
 
@@ -114,8 +115,6 @@ class Calibration:
 
     def table(self) -> str:
         """The recommended thresholds with their rates, as a markdown table."""
-        from tabulate import tabulate
-
         rows = []
         for name, rates in self.protocols.items():
             chosen = rates.recommended

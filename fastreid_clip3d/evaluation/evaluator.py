@@ -16,7 +16,10 @@ import torch
 import torch.nn.functional as F
 from fastreid.config import CfgNode
 from fastreid.evaluation.evaluator import DatasetEvaluator
+from fastreid.evaluation.query_expansion import aqe
 from fastreid.utils import comm
+from fastreid.utils.compute_dist import build_dist, compute_jaccard_distance
+from sklearn import metrics
 
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.features_file import first_non_finite_row, write_features
@@ -286,8 +289,6 @@ def _expanded(
     cfg: CfgNode, query: LabelledFeatures, gallery: LabelledFeatures
 ) -> tuple[LabelledFeatures, LabelledFeatures]:
     """fast-reid's average query expansion."""
-    from fastreid.evaluation.query_expansion import aqe
-
     options = cfg.TEST.AQE
     logger.info("Test with AQE setting")
     features = aqe(query.features, gallery.features, options.QE_TIME, options.QE_K, options.ALPHA)
@@ -299,8 +300,6 @@ def _expanded(
 
 def _reranked(cfg: CfgNode, query: LabelledFeatures, gallery: LabelledFeatures) -> np.ndarray:
     """fast-reid's re-ranking: Jaccard distances mixed with the plain ones, float32 [Q, G]."""
-    from fastreid.utils.compute_dist import build_dist, compute_jaccard_distance
-
     options = cfg.TEST.RERANK
     logger.info("Test with rerank setting")
     query_features, gallery_features = query.features, gallery.features
@@ -323,8 +322,6 @@ def _faiss_has_gpu() -> bool:
 
 def _true_positive_rates(same: np.ndarray, different: np.ndarray) -> dict[str, float]:
     """fast-reid's TPR@FPR, in which a pair of different people is the positive: fractions, as there."""
-    from sklearn import metrics
-
     if not len(same) or not len(different):
         return {}
     labels = np.r_[np.zeros(len(same), dtype=np.int8), np.ones(len(different), dtype=np.int8)]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fastreid_clip3d.common.images import AnyImage, Channels, check_channels
 from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.evaluation.calibration import compare_similarity, read_calibration
 from fastreid_clip3d.inference.preprocess import InputSize, as_batch, one_by_one, to_pixels
 
 if TYPE_CHECKING:
@@ -88,8 +89,6 @@ class ReIDModel:
         Raises:
             ClearError: as in calling the model, or a ``calibration.json`` that is damaged or another model's.
         """
-        from fastreid_clip3d.evaluation.calibration import compare_similarity, read_calibration
-
         features = self([a, b], channels)
         return compare_similarity(float(features[0] @ features[1]), read_calibration(self.run_folder, self.fingerprint))
 

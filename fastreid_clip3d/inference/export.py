@@ -22,6 +22,8 @@ from fastreid_clip3d.compat.blocks import batch_size_left_open
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.model import TorchModel
 from fastreid_clip3d.inference.onnx_model import METADATA_KEY, import_onnxruntime
+from fastreid_clip3d.inference.pictures import list_images
+from fastreid_clip3d.inference.preprocess import to_pixels
 
 SUFFIXES = {"onnx": (".onnx",), "torchscript": (".pt", ".ts", ".torchscript"), "torch.export": (".pt2",)}
 """File name endings by which a format is known."""
@@ -263,9 +265,6 @@ def real_pictures(model: TorchModel, sources: list[str], most: int = 32) -> Iter
     Raises:
         ClearError: no source, or none of the pictures can be read.
     """
-    from fastreid_clip3d.inference.pictures import list_images
-    from fastreid_clip3d.inference.preprocess import to_pixels
-
     found, fault = 0, "there is no image"
     for entry in list_images(sources):
         if found == most:

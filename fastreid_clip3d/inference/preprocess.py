@@ -91,9 +91,7 @@ def one_by_one(images: AnyImage | Iterable[AnyImage]) -> list[AnyImage]:
     )
 
 
-def to_pixels(
-    picture: AnyImage, recipe: InputSize, channels: Channels = "RGB", where: str = "the image"
-) -> np.ndarray:
+def to_pixels(picture: AnyImage, recipe: InputSize, channels: Channels = "RGB", where: str = "the image") -> np.ndarray:
     """One picture as the student's input, uint8 [h, w, 3], RGB.
 
     Args:

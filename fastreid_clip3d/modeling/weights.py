@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fastreid_clip3d.errors import ClearError
@@ -106,8 +107,6 @@ def read_file(path: str | Path, named_by: str = "", mapped: bool = False) -> Any
         raise ClearError(f"{path}{named} cannot be read as weights: the file is empty (0 bytes). Name another one.")
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             return load_file(path)
         with _numpy_allowed():
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and zipfile.is_zipfile(path))
@@ -148,7 +147,9 @@ def named_tensors(content: Any, path: str | Path, named_by: str = "") -> dict[st
     """
     weights = content
     for _ in NESTED:
-        nested = [weights[key] for key in NESTED if isinstance(weights, Mapping) and isinstance(weights.get(key), Mapping)]
+        nested = [
+            weights[key] for key in NESTED if isinstance(weights, Mapping) and isinstance(weights.get(key), Mapping)
+        ]
         if not nested:
             break
         weights = nested[0]
@@ -188,7 +189,9 @@ def with_current_names(weights: Mapping[str, Tensor], expected: Iterable[str]) -
         if name not in expected:
             head, separator, rest = name.partition(".bnneck.")
             if separator:
-                layers = [part[len(head) :].split(".")[2] for part in expected if part.startswith(f"{head}.bottleneck.")]
+                layers = [
+                    part[len(head) :].split(".")[2] for part in expected if part.startswith(f"{head}.bottleneck.")
+                ]
                 new = f"{head}.bottleneck.{max(layers, default='0', key=int)}.{rest}"
             elif name.endswith(".classifier.weight"):
                 new = name.removesuffix(".classifier.weight") + ".weight"

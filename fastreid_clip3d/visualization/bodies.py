@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from fastreid_clip3d.body import BodyModel, load_body_model
-from fastreid_clip3d.body.rendering import GreyRenderer, lights_of, stand_on_ground, to_bytes, views_of
-from fastreid_clip3d.body.sheets import relaxed_pose
 from fastreid_clip3d.body.constants import GENDERS
+from fastreid_clip3d.body.rendering import Draw, GreyRenderer, lights_of, stand_on_ground, to_bytes, views_of
+from fastreid_clip3d.body.sheets import relaxed_pose
 from fastreid_clip3d.body.synthetic_index import SyntheticIndex
 from fastreid_clip3d.common.figures import save_figure
 from fastreid_clip3d.common.images import read_image
@@ -141,8 +141,6 @@ def unknown_bodies(model: Any, weights: dict[str, Tensor], images: Sequence[str 
     Raises:
         ClearError: no BodyShapeLoss, or an unreadable image.
     """
-    from fastreid_clip3d.body.rendering import Draw
-
     betas = predict_betas(model, phi_of(weights), images)
     neutral = _body(model.cfg, "neutral")
     draws = [Draw(0.0, 5.0, 5.0, 0.0, (0.0, 0.0), (-40.0, 35.0), 0.4)] * len(betas)

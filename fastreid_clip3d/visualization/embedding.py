@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
 
 from fastreid_clip3d.common.figures import save_figure
 from fastreid_clip3d.errors import ClearError
@@ -87,11 +89,7 @@ def embed(
 def project(features: np.ndarray, method: str, seed: int = 0) -> np.ndarray:
     """Unit features [N, D] as points [N, 2]."""
     if method == "pca":
-        from sklearn.decomposition import PCA
-
         return PCA(2, svd_solver="full").fit_transform(features)
-    from sklearn.manifold import TSNE
-
     perplexity = min(15.0, (len(features) - 1) / 3)
     return TSNE(2, perplexity=perplexity, init="pca", random_state=seed, n_jobs=1).fit_transform(features).astype(float)
 
@@ -119,7 +117,6 @@ def embedding_sheet(embedding: Embedding, output: str | Path, title: str = "") -
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    
     sides = [("person", embedding.pids)]
     if embedding.clothes_ids is not None:
         sides.append(("clothes", outfits_of(embedding.pids, embedding.clothes_ids)))

@@ -18,6 +18,8 @@ from fastreid_clip3d.common.figures import save_figure
 from fastreid_clip3d.common.images import read_image
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.losses import OTLoss
+from fastreid_clip3d.teacher.guidance import teacher_from_config
+from fastreid_clip3d.teacher.listing import label_images
 from fastreid_clip3d.vocabulary import PHRASES
 
 COLOURS = "RdYlBu_r"
@@ -108,9 +110,6 @@ def transport_maps(model: Any, images: Sequence[str | Path], phrases: Sequence[s
     Raises:
         ClearError: a run without OTLoss, an unknown phrase, no teacher at hand, an unreadable image.
     """
-    from fastreid_clip3d.teacher.guidance import teacher_from_config
-    from fastreid_clip3d.teacher.listing import label_images
-
     rows = [find_phrase(phrase) for phrase in phrases]
     table = phrase_table(model)
     labels = label_images(teacher or teacher_from_config(model.cfg), images)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import roc_auc_score
 from tabulate import tabulate
 
 from fastreid_clip3d.common.images import UnreadableImage
@@ -159,8 +160,6 @@ def _precision(scores: np.ndarray, fits: np.ndarray) -> np.ndarray:
 
 def _auc(scores: np.ndarray, fits: np.ndarray) -> np.ndarray:
     """Area under the ROC curve of each column, [32]; NaN where a phrase fits everybody or nobody."""
-    from sklearn.metrics import roc_auc_score
-
     return np.array(
         [roc_auc_score(fit, score) if 0 < fit.sum() < len(fit) else np.nan for fit, score in zip(fits.T, scores.T)]
     )

@@ -6,6 +6,7 @@ B: images. d': width of the student (``MODEL.BACKBONE.FEAT_DIM``). N = h x w: pa
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import sys
 from typing import Any, Callable, NamedTuple, NoReturn
@@ -104,8 +105,6 @@ def _find_builder(name: str) -> Builder:
     known = sorted(BACKBONE_REGISTRY._obj_map)
     if name in known:
         return BACKBONE_REGISTRY.get(name)
-    import difflib
-
     nearest = difflib.get_close_matches(str(name), known, 1, 0)
     raise ClearError(f"MODEL.BACKBONE.NAME {name!r} is unknown. Nearest: {nearest[0]}. Known: {', '.join(known)}.")
 

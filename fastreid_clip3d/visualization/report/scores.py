@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 
 from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.evaluation.features_file import read_features
+from fastreid_clip3d.evaluation.protocols import CC, GENERAL, SC
+from fastreid_clip3d.evaluation.ranking import evaluate
 from fastreid_clip3d.visualization.report.record import RunRecord
 from fastreid_clip3d.visualization.run_files import features_files
 
@@ -54,10 +57,6 @@ def written_scores(record: RunRecord) -> dict[str, ScoreTable]:
 
 def scores_of_features(dataset: str, path) -> ScoreTable:
     """Scores by the standard protocols, of the features that an evaluation kept."""
-    from fastreid_clip3d.evaluation.features_file import read_features
-    from fastreid_clip3d.evaluation.protocols import CC, GENERAL, SC
-    from fastreid_clip3d.evaluation.ranking import evaluate
-
     query, gallery = read_features(path)
     known = query.clothes_ids is not None and gallery.clothes_ids is not None
     protocols = (CC, SC, GENERAL) if known else (GENERAL,)

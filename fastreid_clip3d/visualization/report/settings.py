@@ -6,6 +6,8 @@ from typing import Any, Mapping, NamedTuple
 
 import yaml
 
+from fastreid_clip3d.config import get_cfg
+
 
 class Difference(NamedTuple):
     """One key; `other` is the compared run's value, "" where nothing is compared."""
@@ -18,8 +20,6 @@ class Difference(NamedTuple):
 
 def default_settings() -> dict[str, Any]:
     """All keys with their defaults, as plain values."""
-    from fastreid_clip3d.config import get_cfg
-
     return yaml.safe_load(get_cfg().dump())
 
 
