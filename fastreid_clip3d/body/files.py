@@ -66,8 +66,8 @@ def read_fields(path: str | Path, gender: str) -> tuple[dict[str, np.ndarray], s
     for stated, where in ((_gender_in_name(file), "name"), (by_field, "field 'gender'")):
         if stated not in (None, gender):
             raise ClearError(
-                f"'{file}' is by its {where} a {stated} model, but a {gender} one is wanted. Give the {gender} file, or a "
-                "folder with one file per sex."
+                f"'{file}' is by its {where} a {stated} model, but a {gender} one is wanted. Give the {gender} file, "
+                "or a folder with one file per sex."
             )
     return arrays, f"'{file}'"
 
@@ -107,9 +107,10 @@ def _find_in(folder: Path, gender: str) -> Path:
     for name in seen:
         if Path(name).name.lower().startswith("star_"):
             raise star_error(f"'{folder / name}'")
+    found = ", ".join(seen[:10]) or "no .npz or .pkl file"
     raise ClearError(
-        f"No {gender} body model in '{folder}': looked for {', '.join(candidates(gender))} (upper or lower case), also in "
-        f"the folders of SMPL's archives; found {', '.join(seen[:10]) or 'no .npz or .pkl file'}. {WHERE_TO_GET}"
+        f"No {gender} body model in '{folder}': looked for {', '.join(candidates(gender))} (upper or lower case), "
+        f"also in the folders of SMPL's archives; found {found}. {WHERE_TO_GET}"
     )
 
 

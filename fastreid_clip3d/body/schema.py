@@ -19,6 +19,7 @@ NUM_JOINTS = 24
 _BODY_JOINTS = 22  # shared by SMPL, SMPL-H and SMPL-X, in one order
 _STATURE_RANGE = (0.4, 2.8)  # metres, from infants to giants
 _POSE_COMPONENTS = 9 * (NUM_JOINTS - 1)
+_STAR_POSE_COMPONENTS = 4 * (NUM_JOINTS - 1) + 1  # a quaternion per joint, and the second shape coefficient
 
 # Larger skeletons fold into SMPL's 24 joints: (joint whose place becomes SMPL's hand joint, joints whose skin follows).
 _FOLDS = {
@@ -47,6 +48,9 @@ def check_fields(arrays: Mapping[str, np.ndarray], source: str, num_betas: int) 
         ClearError: names `source`, the field, what was wanted and what was given.
     """
     check = _Check(source)
+    coordinates, pose_components = (np.size(arrays.get(name, ())) for name in ("v_template", "posedirs"))
+    if 0 < pose_components == _STAR_POSE_COMPONENTS * coordinates:
+        raise star_error(source)
     for name in REQUIRED:
         if name not in arrays:
             check.fail(name, "to be present", f"only {', '.join(sorted(arrays)) or 'nothing'}")
@@ -54,14 +58,11 @@ def check_fields(arrays: Mapping[str, np.ndarray], source: str, num_betas: int) 
     v_template = check.floats("v_template", arrays["v_template"], ("V", 3))
     vertices = len(v_template)
     shapedirs = check.floats("shapedirs", arrays["shapedirs"], (vertices, 3, "K"))
-    if num_betas < 1:
-        raise ClearError(f"num_betas must be at least 1, not {num_betas}.")
-    if shapedirs.shape[2] < num_betas:
-        check.fail("shapedirs", f"at least {num_betas} shape components (num_betas)", f"{shapedirs.shape[2]}")
     weights = check.floats("weights", arrays["weights"], (vertices, "J"))
     joints = weights.shape[1]
     if joints != NUM_JOINTS and joints not in _FOLDS:
         check.fail("weights", "24 joints (SMPL), 52 (SMPL-H) or 55 (SMPL-X)", f"{joints}")
+    _check_num_betas(source, num_betas, shapedirs.shape[2], joints)
     if weights.min() < -1e-6:
         check.fail("weights", "no negative weight", f"{weights.min():.4g} at vertex {weights.min(1).argmin()}")
     sums = weights.sum(1)
@@ -95,6 +96,29 @@ def check_fields(arrays: Mapping[str, np.ndarray], source: str, num_betas: int) 
         faces=faces,
         parents=parents,
     )
+
+
+def star_error(source: str) -> ClearError:
+    """The error for a STAR model at `source`."""
+    return ClearError(
+        f"{source} is a STAR model. STAR is not supported, because its pose blend shapes differ from SMPL's. Give "
+        "SMPL, SMPL-H or SMPL-X files, or leave the path empty for the embedded model."
+    )
+
+
+def _check_num_betas(source: str, num_betas: int, components: int, joints: int) -> None:
+    """Refuses more shape components than a file has; SMPL-X files keep expressions behind the shapes."""
+    if num_betas < 1:
+        raise ClearError(f"num_betas must be at least 1, not {num_betas}.")
+    shapes = components
+    if joints == 55:  # the rule of the smplx library: 300 + 100 components, or 10 + 10 in the first release
+        shapes = 300 if components >= 400 else min(10, components)
+    if num_betas > shapes:
+        rest = f" (the other {components - shapes} of its {components} components are expressions)"
+        raise ClearError(
+            f"{source}: field 'shapedirs': wanted at least {num_betas} shape components (num_betas), given {shapes}"
+            f"{rest if shapes < components else ''}. Set MODEL.BODY.NUM_BETAS to at most {shapes}."
+        )
 
 
 class _Check:
@@ -152,7 +176,7 @@ def _fold(
     regressor: np.ndarray, weights: np.ndarray, parents: np.ndarray, fold: Mapping[int, tuple]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A larger skeleton as SMPL's 24 joints: fingers follow the hand, jaw and eyes the head."""
-    body = list(range(_BODY_JOINTS)) + [fold[22][0], fold[23][0]]
+    body = [*range(_BODY_JOINTS), fold[22][0], fold[23][0]]
     folded = np.zeros((len(weights), NUM_JOINTS))
     folded[:, :_BODY_JOINTS] = weights[:, :_BODY_JOINTS]
     for joint, (_, followers) in fold.items():

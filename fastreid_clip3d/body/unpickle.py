@@ -90,7 +90,7 @@ def read_pickle(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
             raise _Bad(f"wanted a dict of arrays, given {_describe(content)}")
         arrays: dict[str, np.ndarray] = {}
         for name in names:
-            if name in content:
+            if content.get(name) is not None:
                 text = _short_text(content[name])
                 arrays[name] = _array(content[name], f"field '{name}'") if text is None else np.array(text)
             if sum(array.nbytes for array in arrays.values()) > MAX_TOTAL_BYTES:

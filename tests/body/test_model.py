@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -283,14 +284,134 @@ def test_pose_blend_shapes_of_a_file_are_used(tmp_path):
 def test_folder_with_any_usual_name(tmp_path, gender):
     fields = smpl_fields()
     for name in candidates(gender):
-        folder = tmp_path / name.replace(".", "_")
-        folder.mkdir()
+        folder = tmp_path / name.replace(".", "_").replace("/", "_")
         target = folder / name
+        target.parent.mkdir(parents=True)
         if name.endswith(".npz"):
             np.savez(target, **fields)
         else:
             target.write_bytes(dumps(official(fields), 2))
         assert_same_model(load_body_model(folder, gender=gender), fields)
+
+
+SMPL_1_1 = "smpl/models/basicmodel_{f,m,neutral}_lbs_10_207_0_v1.1.0.pkl"
+ARCHIVES = {
+    "SMPL_python_v.1.1.0": [f"SMPL_python_v.1.1.0/{SMPL_1_1}"],
+    # Its file of the male model is written with a small m, and SMPLify brings the neutral one.
+    "SMPL_python_v.1.0.0": [
+        "smpl/models/basicModel_{f}_lbs_10_207_0_v1.0.0.pkl",
+        "smpl/models/basicmodel_{,m}_lbs_10_207_0_v1.0.0.pkl",
+        "smplify_public/code/models/basicModel_{,,neutral}_lbs_10_207_0_v1.0.0.pkl",
+    ],
+    "mano_v1_2": ["mano_v1_2/models/SMPLH_{FEMALE,MALE}.pkl"],
+    "smplh for AMASS": ["smplh/{female,male,neutral}/model.npz"],
+    "smplh": ["smplh/SMPLH_{FEMALE,MALE,NEUTRAL}.npz"],
+    "models_smplx_v1_1": ["models/smplx/SMPLX_{FEMALE,MALE,NEUTRAL}.npz"],
+}
+
+
+@pytest.mark.parametrize("archive", ARCHIVES)
+def test_official_archives_as_unpacked(tmp_path, archive):
+    """From each folder between the one where the archive was unpacked and the one that holds the files."""
+    for pattern in ARCHIVES[archive]:
+        start, words, end = re.fullmatch(r"(.*)\{(.*)\}(.*)", pattern).groups()
+        for gender, word in zip(GENDERS, words.split(",")):
+            if not word:
+                continue
+            fields = smpl_fields(seed=GENDERS.index(gender), joints=24)
+            file = tmp_path / f"{start}{word}{end}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if file.suffix == ".npz":
+                np.savez(file, **fields)
+            else:
+                file.write_bytes(dumps(official(fields), 2))
+            levels = pattern[: pattern.index("{")].split("/")[:-1]
+            for depth in range(len(levels) + 1):
+                folder = tmp_path.joinpath(*levels[:depth])
+                assert_same_model(load_body_model(folder, gender=gender), fields)
+
+
+@pytest.mark.parametrize(
+    "name, wanted",
+    [
+        ("SMPLH_FEMALE.npz", "female"),
+        ("SMPLX_MALE.pkl", "male"),
+        ("SMPL_NEUTRAL.npz", "neutral"),
+        ("basicModel_f_lbs_10_207_0_v1.0.0.pkl", "female"),
+        ("smplx_locked_head-male.npz", "male"),
+        ("female/model.npz", "female"),
+    ],
+)
+def test_a_file_of_another_gender_is_refused(tmp_path, name, wanted):
+    path, fields = tmp_path / name, smpl_fields()
+    path.parent.mkdir(exist_ok=True)
+    if path.suffix == ".npz":
+        np.savez(path, **fields)
+    else:
+        path.write_bytes(dumps(official(fields), 2))
+    for gender in GENDERS:
+        if gender == wanted:
+            assert_same_model(load_body_model(path, gender=gender), fields)
+        else:
+            with pytest.raises(ClearError, match=f"is by its name a {wanted} model, but a {gender} one"):
+                load_body_model(path, gender=gender)
+
+
+@pytest.mark.parametrize("stated", ["female", "Female", "f", b"female"])
+@pytest.mark.parametrize("suffix", [".npz", ".pkl"])
+def test_a_file_that_states_another_gender_is_refused(tmp_path, stated, suffix):
+    path, fields = tmp_path / f"mine{suffix}", smpl_fields()
+    if suffix == ".npz":
+        np.savez(path, **fields, gender=stated)
+    else:
+        path.write_bytes(dumps(dict(official(fields), gender=stated), 2))
+    assert_same_model(load_body_model(path, gender="female"), fields)
+    with pytest.raises(ClearError, match="is by its field 'gender' a female model, but a male one"):
+        load_body_model(path, gender="male")
+
+
+@pytest.mark.parametrize("stated", [None, "", "adult", np.array([1, 2])])
+def test_a_field_that_states_no_gender_is_left_alone(tmp_path, stated):
+    fields = smpl_fields()
+    np.savez(tmp_path / "mine.npz", **fields, gender=stated)
+    (tmp_path / "mine.pkl").write_bytes(dumps(dict(official(fields), gender=stated), 2))
+    for name in ("mine.npz", "mine.pkl"):
+        assert_same_model(load_body_model(tmp_path / name, gender="male"), fields)
+
+
+@pytest.mark.parametrize("name", ["STAR_MALE.npz", "male/model.npz", "male.npz"])
+def test_star_is_named(tmp_path, name):
+    """STAR's pose blend shapes follow 23 quaternions and one shape coefficient: 93 components."""
+    path, fields = tmp_path / name, smpl_fields()
+    path.parent.mkdir(exist_ok=True)
+    fields["posedirs"] = fields["posedirs"][:, :, :93]
+    del fields["f"]
+    np.savez(path, **fields)
+    for given in [path] if name == "male.npz" else [path, tmp_path]:
+        with pytest.raises(ClearError, match=f"{name}' is a STAR model. STAR is not supported"):
+            load_body_model(given, gender="male")
+
+
+@pytest.mark.parametrize("components, shapes", [(400, 300), (399, 10), (20, 10), (16, 10), (10, 10), (9, 9)])
+def test_expressions_of_smplx_are_not_taken_for_shapes(tmp_path, components, shapes):
+    """SMPL-X files hold 300 shape and 100 expression components (v1.1), or 10 and 10 (v1.0)."""
+    fields = smpl_fields(betas=components, joints=55)
+    np.savez(tmp_path / "SMPLX_MALE.npz", **fields)
+    model = load_body_model(tmp_path, gender="male", num_betas=shapes)
+    np.testing.assert_allclose(model.shapedirs.numpy(), fields["shapedirs"][:, :, :shapes], atol=1e-6)
+    with pytest.raises(ClearError, match=f"given {shapes}.*NUM_BETAS to at most {shapes}") as caught:
+        load_body_model(tmp_path, gender="male", num_betas=shapes + 1)
+    expressions = f"the other {components - shapes} of its {components} components are expressions"
+    assert (expressions in str(caught.value)) == (components > shapes)
+
+
+@pytest.mark.parametrize("joints", [24, 52])
+def test_all_components_of_smpl_and_smplh_are_shapes(tmp_path, joints):
+    fields = smpl_fields(betas=16, joints=joints)
+    np.savez(tmp_path / "mine.npz", **fields)
+    assert load_body_model(tmp_path / "mine.npz", num_betas=16).num_betas == 16
+    with pytest.raises(ClearError, match="given 16. Set"):
+        load_body_model(tmp_path / "mine.npz", num_betas=17)
 
 
 @pytest.mark.parametrize("joints", [52, 55])
