@@ -10,7 +10,7 @@ _registered = False
 
 
 def register() -> None:
-    """Patches fast-reid where this machine needs it and registers our backbones, heads, meta-architecture and datasets."""
+    """Patches fast-reid where this machine needs it; registers our backbones, heads, meta-architecture and datasets."""
     global _registered
     if _registered:
         return
@@ -32,7 +32,8 @@ def started_as_command() -> bool:
     """
     words = sys.orig_argv[1:]
     while words and words[0].startswith("-") and words[0] != "-m":
-        words = words[1:]
+        has_value = words[0] in ("-X", "-W")  # as separate words: python -X importtime -m ...
+        words = words[2 if has_value else 1 :]
     if words[:2] == ["-m", __package__]:
         return True
     return bool(words) and os.path.splitext(os.path.basename(words[0]))[0] == COMMAND

@@ -84,16 +84,16 @@ def next_commands(data: Path, output: Path) -> list[tuple[str, str]]:
     return [
         (
             "the ten most similar people in a folder of pictures",
-            f"python tools/search.py --model {model} --query {query} --gallery {images / 'gallery'} --top 10 "
+            f"clip3d search --model {model} --query {query} --gallery {images / 'gallery'} --top 10 "
             f"--html {output / 'found.html'}",
         ),
         (
             "the student as one ONNX file, checked against PyTorch",
-            f"python tools/export.py --model {model} --output {output / 'student.onnx'}",
+            f"clip3d export --model {model} --output {output / 'student.onnx'}",
         ),
         (
             "curves, scores and pictures of both runs on one page",
-            f"FASTREID_DATASETS={data} python tools/report.py {model} --compare {output / 'baseline'}",
+            f"FASTREID_DATASETS={data} clip3d report {model} --compare {output / 'baseline'}",
         ),
     ]
 

@@ -1,13 +1,11 @@
-"""The 16 descriptors: balanced labels, what scale does to them, answers to anny's controls, errors; and the tool."""
+"""The 16 descriptors: balanced labels, what scale does to them, answers to anny's controls, errors; and clip3d describe."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,11 +16,11 @@ from fastreid_clip3d.body import descriptors
 from fastreid_clip3d.body.descriptors import DESCRIPTORS, describe, label, population_statistics, population_thresholds
 from fastreid_clip3d.body.model import load_body_model
 from fastreid_clip3d.body.sampling import sample_betas
+from fastreid_clip3d.cli import run_verb
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.vocabulary import NUM_PAIRS, PHRASE_PAIRS
 from tools.assets.bodies import control_response
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "describe_body.py"
 PAIR = {pair.phrase_1: index for index, pair in enumerate(PHRASE_PAIRS)}
 
 
@@ -177,26 +175,18 @@ def test_asset_is_small_and_comes_back(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["again.npz"]
 
 
-# ---- the tool
+# ---- clip3d describe
 
 
-@pytest.fixture(scope="module")
-def tool():
-    spec = importlib.util.spec_from_file_location("describe_body", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_tool_describes_betas_and_the_same_body_from_a_file(tool, female, tmp_path, capsys):
+def test_the_command_describes_betas_and_the_same_body_from_a_file(female, tmp_path, capsys):
     betas = [1.2, -0.7, 0.3]
     row = torch.zeros(1, female.num_betas)
     row[0, :3] = torch.tensor(betas)
     mesh = trimesh.Trimesh(female.shape(row)[0].numpy(), female.faces.numpy(), process=False)
     mesh.export(tmp_path / "body.ply")
-    tool.main(["--gender", "female", "--betas", *map(str, betas), "--json"])
+    run_verb(["describe", "--gender", "female", "--betas", *map(str, betas), "--json"])
     first = json.loads(capsys.readouterr().out)
-    tool.main([str(tmp_path / "body.ply"), "--gender", "female", "--json"])
+    run_verb(["describe", str(tmp_path / "body.ply"), "--gender", "female", "--json"])
     second = json.loads(capsys.readouterr().out)
     scores = describe(female.shape(row), female)[0]
     for index, (pair, other) in enumerate(zip(first["descriptors"], second["descriptors"], strict=True)):
@@ -208,13 +198,13 @@ def test_tool_describes_betas_and_the_same_body_from_a_file(tool, female, tmp_pa
     assert first["measurements"]["stature"]["value"] == pytest.approx(second["measurements"]["stature"]["value"])
 
 
-def test_tool_prints_tables(tool, capsys):
-    tool.main(["--betas", "0", "--gender", "female"])
+def test_the_command_prints_tables(capsys):
+    run_verb(["describe", "--betas", "0", "--gender", "female"])
     printed = capsys.readouterr().out
     assert "deviations" in printed and "waist girth" in printed and "descriptors (female)" in printed
 
 
-def test_tool_tells_what_is_wrong(tool, tmp_path, female):
+def test_the_command_says_what_is_wrong(tmp_path, female):
     trimesh.creation.box().export(tmp_path / "box.ply")
     (tmp_path / "notes.ply").write_text("no mesh")
     faces = female.faces.flip(0).roll(1, 0).numpy() // 2
@@ -230,9 +220,11 @@ def test_tool_tells_what_is_wrong(tool, tmp_path, female):
     }
     for message, arguments in cases.items():
         with pytest.raises(ClearError, match=message):
-            tool.main(arguments)
+            run_verb(["describe", *arguments])
 
 
-def test_tool_ends_with_a_message_and_code_2():
-    result = subprocess.run([sys.executable, str(TOOL)], capture_output=True, text=True, timeout=120)
+def test_the_command_ends_with_a_message_and_code_2():
+    result = subprocess.run(
+        [sys.executable, "-m", "fastreid_clip3d", "describe"], capture_output=True, text=True, timeout=120
+    )
     assert result.returncode == 2 and "one of the two" in result.stderr and "Traceback" not in result.stderr

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 from pathlib import Path
 
 import cv2
@@ -10,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fastreid_clip3d.cli import run_verb
 from fastreid_clip3d.data import face_detector
 from fastreid_clip3d.data.blur_faces import BlurSettings, blur_boxes, blur_folder
 from fastreid_clip3d.data.face_detector import Face, FaceDetector, decode
 from fastreid_clip3d.errors import ClearError
 
-ROOT = Path(__file__).parents[2]
 FACE = Face(8.0, 4.0, 20.0, 20.0, 0.9)
 
 
@@ -281,10 +280,7 @@ def test_tool_makes_the_copy_that_the_blurred_dataset_reads(tmp_path: Path, caps
         path = tmp_path / "Celeb-reID" / split / "1_1_0.jpg"
         path.parent.mkdir(parents=True)
         portrait().resize((64, 75)).save(path)
-    spec = importlib.util.spec_from_file_location("blur_faces_tool", ROOT / "tools" / "blur_faces.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    assert tool.main([str(tmp_path / "Celeb-reID")]) == 0
+    assert run_verb(["blur-faces", str(tmp_path / "Celeb-reID")]) == 0
     assert "3 faces blurred; no face found in 0 images" in capsys.readouterr().out
     (record,) = build_dataset("CelebReIDBlur", str(tmp_path)).query
     difference = cv2.absdiff(cv2.imread(record.path), np.asarray(portrait().resize((64, 75)))[..., ::-1])

@@ -1,7 +1,7 @@
-"""What the documents tell a reader to type, and where they point: commands, Python blocks, links.
+"""What a reader of the documents types, and where they point: commands, Python blocks, links.
 
 Commands stand in fenced blocks (```bash or without a language), in indented blocks, and in inline code that begins with
-``python tools/``, ``make``, ``pip install`` or ``export``.
+``clip3d VERB`` and an argument, ``python tools/``, ``make``, ``pip install`` or ``export``.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 SHELL = ("bash", "sh", "console")
-PROGRAMS = ("python", "torchrun", "tensorboard", "make", "pip", "export", "source", "chromium", "git", "cd")
+PROGRAMS = ("clip3d", "python", "torchrun", "tensorboard", "make", "pip", "export", "source", "chromium", "git", "cd")
 ASSIGNMENTS = r"(?:[A-Z_][A-Z0-9_]*=\S*\s+)*"
 COMMAND = re.compile(rf"{ASSIGNMENTS}(?:{'|'.join(PROGRAMS)})(?:\s|$)")
+TOOL = r"tools/(?:\w+/)*\w+\.py\b"
 IN_A_SENTENCE = re.compile(
-    rf"{ASSIGNMENTS}(?:(?:python|torchrun [^`]*?) ?tools/\w+\.py\b|make [a-z]+$|pip install |export [A-Z_]+=)"
+    rf"{ASSIGNMENTS}(?:clip3d [a-z]|python -m fastreid_clip3d [a-z]|(?:python|torchrun [^`]*?) ?{TOOL}"
+    "|make [a-z]+$|pip install |export [A-Z_]+=)"
 )
-MENTIONED_TOOL = re.compile(r"tools/\w+\.py\b")
+MENTIONED = re.compile(rf"{TOOL}|clip3d [a-z-]+(?: --[a-z-]+| [A-Z]+)*$")
+"""A tool, or a verb with bare flags and capitals in place of values: what is said of it, not what is typed."""
 PYTHON_START = re.compile(r"(?:from \w[\w.]* import|import \w)")
 HTML_TARGET = re.compile(r"""(?:src|href)=["']([^"']+)["']""")
 
@@ -57,7 +60,7 @@ class Document:
     name: str
     steps: tuple[Command | PythonBlock, ...]
     links: tuple[tuple[int, str], ...]
-    mentions: tuple[Command, ...]  # inline code that begins with tools/x.py
+    mentions: tuple[Command, ...]  # inline code that names a tool or a verb
     csv_blocks: tuple[str, ...]
 
 
@@ -86,10 +89,10 @@ def read_document(path: Path, repository: Path) -> Document:
         for child in token.children or ():
             if child.type == "code_inline":
                 text = " ".join(child.content.split())
-                if IN_A_SENTENCE.match(text):
-                    steps.append(Command(name, line, text))
-                elif MENTIONED_TOOL.match(text):
+                if MENTIONED.match(text):
                     mentions.append(Command(name, line, text))
+                elif IN_A_SENTENCE.match(text):
+                    steps.append(Command(name, line, text))
             elif child.type in ("link_open", "image"):
                 links.append((line, str(child.attrs.get("href", child.attrs.get("src")))))
             elif child.type == "html_inline":

@@ -1,4 +1,7 @@
-"""Runs a command-line tool in this process, as a shell would start it: nothing but imports is shared."""
+"""Runs a command in this process, as a shell would start it: nothing but imports is shared.
+
+A command's words begin with ``clip3d`` and a verb, or with a tool's path.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.utils.logger import setup_logger
+
+from fastreid_clip3d import cli
 
 REGISTRIES = (DATASET_REGISTRY, BACKBONE_REGISTRY, META_ARCH_REGISTRY)
 LOGGERS = ("fastreid", "fastreid_clip3d")
@@ -79,7 +84,7 @@ def _forget_loggers() -> None:
 def run_tool(
     words: Sequence[str], folder: Path, environment: Mapping[str, str], patches: Mapping[str, Any] | None = None
 ) -> int:
-    """Runs ``words`` (the tool's path, then its arguments) and returns the exit code.
+    """Runs ``words`` and returns the exit code.
 
     Args:
         patches: "package.module.name" -> what stands there meanwhile.
@@ -90,9 +95,8 @@ def run_tool(
         for name, value in (patches or {}).items():
             importlib.import_module(name.rpartition(".")[0]) if _is_module(name) else None
             stack.enter_context(mock.patch(name, value))
-        sys.path.insert(0, str((folder / words[0]).parent))  # as Python does with a script's folder
         try:
-            runpy.run_path(str(folder / words[0]), run_name="__main__")
+            _start(words, folder)
         except SystemExit as ended:
             if ended.code is None or isinstance(ended.code, int):
                 return ended.code or 0
@@ -101,12 +105,19 @@ def run_tool(
     return 0
 
 
+def _start(words: Sequence[str], folder: Path) -> None:
+    if words[0] == "clip3d":
+        cli.main(words[1:])
+    sys.path.insert(0, str((folder / words[0]).parent))  # as Python does with a script's folder
+    runpy.run_path(str(folder / words[0]), run_name="__main__")
+
+
 def _is_module(name: str) -> bool:
     return name.rpartition(".")[0].rpartition(".")[2].islower()
 
 
 def parse_only(words: Sequence[str], folder: Path) -> argparse.Namespace:
-    """What the tool's own parser makes of the command line.
+    """What the own parser of the verb or tool makes of the command line.
 
     Raises:
         SystemExit: the parser refuses it, or it is ``--help``.
@@ -122,7 +133,7 @@ def parse_only(words: Sequence[str], folder: Path) -> argparse.Namespace:
         as_in_a_shell(folder, {}),
     ):
         try:
-            runpy.run_path(str(folder / words[0]), run_name="__main__")
+            _start(words, folder)
         except Parsed as parsed:
             return parsed.arguments
     raise AssertionError(f"{words[0]} parses nothing with argparse")

@@ -44,9 +44,10 @@ def shipped_bodies(progress: Any = None) -> tuple[dict[str, Any], dict[str, Any]
 
 @dataclass(frozen=True)
 class StandIn:
-    """Applies to commands of a tool whose text matches `where` and not `unless`.
+    """Applies to commands whose arguments match `where` and not `unless`.
 
     Args:
+        tool: regular expression of a verb, or of a file's name below tools/ (``tools/train_net.py`` is train).
         why: what is licensed or large.
         flags: options that get these values, documented or not; a tuple is several words.
         keys: ``KEY VALUE`` pairs at the end.
@@ -67,8 +68,9 @@ class StandIn:
     exit_codes: tuple[int, ...] = (0,)
 
     def fits(self, words: Sequence[str]) -> bool:
-        text = " ".join(words[1:])
-        of_tool = re.fullmatch(rf"tools/(?:{self.tool})\.py", words[0])
+        name, start = name_of(words)
+        text = " ".join(words[start:])
+        of_tool = re.fullmatch(self.tool, name)
         return bool(of_tool and re.search(self.where, text) and not re.search(self.unless, text))
 
     def apply(self, words: Sequence[str]) -> list[str]:
@@ -82,8 +84,16 @@ class StandIn:
         return words + [text for pair in self.keys.items() for text in pair]
 
 
+def name_of(words: Sequence[str]) -> tuple[str, int]:
+    """The verb or the tool's name without ending, and where its arguments begin."""
+    if words[0] == "clip3d":
+        return (words[1], 2) if len(words) > 1 else ("", 1)
+    name = re.sub(r"^tools/(?:\w+/)*|\.py$", "", words[0])
+    return "train" if name == "train" else name, 1
+
+
 def with_flag(words: Sequence[str], name: str, values: Sequence[str]) -> list[str]:
-    """Gives an option these values; one that is not there is put behind the tool (and its sub-command)."""
+    """Gives an option these values; a new one stands behind the verb or tool (and its sub-command)."""
     words = list(words)
     if name in words:
         start = end = words.index(name) + 1
@@ -91,11 +101,12 @@ def with_flag(words: Sequence[str], name: str, values: Sequence[str]) -> list[st
         while end < len(words) and not re.match(r"--?[a-z]", words[end]) and end - start < most and values:
             end += 1
         return [*words[:start], *values, *words[end:]]
-    place = 2 if words[0] in ("tools/benchmark.py", "tools/visualize.py") else 1
+    name_of_tool, place = name_of(words)
+    place += name_of_tool in ("benchmark", "visualize")
     return [*words[:place], name, *values, *words[place:]]
 
 
-LICENSED = r"configs/(CLIP3D|Baselines)/(?!synthcc|students)"
+LICENSED = r"\b(CLIP3D|Baselines)/(?!synthcc|students)"
 TRAINING_KEYS = {
     "MODEL.DEVICE": "cpu",
     "INPUT.SIZE_TRAIN": "[64, 32]",
@@ -117,75 +128,71 @@ SMALL_STUDENT = {
 TINY_TEACHER = {"MODEL.TEACHER.NAME": TEACHER, "MODEL.TEACHER.PRETRAINED": "''"}
 
 RULES: tuple[StandIn, ...] = (
-    StandIn("train_net", "", "hours of training: one epoch of a few small images", keys=TRAINING_KEYS),
+    StandIn("train", "", "hours of training: one epoch of a few small images", keys=TRAINING_KEYS),
     StandIn(
-        "train_net",
-        "configs/CLIP3D/",
+        "train",
+        r"\bCLIP3D/",
         "the batch's synthetic half, as small",
         keys={"DATALOADER.SYNTHETIC_PER_BATCH": "4"},
     ),
+    StandIn("train", r"\bCLIP3D/students/", "weights are a download", keys={"MODEL.BACKBONE.PRETRAIN": "False"}),
     StandIn(
-        "train_net", "configs/CLIP3D/students/", "weights are a download", keys={"MODEL.BACKBONE.PRETRAIN": "False"}
-    ),
-    StandIn(
-        "train_net|cache_teacher",
+        "train|cache-teacher",
         LICENSED,
         "CLIP and ImageNet's weights are downloads, ResNet-50 is large",
         unless="MODEL.TEACHER.NAME embedded",
         keys={**SMALL_STUDENT, **TINY_TEACHER, "MODEL.DEVICE": "cpu"},
     ),
     StandIn(
-        "train_net|cache_teacher",
-        r"configs/(CLIP3D|Baselines)/(?!celeb\.|celeb_(AGW|MGN|SBS|bagtricks)\.|synthcc|students)",
+        "train|cache-teacher",
+        r"\b(CLIP3D|Baselines)/(?!celeb\.|celeb_(AGW|MGN|SBS|bagtricks)\.|synthcc|students)",
         "licensed data: Celeb-reID's stand-in for that of the config, whose reading tests/data tests",
         keys={"DATASETS.NAMES": "('CelebReID',)", "DATASETS.TESTS": "('CelebReID',)"},
     ),
+    StandIn("train", "MyData", "two people train in the page's eight lines of CSV", keys={"SOLVER.IMS_PER_BATCH": "4"}),
     StandIn(
-        "train_net", "MyData", "two people train in the page's eight lines of CSV", keys={"SOLVER.IMS_PER_BATCH": "4"}
-    ),
-    StandIn(
-        "train_net",
+        "train",
         "--num-gpus|--num-machines",
         "GPUs; several processes: tests/engine/test_two_processes.py",
         flags={"--num-gpus": "1", "--num-machines": "1", "--machine-rank": "0"},
     ),
-    StandIn("cache_teacher", "", "processes that read images start slowly", flags={"--workers": "0"}),
+    StandIn("cache-teacher", "", "processes that read images start slowly", flags={"--workers": "0"}),
     StandIn(
-        "label_images",
+        "label",
         "--teacher ViT",
         "CLIP's weights are a download",
         flags={"--teacher": TEACHER, "--pretrained": ""},
     ),
     StandIn(
-        "label_images",
+        "label",
         "--teacher (local-dir|hf-hub)",
         "a folder of the reader",
         flags={"--teacher": TEACHER},
     ),
     StandIn(
-        "render_bodies",
+        "render-bodies",
         "",
         "10,000 pictures",
         unless="--sheet",
         flags={"--bodies": "6", "--poses-per-body": "1", "--size": ("32", "16"), "--workers": "1"},
     ),
     StandIn(
-        "render_bodies",
+        "render-bodies",
         "--sheet",
         "400 bodies of each sex are measured for their extremes",
         patches={"fastreid_clip3d.body.sheets.EXTREMES_OF": 20},
     ),
     StandIn(
-        "render_people",
+        "render-people",
         "",
         "thousands of pictures; a set's size is no option",
         unless="--sheet|--leakage",
         flags={"--workers": "1"},
         made_patches={"fastreid_clip3d.synthcc.plan.SETS": few_people},
     ),
-    StandIn("render_people", "--sheet", "fewer rows", flags={"--people": "1"}),
+    StandIn("render-people", "--sheet", "fewer rows", flags={"--people": "1"}),
     StandIn(
-        "render_people",
+        "render-people",
         "--leakage",
         "minutes; with two people the checks themselves may fail, which is exit code 1",
         flags={"--people": "2"},
@@ -213,7 +220,7 @@ RULES: tuple[StandIn, ...] = (
         made_patches={"tools.assets.teacher.recipe.EMBEDDED_FOLDER": lambda: _path("installed_teacher")},
     ),
     StandIn(
-        "build_body_model",
+        "build_body_models",
         "",
         "anny takes minutes: its result is the shipped file; not written over that",
         unless="--check",
@@ -221,7 +228,7 @@ RULES: tuple[StandIn, ...] = (
         patches={"tools.assets.bodies.build.build_models": shipped_bodies},
     ),
     StandIn(
-        "build_body_model",
+        "build_body_models",
         "--check",
         "anny takes minutes: its result is the shipped file",
         patches={"tools.assets.bodies.build.build_models": shipped_bodies},
@@ -318,7 +325,7 @@ RULES: tuple[StandIn, ...] = (
     ),
     StandIn("benchmark", "--device cuda|--amp", "a GPU", flags={"--device": "cpu"}),
     StandIn(
-        "evaluate|calibrate|search|extract_features|visualize|label_images|train_teacher",
+        "evaluate|calibrate|search|extract|visualize|label|train_teacher",
         "--device cuda",
         "a GPU",
         flags={"--device": "cpu"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import importlib.util
 import re
@@ -10,6 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, Callable
 
+from fastreid_clip3d.cli import VERBS
 from tests.conftest import REPOSITORY
 from tests.docs.commands import Command, PythonBlock
 from tests.docs.in_process import as_in_a_shell, parse_only, run_tool
@@ -44,8 +46,8 @@ class Reader:
             text = text[assignment.end() :]
         words = self.expand(step, text, environment)
         program = {
-            "python": self.python, "torchrun": self.torchrun, "tensorboard": self.tensorboard, "make": self.make,
-            "pip": self.pip, "export": self.export, "source": self.source, "chromium": self.browser,
+            "clip3d": self.tool, "python": self.python, "torchrun": self.torchrun, "tensorboard": self.tensorboard,
+            "make": self.make, "pip": self.pip, "export": self.export, "source": self.source, "chromium": self.browser,
         }.get(words[0])  # fmt: skip
         assert program, f"{step}: {words[0]} is no program that tests/docs knows how to run or to check"
         program(step, words, environment)
@@ -78,19 +80,25 @@ class Reader:
             with as_in_a_shell(self.world, environment):
                 exec(compile(words[2], str(step), "exec"), {"__name__": "__main__"})
             return
+        if words[1:3] == ["-m", "fastreid_clip3d"]:
+            self.tool(step, ["clip3d", *words[3:]], environment)
+            return
         if words[1] == "-m":
             assert importlib.util.find_spec(words[2]), f"{step}: there is no module {words[2]}"
             return
         self.tool(step, words[1:], environment)
 
     def tool(self, step: Command, words: list[str], environment: dict[str, str]) -> None:
-        """A tool: first its parser alone with the documented words, then the whole with stand-ins for large things."""
-        assert (REPOSITORY / words[0]).is_file(), f"{step}: there is no {words[0]}"
-        help_only = "--help" in words
+        """A verb or a tool: first its parser alone with the documented words, then the whole with stand-ins."""
+        if words[0] == "clip3d":
+            assert words[1] in VERBS or words[1].startswith("-"), f"{step}: clip3d has no verb {words[1]}"
+        else:
+            assert (REPOSITORY / words[0]).is_file(), f"{step}: there is no {words[0]}"
+        help_only = "--help" in words or "--version" in words
         try:
             parse_only(words, self.world)
         except SystemExit as ended:
-            assert help_only and not ended.code, f"{step}: refused by the parser of {words[0]}"
+            assert help_only and not ended.code, f"{step}: refused by the parser of {' '.join(words[:2])}"
         rules = [rule for rule in RULES if rule.fits(words)]
         if help_only:
             return
@@ -113,15 +121,15 @@ class Reader:
                 assert written.exists(), f"{step}: did not write {documented[place + 1]}"
 
     def torchrun(self, step: Command, words: list[str], environment: dict[str, str]) -> None:
-        """torchrun's own options by its parser; then the tool as the only process, or each rank in turn.
+        """torchrun's own options by its parser; then the verb as the only process, or each rank in turn.
 
         Processes that meet are tested in tests/engine/test_two_processes.py.
         """
         from torch.distributed.run import get_args_parser
 
         launch = get_args_parser().parse_args(words[1:])
-        tool = [launch.training_script, *launch.training_script_args]
-        if launch.training_script != "tools/cache_teacher.py":
+        tool = launched_by(launch)
+        if tool[:2] != ["clip3d", "cache-teacher"]:
             self.tool(step, tool, environment)
             return
         processes = 2 if int(launch.nproc_per_node) > 1 else 1
@@ -178,6 +186,14 @@ class Reader:
         for word in words[1:]:
             if word.startswith("file://"):
                 assert Path(word.removeprefix("file://")).is_file(), f"{step}: there is no {word}"
+
+
+def launched_by(launch: argparse.Namespace) -> list[str]:
+    """What torchrun starts, as words: ``-m fastreid_clip3d VERB`` is ``clip3d VERB``."""
+    if launch.module:
+        assert launch.training_script == "fastreid_clip3d", launch.training_script
+        return ["clip3d", *launch.training_script_args]
+    return [launch.training_script, *launch.training_script_args]
 
 
 def _is_installed(name: str) -> bool:

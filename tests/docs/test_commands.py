@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastreid_clip3d.cli import VERBS
 from tests.conftest import REPOSITORY
-from tests.docs.commands import Document, PythonBlock, documents, read_document
+from tests.docs.commands import Command, Document, PythonBlock, documents, read_document
 from tests.docs.in_process import as_in_a_shell, run_tool
 from tests.docs.stand_ins import RULES, TRAINING_KEYS
 from tests.docs.steps import Reader
@@ -29,6 +30,11 @@ OWN_MODULE = "my_reid"
 
 def defines_a_module(page: Document) -> bool:
     return any(isinstance(step, PythonBlock) and f"import {OWN_MODULE}" in step.code for step in page.steps)
+
+
+def needs_the_module(step: Command | PythonBlock, page: Document) -> bool:
+    """Whether it runs only where the page's own module lies: the page's Python blocks, and commands that import it."""
+    return defines_a_module(page) and (isinstance(step, PythonBlock) or OWN_MODULE in step.text)
 
 
 @pytest.fixture
@@ -46,7 +52,7 @@ def reader(world: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Reade
 @pytest.mark.parametrize("name", [name for name, page in PAGES.items() if page.steps])
 def test_every_command_and_python_block_runs_in_order(name: str, reader: Reader) -> None:
     for step in PAGES[name].steps:
-        if not (isinstance(step, PythonBlock) and defines_a_module(PAGES[name])):
+        if not needs_the_module(step, PAGES[name]):
             reader.take(step)
 
 
@@ -89,17 +95,24 @@ def test_classes_of_ones_own_register_parse_and_train(name: str, reader: Reader)
     trained = [line for line in lines if "loss_cls" in line]
     assert trained and all(line["loss_length"] > 0 for line in trained)
     assert any("Campus/CC/mAP" in line and "Campus/general/mAP" in line for line in lines)
+    commands = [step for step in PAGES[name].steps if not isinstance(step, PythonBlock) and OWN_MODULE in step.text]
+    assert commands
+    for command in commands:
+        reader.take(command)
 
 
 @pytest.mark.parametrize("name", list(PAGES))
-def test_tools_that_a_sentence_mentions_exist_and_have_the_options(name: str) -> None:
+def test_what_a_sentence_mentions_exists_and_has_the_options(name: str) -> None:
     for mention in PAGES[name].mentions:
-        tool = mention.text.split()[0]
-        assert (REPOSITORY / tool).is_file(), mention
-        words = [word for word in mention.text.split()[1:2] if word.isalpha() and word.islower()]
-        known = help_of(tool, *words)
+        words = mention.text.split()
+        if words[0] == "clip3d":
+            assert words[1] in VERBS, mention
+        else:
+            assert (REPOSITORY / words[0]).is_file(), mention
+        named = [words[0], *(word for word in words[1:2] if re.fullmatch(r"[a-z][a-z-]*", word))]
+        known = help_of(*named)
         for option in re.findall(r"(?<!\S)--[a-z][\w-]*", mention.text):
-            assert option in known, f"{mention}: --help of {tool} does not know {option}"
+            assert option in known, f"{mention}: --help of {' '.join(named)} does not know {option}"
 
 
 @pytest.mark.parametrize("name", list(PAGES))
@@ -113,12 +126,14 @@ def test_links_and_pictures_point_to_files_that_are_there(name: str) -> None:
 
 def test_a_stale_command_is_noticed(world: Path) -> None:
     """The tests above can fail: each kind of mistake that a page can have."""
-    from tests.docs.commands import Command
-
     mistakes = {
         "python tools/gone.py": "there is no tools/gone.py",
-        "python tools/evaluate.py --features ltcc.npz --protocol-names CC": "refused by the parser",
-        "python tools/evaluate.py --features gone.npz": "ended with code 2",
+        "clip3d gone": "clip3d has no verb gone",
+        "python -m fastreid_clip3d gone": "clip3d has no verb gone",
+        "torchrun --nproc-per-node 2 -m fastreid_clip3d gone": "clip3d has no verb gone",
+        "torchrun --nproc-per-node 2 -m fastreid_clip3d train --gone": "refused by the parser",
+        "clip3d evaluate --features ltcc.npz --protocol-names CC": "refused by the parser",
+        "clip3d evaluate --features gone.npz": "ended with code 2",
         "python tools/train_net.py --config-file configs/CLIP3D/celeb.yml MODEL.LOSSES.OT.ITERS 3": "ended with code 2",
         "make everything": "the Makefile has no everything",
         "pip install easypytorch3d==0.0.1": "not what make setup installs",
@@ -126,18 +141,18 @@ def test_a_stale_command_is_noticed(world: Path) -> None:
         "source venv/bin/activate": "make setup makes",
         "tensorboard --logdir logs/gone": "no events",
         "conda activate reid": "no program",
-        "python tools/evaluate.py --features ltcc.npz | tee log": "run by itself",
+        "clip3d evaluate --features ltcc.npz | tee log": "run by itself",
     }
     for text, words in mistakes.items():
         with pytest.raises(AssertionError, match=words):
             Reader(world).take(Command("page.md", 1, text))
 
 
-def test_every_rule_says_why_and_fits_a_tool_that_exists() -> None:
-    tools = [path.name for path in (REPOSITORY / "tools").glob("*.py")]
+def test_every_rule_says_why_and_fits_a_verb_or_tool_that_exists() -> None:
+    known = {*VERBS, *(path.stem for path in (*REPOSITORY.glob("tools/*.py"), *REPOSITORY.glob("tools/assets/*.py")))}
     for rule in RULES:
         assert rule.why
-        assert all(f"{tool}.py" in tools for tool in rule.tool.split("|")), rule.tool
+        assert known.issuperset(rule.tool.split("|")), rule.tool
 
 
 def test_a_command_leaves_this_process_as_it_was(world: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a tool says about itself."""
+"""What a verb or a tool says about itself."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from tests.conftest import REPOSITORY
 from tests.docs.commands import ASSIGNMENTS, joined_lines
 from tests.docs.in_process import parse_only
 
-EXAMPLE = re.compile(rf"{ASSIGNMENTS}(?:python|torchrun)\s")
+EXAMPLE = re.compile(rf"{ASSIGNMENTS}(?:clip3d|python|torchrun)\s")
 
 
 @functools.lru_cache(maxsize=None)
-def help_of(tool: str, *words: str) -> str:
-    """``python tool [words] --help``; fails unless it ends with exit code 0."""
+def help_of(*words: str) -> str:
+    """``clip3d VERB --help``, or a tool's; fails unless it ends with exit code 0."""
     said = io.StringIO()
     code: object = None
     with contextlib.redirect_stdout(said):
         try:
-            parse_only([tool, *words, "--help"], REPOSITORY)
+            parse_only([*words, "--help"], REPOSITORY)
         except SystemExit as ended:
             code = ended.code or 0
-    assert code == 0, f"{tool} --help ended with {code}"
+    assert code == 0, f"{' '.join(words)} --help ended with {code}"
     return said.getvalue()
 
 

@@ -94,7 +94,7 @@ def _own_files(root: Path, generator: np.random.Generator) -> None:
 
 
 def _demo(root: Path) -> None:
-    """What `make demo` leaves: bodies, weights, and two runs, by the same tools with the stand-ins of every command.
+    """What `make demo` leaves: bodies, weights, and two runs, by the same verbs with the stand-ins of every command.
 
     The bodies also lie beside the licensed datasets, where README.md puts them.
     """
@@ -102,12 +102,12 @@ def _demo(root: Path) -> None:
 
     weights = export_mobilenetv2_weights(root / "datasets" / "demo" / "mobilenetv2_imagenet.pth")
     environment = {"FASTREID_DATASETS": "datasets/demo"}
-    commands = [["tools/render_bodies.py"]]
+    commands = [["clip3d", "render-bodies"]]
     for name, config in RUNS.items():
         options = {"MODEL.BACKBONE.PRETRAIN_PATH": str(weights), "OUTPUT_DIR": f"logs/demo/{name}"}
         options |= {"WRITE_PERIOD": "1", "TEST.EVALUATION.SAVE_FEATURES": "True"}
         pairs = [text for pair in options.items() for text in pair]
-        commands.append(["tools/train_net.py", "--config-file", config, *pairs])
+        commands.append(["clip3d", "train", "--config-file", config, *pairs])
     for words in commands:
         for rule in RULES:
             words = rule.apply(words) if rule.fits(words) else words

@@ -17,8 +17,7 @@ from fastreid.utils.events import EventStorage
 from PIL import Image
 
 from fastreid_clip3d.body.synthetic_writer import SyntheticSet, SyntheticSettings
-from fastreid_clip3d.config_loading import load_config
-from fastreid_clip3d.config_loading import inference_config
+from fastreid_clip3d.config_loading import inference_config, load_config
 from fastreid_clip3d.engine.run import evaluate
 from fastreid_clip3d.engine.trainer import CLIP3DTrainer
 from fastreid_clip3d.errors import ClearError
@@ -239,7 +238,7 @@ def test_clothes_adversarial_loss_trains_on_clothes_ids(data: Path, tmp_path: Pa
 def test_cached_teacher_gives_the_losses_of_the_online_one(data: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     options = ["MODEL.TEACHER.CACHE_DIR", str(cache)]
-    command = [sys.executable, "tools/cache_teacher.py", "--config-file", str(CELEB)]
+    command = [sys.executable, "-m", "fastreid_clip3d", "cache-teacher", "--config-file", str(CELEB)]
     made = subprocess.run(
         command + small(CELEB, data, tmp_path / "none", *options), cwd=REPOSITORY, capture_output=True, text=True
     )

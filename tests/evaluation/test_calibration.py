@@ -198,7 +198,7 @@ def test_the_file_is_read_back_as_it_was(tmp_path: Path, calibration) -> None:
 
 
 def test_another_models_calibration_is_refused(tmp_path: Path, calibration) -> None:
-    with pytest.raises(ClearError, match="belongs to another model.*run tools/calibrate.py again"):
+    with pytest.raises(ClearError, match="belongs to another model.*run `clip3d calibrate` again"):
         read_calibration(tmp_path, "b" * 64)
 
 
@@ -227,7 +227,7 @@ def test_a_comparison_says_how_sure_it_is(calibration) -> None:
     assert other.sentence.count("%") == 3 and "(SC)" in other.sentence
     assert compare_similarity(-1.0, calibration).by_protocol["CC"]["false_match_rate"] == 1.0
     nothing = compare_similarity(0.5, None)
-    assert nothing.same_person is None and nothing.by_protocol == {} and "tools/calibrate.py" in nothing.sentence
+    assert nothing.same_person is None and nothing.by_protocol == {} and "clip3d calibrate" in nothing.sentence
 
 
 def test_rates_between_kept_thresholds_are_bounds(calibration) -> None:

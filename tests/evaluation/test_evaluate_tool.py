@@ -1,22 +1,18 @@
-"""tools/evaluate.py: numbers as json, and hostile files that are named instead of crashing anything."""
+"""clip3d evaluate: numbers as json, and hostile files that are named instead of crashing anything."""
 
 from __future__ import annotations
 
 import csv
 import json
 import pickle
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fastreid_clip3d.cli import run_verb
 from fastreid_clip3d.errors import ClearError, run_tool
 from fastreid_clip3d.evaluation.features_file import read_features, write_features
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-import evaluate as tool  # noqa: E402
 
 KEYS = ["mAP", "Rank-1", "Rank-5", "Rank-10", "mINP", "valid_queries"]
 
@@ -40,7 +36,7 @@ def save(path: Path, changes: dict | None = None, drop: tuple[str, ...] = (), **
 
 def scored(path: Path, *options: str) -> dict:
     out = path.with_suffix(".json")
-    assert tool.main(["--features", str(path), "--json", str(out), *options]) == 0
+    assert run_verb(["evaluate", "--features", str(path), "--json", str(out), *options]) == 0
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
@@ -51,7 +47,7 @@ def scored(path: Path, *options: str) -> dict:
 def refused(path: Path, *options: str) -> str:
     out = path.parent / "refused.json"
     with pytest.raises(ClearError) as caught:
-        tool.main(["--features", str(path), "--json", str(out), *options])
+        run_verb(["evaluate", "--features", str(path), "--json", str(out), *options])
     assert not out.exists()
     return str(caught.value)
 
@@ -246,6 +242,6 @@ def test_reading_gives_what_was_written(tmp_path: Path) -> None:
 
 def test_the_command_line_ends_with_a_message(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as ended:
-        run_tool(lambda: tool.main(["--features", str(tmp_path / "no.npz")]))
+        run_tool(lambda: run_verb(["evaluate", "--features", str(tmp_path / "no.npz")]))
     assert ended.value.code == 2
     assert capsys.readouterr().err == f"error: {tmp_path / 'no.npz'}: no such file\n"

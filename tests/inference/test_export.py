@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import runpy
-
 import pytest
 import torch
 
+from fastreid_clip3d.cli import run_verb
 from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference import export as exporting
@@ -23,7 +22,9 @@ from tests.conftest import REPOSITORY
 from tests.inference.conftest import write_run
 from tests.standins import small_config
 
-main = runpy.run_path(str(REPOSITORY / "tools/export.py"))["main"]
+
+def main(words: list[str]) -> int:
+    return run_verb(["export", *words])
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import signal
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fastreid_clip3d.cli import run_verb
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference import features_writer
 from fastreid_clip3d.inference.collection import extract_to_file
@@ -22,10 +22,11 @@ from fastreid_clip3d.inference.extraction import extract
 from fastreid_clip3d.inference.features_writer import check_output
 from fastreid_clip3d.inference.pictures import Entry, list_images
 from fastreid_clip3d.inference.preprocess import InputSize
-from tests.conftest import REPOSITORY
 from tests.inference.conftest import picture
 
-main = runpy.run_path(str(REPOSITORY / "tools/extract_features.py"))["main"]
+
+def main(words: list[str]) -> int:
+    return run_verb(["extract", *words])
 
 
 class Colours(ReIDModel):
@@ -181,7 +182,7 @@ def test_changed_files_and_changed_models_are_computed_anew(folder, tmp_path, mo
     assert sum(other.batches) == 12 and "another model" in summary.started_over
     (tmp_path / "f.npz.partial").mkdir()
     (tmp_path / "f.npz.partial/thesis.txt").write_text("mine")
-    with pytest.raises(ClearError, match="in the way"):
+    with pytest.raises(ClearError, match="other contents .thesis.txt"):
         extract_to_file(Colours(), list_images([str(own)]), output)
     assert (tmp_path / "f.npz.partial/thesis.txt").exists()
 

@@ -1,4 +1,4 @@
-"""The tool's sub-commands on small files of their own, and what they say of runs that cannot be drawn."""
+"""The sub-commands of clip3d visualize on small files of their own, and what they say of runs that cannot be drawn."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fastreid_clip3d.cli import run_verb
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.features_file import write_features
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures
@@ -17,7 +18,6 @@ from fastreid_clip3d.teacher.clip import load_teacher
 from fastreid_clip3d.visualization import commands
 from fastreid_clip3d.visualization.transport import transport_maps
 from tests.standins import small_config, tiny_teacher_folder
-from tools import visualize
 
 
 @pytest.fixture
@@ -38,21 +38,33 @@ def run(tmp_path: Path) -> Path:
 
 def test_ranking_and_embedding_need_no_model(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     output = tmp_path / "out" / "sheet.png"
-    visualize.main(
-        ["ranking", "--models", str(run), str(run), "--protocol", "CC", "--queries", "2", "--output", str(output)]
+    run_verb(
+        [
+            "visualize",
+            "ranking",
+            "--models",
+            str(run),
+            str(run),
+            "--protocol",
+            "CC",
+            "--queries",
+            "2",
+            "--output",
+            str(output),
+        ]
     )
     assert Image.open(output).height == 40 + 2 * (2 * (128 + 6 + 14 + 4) + 8)
     assert "2 queries drawn at random (seed 0); one mAP" in capsys.readouterr().out
-    visualize.main(["embedding", "--model", str(run), "--method", "pca", "--output", str(output)])
+    run_verb(["visualize", "embedding", "--model", str(run), "--method", "pca", "--output", str(output)])
     assert "Nearest neighbour shows the same person: " in capsys.readouterr().out
     with pytest.raises(ClearError, match="did you mean general"):
-        visualize.main(["ranking", "--models", str(run), "--protocol", "generl"])
+        run_verb(["visualize", "ranking", "--models", str(run), "--protocol", "generl"])
 
 
 def test_bodies_take_either_data_or_images(run: Path) -> None:
     for more in ([], ["--data", "a", "--images", "b"]):
         with pytest.raises(ClearError, match="either --data .* or --images"):
-            visualize.main(["bodies", "--model", str(run), *more])
+            run_verb(["visualize", "bodies", "--model", str(run), *more])
 
 
 def test_an_onnx_file_has_no_patches() -> None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from tqdm import tqdm
 
-from fastreid_clip3d.body.archives import read_npz
-from fastreid_clip3d.body.compact import save
-from fastreid_clip3d.body.files import EMBEDDED
-from fastreid_clip3d.errors import ClearError, run_tool
-from tools.assets.bodies.build import INSTALL_HINT, build_models, differences, num_steps
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from fastreid_clip3d.body.archives import read_npz  # noqa: E402
+from fastreid_clip3d.body.compact import save  # noqa: E402
+from fastreid_clip3d.body.files import EMBEDDED  # noqa: E402
+from fastreid_clip3d.errors import ClearError, run_tool  # noqa: E402
+from tools.assets.bodies.build import INSTALL_HINT, build_models, differences, num_steps  # noqa: E402
 
 EXAMPLES = f"""examples:
-  python tools/build_body_model.py --check              compares a fresh build with the shipped file
-  python tools/build_body_model.py                      replaces the shipped file
-  python tools/build_body_model.py --output bodies.npz  writes elsewhere
+  python tools/assets/build_body_models.py --check              compares a fresh build with the shipped file
+  python tools/assets/build_body_models.py                      replaces the shipped file
+  python tools/assets/build_body_models.py --output bodies.npz  writes elsewhere
 
 needs: {INSTALL_HINT}
 anny's first use takes about 80 s and fills a cache of about 0.8 GB; ANNY_CACHE_DIR moves it.

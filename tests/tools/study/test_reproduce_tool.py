@@ -71,7 +71,7 @@ def test_a_dry_run_prints_commands_and_what_is_missing(tmp_path: Path, capsys: p
     rows = ("market1501_clip3d", "market1501_AGW")
     assert call(tmp_path, "--table", "7", "--dry-run", "--seeds", "3", "--variants", *rows) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("python tools/cache_teacher.py --config-file configs/CLIP3D/market1501.yml")
+    assert lines[0].startswith("clip3d cache-teacher --config-file configs/CLIP3D/market1501.yml")
     assert "configs/CLIP3D/market1501.yml --resume SEED 3" in lines[1] and "market1501_AGW.yml" in lines[2]
     assert lines[3].startswith("# missing for CLIP3DReID, Market-1501: Market1501")
     assert not (tmp_path / "study").exists()

@@ -14,6 +14,7 @@ import torch
 import yaml
 from PIL import Image
 
+from fastreid_clip3d.cli import run_verb
 from fastreid_clip3d.config import get_cfg
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.features_file import write_features
@@ -24,7 +25,6 @@ from fastreid_clip3d.visualization.report.record import Series, command_of, pars
 from fastreid_clip3d.visualization.report.scores import score_tables
 from fastreid_clip3d.visualization.report.settings import differences
 from fastreid_clip3d.visualization.report.write import write_report
-from tools import report as tool
 
 VOID = {"meta", "img", "br", "link", "input", "path", "use", "rect"}
 LOSSES = ("total_loss", "loss_cls", "loss_ot", "loss_body_shape")
@@ -243,8 +243,8 @@ def test_settings_tell_only_what_differs() -> None:
 
 def test_commands_come_back_as_typed() -> None:
     words = "Namespace(config_file='my cfg.yml', resume=False, eval_only=True, num_gpus=2, opts=['SEED', '1'])"
-    assert command_of(words) == "python tools/train_net.py --config-file 'my cfg.yml' --eval-only --num-gpus 2 SEED 1"
-    assert command_of("Namespace(__import__('os').system('true'))") == "python tools/train_net.py"
+    assert command_of(words) == "clip3d train --config-file 'my cfg.yml' --eval-only --num-gpus 2 SEED 1"
+    assert command_of("Namespace(__import__('os').system('true'))") == "clip3d train"
     assert command_of("Namespace(opts=f(1))") == command_of("Namespace(") == ""
 
 
@@ -261,6 +261,6 @@ def test_what_is_no_run_is_told(tmp_path: Path, capsys: pytest.CaptureFixture) -
 
 
 def test_tool_writes_the_page_and_tells_what_is_not_drawn(run: Path, capsys: pytest.CaptureFixture) -> None:
-    assert tool.main([str(run), "--output", str(run / "x.html")]) == 0
+    assert run_verb(["report", str(run), "--output", str(run / "x.html")]) == 0
     told = capsys.readouterr()
     assert "x.html" in told.out and "not drawn, Bodies: " in told.err

@@ -14,7 +14,7 @@ from fastreid_clip3d.errors import ClearError
 from tools.study.demo.process import run_command
 from tools.study.demo.scores import chance_rows, rows_of, seconds_per_step
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 DATASET = "SynthCCTiny"
 MARKER = ".fastreid_clip3d_demo"
 RUNS = {"baseline": "configs/Baselines/synthcc_bagtricks.yml", "clip3d": "configs/CLIP3D/synthcc.yml"}
@@ -90,8 +90,9 @@ class Demo:
         self.output.mkdir(parents=True, exist_ok=True)
         marker.write_text(settings)
 
-    def _tool(self, name: str, *arguments: str) -> None:
-        command = [sys.executable, str(REPOSITORY / "tools" / name), *arguments]
+    def _run_verb(self, verb: str, *arguments: str) -> None:
+        """Runs ``clip3d VERB ARGUMENTS`` in a process of its own."""
+        command = [sys.executable, "-m", "fastreid_clip3d", verb, *arguments]
         run_command(command, self.output / "commands.log", self.environment)
 
     def _export_weights(self) -> None:
@@ -101,11 +102,11 @@ class Demo:
             export_mobilenetv2_weights(self.pretrained)
 
     def _render_people(self) -> None:
-        self._tool("render_people.py", "--root", str(self.data), "--workers", str(self.workers))
+        self._run_verb("render-people", "--root", str(self.data), "--workers", str(self.workers))
 
     def _render_bodies(self) -> None:
-        self._tool(
-            "render_bodies.py",
+        self._run_verb(
+            "render-bodies",
             "--output",
             str(self.data / "SyntheticBodies"),
             "--poses-per-body",
@@ -137,10 +138,10 @@ class Demo:
         if (self.output / name / "model_final.pth").is_file() and self._features_file(name).is_file():
             print("    done before", flush=True)
             return
-        self._tool("train_net.py", "--config-file", str(REPOSITORY / RUNS[name]), "--resume", *self._run_options(name))
+        self._run_verb("train", "--config-file", str(REPOSITORY / RUNS[name]), "--resume", *self._run_options(name))
 
     def _cache_teacher(self) -> None:
-        self._tool("cache_teacher.py", "--config-file", str(REPOSITORY / RUNS["clip3d"]), *self._run_options("clip3d"))
+        self._run_verb("cache-teacher", "--config-file", str(REPOSITORY / RUNS["clip3d"]), *self._run_options("clip3d"))
 
     def _score_untrained(self) -> None:
         from fastreid_clip3d.engine.trainer import CLIP3DTrainer
