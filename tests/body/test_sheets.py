@@ -39,4 +39,4 @@ def test_sheet_of_everything_is_written(tmp_path, monkeypatch):
     sheet = cv2.imread(str(tmp_path / "sheet.png"), cv2.IMREAD_UNCHANGED)
     # Four rows of shape directions, four of descriptors, 21 poses in two rows of at most 20.
     assert sheet.shape == ((4 + 4 + 2) * 32 + 3 * 12, 20 * 16)
-    assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["poses.npy", "sheet.png"]

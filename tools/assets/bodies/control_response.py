@@ -20,8 +20,6 @@ Shapes: C = 16 controls, N people, L levels, K = 10 shape coefficients, V vertic
 from __future__ import annotations
 
 import argparse
-import io
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Iterator
@@ -33,6 +31,7 @@ from torch import Tensor
 from fastreid_clip3d.body.constants import GENDERS
 from fastreid_clip3d.body.descriptors import describe
 from fastreid_clip3d.body.model import BodyModel, load_body_model
+from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.errors import ClearError, run_tool
 from fastreid_clip3d.vocabulary import NUM_PAIRS, PHRASE_PAIRS
 
@@ -229,13 +228,10 @@ def read_asset(path: Path = ASSET) -> tuple[Tensor, dict[str, str]]:
 
 
 def write_asset(betas: Tensor, path: Path = ASSET) -> None:
-    """Writes coefficients [C, 2, N, L, K], through a temporary file."""
+    """Writes coefficients [C, 2, N, L, K]; the file is whole or absent."""
     fingerprints = np.array([load_body_model(gender=gender).fingerprint() for gender in GENDERS])
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, betas=betas.numpy().astype(np.float16), fingerprints=fingerprints)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(buffer.getvalue())
-    os.replace(temporary, path)
+    arrays = {"betas": betas.numpy().astype(np.float16), "fingerprints": fingerprints}
+    write_atomically(path, lambda stream: np.savez_compressed(stream, **arrays))
 
 
 def main(arguments: list[str] | None = None) -> None:

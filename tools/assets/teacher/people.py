@@ -8,7 +8,6 @@ Shape letters: N pictures, H x W size, 16 pairs.
 from __future__ import annotations
 
 import functools
-import os
 import zipfile
 import zlib
 from concurrent.futures import ProcessPoolExecutor
@@ -20,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from fastreid_clip3d.body.constants import GENDERS
+from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.vocabulary import NUM_PAIRS
 from tools.assets.teacher.training import LabelledPictures
@@ -111,10 +111,7 @@ def _make_chunk(job: tuple[PeopleSettings, str, int, str]) -> None:
     settings, kind, chunk, path = job
     people = range(chunk * CHUNK, (chunk + 1) * CHUNK)
     part = (clothed_pictures if kind == "clothed" else grey_pictures)(settings, people)
-    temporary = f"{path}.{os.getpid()}.partial"
-    with open(temporary, "wb") as file:
-        np.savez(file, **part._asdict())
-    os.replace(temporary, path)
+    write_atomically(path, lambda stream: np.savez(stream, **part._asdict()))
 
 
 @torch.no_grad()

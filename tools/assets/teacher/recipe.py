@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.teacher.sources import EMBEDDED_FOLDER
 from tools.assets.teacher.people import KINDS, PeopleSettings, make_pictures
 from tools.assets.teacher.training import (
@@ -99,9 +97,7 @@ def make_teacher(
         "seconds": round(seconds, 1),
         "report": asdict(report),
     }
-    temporary = folder / f".{REPORT_NAME}.partial"
-    temporary.write_text(json.dumps(record, indent=1) + "\n")
-    os.replace(temporary, folder / REPORT_NAME)
+    write_atomically(folder / REPORT_NAME, (json.dumps(record, indent=1) + "\n").encode())
     return MadeTeacher(folder, report, seconds)
 
 
@@ -111,14 +107,7 @@ def install(folder: str | Path) -> Path:
     Raises:
         ClearError: the package's folder cannot be written.
     """
-    try:
-        EMBEDDED_FOLDER.mkdir(parents=True, exist_ok=True)
-        for path in Path(folder).iterdir():
-            if path.name.startswith("."):
-                continue
-            temporary = EMBEDDED_FOLDER / f".{path.name}.partial"
-            shutil.copyfile(path, temporary)
-            os.replace(temporary, EMBEDDED_FOLDER / path.name)
-    except OSError as error:
-        raise ClearError(f"{EMBEDDED_FOLDER} cannot be written ({error.strerror}).") from error
+    for path in Path(folder).iterdir():
+        if not path.name.startswith("."):
+            write_atomically(EMBEDDED_FOLDER / path.name, path.read_bytes())
     return EMBEDDED_FOLDER

@@ -14,7 +14,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +27,7 @@ from open_clip.model import CLIP
 from torch import nn
 from tqdm import tqdm
 
+from fastreid_clip3d.common.files import replacing, write_atomically
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.teacher.labels import choose_phrases, phrase_scores
 from fastreid_clip3d.vocabulary import NUM_PAIRS, PHRASE_PAIRS
@@ -414,7 +414,12 @@ class TeacherTraining:
                 return stored
         self.folder.mkdir(parents=True, exist_ok=True)
         self._early.eval()
-        temporary, views = path.with_suffix(".partial.npy"), None
+        with replacing(path) as temporary:
+            self._write_views(temporary, progress)
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+
+    def _write_views(self, path: Path, progress: bool) -> None:
+        count, views = len(self.pictures.images), None
         for start in tqdm(range(0, count, 64), desc="views", unit="batch", disable=not progress, mininterval=2):
             images = torch.from_numpy(self.pictures.images[start : start + 64]).permute(0, 3, 1, 2).float() / 255
             for view in range(self.settings.views):
@@ -425,11 +430,9 @@ class TeacherTraining:
                 )
                 if views is None:
                     shape = (count, self.settings.views, *out.shape[1:])
-                    views = np.lib.format.open_memmap(temporary, "w+", np.float16, shape)
+                    views = np.lib.format.open_memmap(path, "w+", np.float16, shape)
                 views[start : start + len(out), view] = out
         views.flush()
-        os.replace(temporary, path)
-        return np.load(path, mmap_mode="r", allow_pickle=False)
 
     def _schedule(self) -> float:
         settings = self.settings
@@ -470,9 +473,7 @@ class TeacherTraining:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        temporary = self.folder / (STATE_NAME + ".partial")
-        torch.save(state, temporary)
-        os.replace(temporary, self.folder / STATE_NAME)
+        write_atomically(self.folder / STATE_NAME, lambda stream: torch.save(state, stream))
 
     def _resume(self) -> bool:
         path = self.folder / STATE_NAME
@@ -534,13 +535,10 @@ def export(model: CLIP, settings: TrainingSettings, pictures: LabelledPictures, 
     rms = model.encode_image((sample - mean) / std).square().mean().sqrt()
     model.visual.head.proj.weight.mul_(_FEATURE_RMS / rms)
     weights = {name: _halve(value) for name, value in model.state_dict().items()}
-    temporary = folder / (WEIGHTS_NAME + ".partial")
-    save_file(weights, temporary)
-    os.replace(temporary, folder / WEIGHTS_NAME)
+    with replacing(folder / WEIGHTS_NAME) as temporary:
+        save_file(weights, temporary)
     config = {"model_cfg": settings.model_config(), "preprocess_cfg": settings.preprocess_config()}
-    temporary = folder / (CONFIG_NAME + ".partial")
-    temporary.write_text(json.dumps(config, indent=2) + "\n")
-    os.replace(temporary, folder / CONFIG_NAME)
+    write_atomically(folder / CONFIG_NAME, (json.dumps(config, indent=2) + "\n").encode())
     return folder
 
 
