@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pytorch3d.transforms import matrix_to_axis_angle
 
 from fastreid_clip3d.body.constants import JOINTS, NUM_JOINTS
 from fastreid_clip3d.errors import ClearError
@@ -91,6 +90,8 @@ def make_pose_pool(seed: int = POOL_SEED) -> torch.Tensor:
     52 walking (phases evenly spread; free arms, a bag, a telephone, something carried in front, a push), 20 standing
     with weight on both feet, 14 in contrapposto, 8 standing and carrying, 6 gestures.
     """
+    from pytorch3d.transforms import matrix_to_axis_angle
+
     generator = np.random.default_rng(seed)
     walking_arms = ["swing"] * 34 + ["bag"] * 7 + ["phone"] * 4 + ["box"] * 4 + ["push"] * 3
     generator.shuffle(walking_arms)

@@ -17,14 +17,16 @@ import numpy as np
 import scipy.sparse
 import torch
 
+from fastreid_clip3d.body.constants import ARM_JOINTS, GENDERS, JOINTS, LEG_JOINTS
+from fastreid_clip3d.body.model import BodyModel, load_body_model
 from fastreid_clip3d.synthcc.mesh_tools import vertex_normals
 
 CANONICAL, REST, NORMAL, WEIGHTS, SMOOTH = slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 33), slice(33, 36)
 NUM_COLUMNS = 36
+HANDS = [JOINTS["left_hand"], JOINTS["right_hand"]]
 SMOOTHING_STEPS = 12
-ARMS = [WEIGHTS.start + joint for joint in (16, 17, 18, 19, 20, 21, 22, 23)]
-LEGS = [WEIGHTS.start + joint for joint in (1, 2, 4, 5, 7, 8, 10, 11)]
-HEAD = WEIGHTS.start + 15
+ARMS = [WEIGHTS.start + joint for joint in ARM_JOINTS]
+LEGS = [WEIGHTS.start + joint for joint in LEG_JOINTS]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Landmarks:
 class Figure:
     """A body model prepared for dressing; `body_model` as :func:`fastreid_clip3d.body.load_body_model` returns it."""
 
-    def __init__(self, body_model) -> None:
+    def __init__(self, body_model: BodyModel) -> None:
         self.model = body_model
         self._last: tuple[bytes, tuple[np.ndarray, np.ndarray]] | None = None
         self.faces = body_model.faces.numpy().astype(np.int64)
@@ -63,15 +65,15 @@ class Figure:
         joints = body_model.joints(body_model.v_template[None])[0].numpy()
         self.marks = _landmarks(template, joints, self.weights)
         height = self.template[:, 1]
-        arm = self.weights[:, 16:24].sum(1)
-        leg = self.weights[:, [1, 2, 4, 5, 7, 8, 10, 11]].sum(1)
+        arm = self.weights[:, ARM_JOINTS].sum(1)
+        leg = self.weights[:, LEG_JOINTS].sum(1)
         marks = self.marks
         self.upper_faces = self._faces_of(
-            (height > marks.crotch - 0.12) & (self.weights[:, 22:24].sum(1) < 0.5) & (height < marks.chin + 0.02)
+            (height > marks.crotch - 0.12) & (self.weights[:, HANDS].sum(1) < 0.5) & (height < marks.chin + 0.02)
         )
         self.lower_faces = self._faces_of((height < marks.hip + 0.25) & (arm < 0.05))
         self.foot_faces = self._faces_of((height < marks.knee) & (leg > 0.5))
-        self.head_faces = self._faces_of((self.weights[:, [12, 15]].sum(1) > 0.5) & (height > marks.neck))
+        self.head_faces = self._faces_of((self.weights[:, [JOINTS["neck"], JOINTS["head"]]].sum(1) > 0.5) & (height > marks.neck))
         self._mean_of_neighbours = _neighbour_means(self.faces, len(self.template))
         self.below = np.flatnonzero((height < marks.hip + 0.22) & (arm < 0.05))
         """Vertices a skirt must go around."""
@@ -113,10 +115,8 @@ def _neighbour_means(faces: np.ndarray, count: int) -> scipy.sparse.csr_matrix:
 
 @functools.lru_cache(maxsize=4)
 def load_figure(gender: int) -> Figure:
-    """The embedded body of sex 0 (female) or 1 (male), prepared once a process."""
-    from fastreid_clip3d.body import load_body_model
-
-    return Figure(load_body_model("", gender=("female", "male")[gender]))
+    """The embedded body of sex 0 (female) or 1 (male), prepared once per process."""
+    return Figure(load_body_model(gender=GENDERS[gender]))
 
 
 def _landmarks(template: np.ndarray, joints: np.ndarray, weights: np.ndarray) -> Landmarks:

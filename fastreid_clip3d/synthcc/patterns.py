@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from fastreid_clip3d.synthcc.outfit import PATTERNS
+from fastreid_clip3d.synthcc.wardrobe import PATTERNS
 
 _DIRECTIONS = torch.tensor([[1.0, 0.3, 0.2], [-0.4, 1.0, 0.3], [0.5, -0.7, 0.6], [0.1, 0.6, -1.0], [0.8, 0.8, 0.5]])
 

@@ -7,12 +7,14 @@ distributions that do not depend on the sex, so that nothing but the body tells 
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 
 from fastreid_clip3d.synthcc.seeds import pick
 
-VARIANTS: tuple[str, ...] = ("natural", "shape-only")
+Variant = Literal["natural", "shape-only"]
+VARIANTS: tuple[Variant, ...] = ("natural", "shape-only")
 
 # From light to dark; sRGB.
 SKIN_TONES: tuple[tuple[float, float, float], ...] = (
@@ -67,7 +69,7 @@ class Appearance:
     hairline: float  # metres, higher or lower
 
 
-def sample_appearance(rng: np.random.Generator, gender: int, variant: str) -> Appearance:
+def sample_appearance(rng: np.random.Generator, gender: int, variant: Variant) -> Appearance:
     """Draws skin and hair; ``gender`` (0 female, 1 male) is looked at in the ``natural`` variant only."""
     if variant not in VARIANTS:
         raise ValueError(f"variant is one of {VARIANTS}, not {variant!r}")

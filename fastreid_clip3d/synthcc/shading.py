@@ -13,8 +13,8 @@ import torch
 from fastreid_clip3d.synthcc.camera import CAMERAS, Shot, key_light_direction
 from fastreid_clip3d.synthcc.dressing import Dressed
 from fastreid_clip3d.synthcc.garments import HAIR, LEGWEAR, NUM_PARTS, OUTER, SHOE, SKIN, SKIRT, TOP
-from fastreid_clip3d.synthcc.outfit import PATTERNS
 from fastreid_clip3d.synthcc.patterns import paint, soft_step, waves
+from fastreid_clip3d.synthcc.wardrobe import PATTERNS
 
 
 @dataclasses.dataclass
@@ -23,7 +23,7 @@ class Materials:
 
     colours: torch.Tensor  # [B * P, 3, 3]
     pattern: torch.Tensor  # int64 [B * P]
-    numbers: torch.Tensor  # [B * P, 6] scale, phase, shine, folds, closure, trim
+    numbers: torch.Tensor  # [B * P, 5] scale, phase, shine, folds, closure
     # [B, 10] chin, crown, back and front of the head, floor, ankle, neck, hip, depth of the neck, half width of the
     # head
     marks: torch.Tensor
@@ -38,7 +38,7 @@ def tables(people: list[Dressed], shots: list[Shot]) -> Materials:
     count = len(people)
     colours = np.zeros((count, NUM_PARTS, 3, 3), dtype=np.float32)
     pattern = np.zeros((count, NUM_PARTS), dtype=np.int64)
-    numbers = np.zeros((count, NUM_PARTS, 6), dtype=np.float32)
+    numbers = np.zeros((count, NUM_PARTS, 5), dtype=np.float32)
     marks, look, strap = (
         np.zeros((count, 10), np.float32),
         np.zeros((count, 7), np.float32),
@@ -50,7 +50,7 @@ def tables(people: list[Dressed], shots: list[Shot]) -> Materials:
             if cloth is not None:
                 colours[row, part] = cloth.colours
                 pattern[row, part] = PATTERNS.index(cloth.pattern)
-                numbers[row, part] = cloth.scale, cloth.phase, cloth.shine, cloth.folds, cloth.closure, cloth.trim
+                numbers[row, part] = cloth.scale, cloth.phase, cloth.shine, cloth.folds, cloth.closure
         place, outfit = person.figure.marks, person.outfit
         marks[row] = (
             place.chin,
@@ -80,7 +80,7 @@ def tables(people: list[Dressed], shots: list[Shot]) -> Materials:
     return Materials(
         as_tensor(colours.reshape(-1, 3, 3)),
         as_tensor(pattern.reshape(-1)),
-        as_tensor(numbers.reshape(-1, 6)),
+        as_tensor(numbers.reshape(-1, 5)),
         as_tensor(marks),
         as_tensor(look),
         as_tensor(strap),

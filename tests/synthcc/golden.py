@@ -20,11 +20,11 @@ from fastreid_clip3d.synthcc.camera import CAMERAS, aim, key_light_direction, sa
 from fastreid_clip3d.synthcc.dressing import dress
 from fastreid_clip3d.synthcc.figure import load_figure
 from fastreid_clip3d.synthcc.generate import one_thread, sample_people
-from fastreid_clip3d.synthcc.outfit import PATTERNS
 from fastreid_clip3d.synthcc.patterns import paint
 from fastreid_clip3d.synthcc.plan import TINY, plan_person, sample_clothes, sample_person
 from fastreid_clip3d.synthcc.render import render
 from fastreid_clip3d.synthcc.seeds import stream
+from fastreid_clip3d.synthcc.wardrobe import PATTERNS
 
 PICTURES = Path(__file__).with_name("golden_pictures.npz")
 PARAMETERS = Path(__file__).with_name("golden_parameters.json")
@@ -152,7 +152,7 @@ def _bytes(image: np.ndarray) -> np.ndarray:
 def write() -> None:
     """Writes both files anew."""
     np.savez_compressed(PICTURES, **pictures())
-    PARAMETERS.write_text(json.dumps(parameters(), indent=0, sort_keys=True) + "\n")
+    PARAMETERS.write_text(json.dumps(parameters(), sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

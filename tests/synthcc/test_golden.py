@@ -53,8 +53,8 @@ def test_the_expectations_see_every_table():
     """Every kind of garment, hair, pattern, camera effect and part is among what is compared."""
     from fastreid_clip3d.synthcc.camera import CAMERAS
     from fastreid_clip3d.synthcc.garments import NUM_PARTS
-    from fastreid_clip3d.synthcc.outfit import PATTERNS
     from fastreid_clip3d.synthcc.person import ALL_STYLES
+    from fastreid_clip3d.synthcc.wardrobe import PATTERNS
 
     stored = json.loads(golden.PARAMETERS.read_text())
     for name, words in (

@@ -20,7 +20,7 @@ from fastreid_clip3d.synthcc.dressing import dress
 from fastreid_clip3d.synthcc.figure import CANONICAL, NORMAL, REST, load_figure
 from fastreid_clip3d.synthcc.garments import NUM_PARTS, SKIN, TOP, make_top, top_field
 from fastreid_clip3d.synthcc.mesh_tools import cut, grid_faces
-from fastreid_clip3d.synthcc.outfit import PATTERNS, sample_outfit
+from fastreid_clip3d.synthcc.outfit import sample_outfit
 from fastreid_clip3d.synthcc.patterns import paint
 from fastreid_clip3d.synthcc.person import HAIR_COLOURS, SKIN_TONES, sample_appearance
 from fastreid_clip3d.synthcc.plan import (
@@ -36,6 +36,7 @@ from fastreid_clip3d.synthcc.plan import (
 from fastreid_clip3d.synthcc.posing import pose_person, rotations
 from fastreid_clip3d.synthcc.seeds import pick, stream
 from fastreid_clip3d.synthcc.skirts import Tube, hang
+from fastreid_clip3d.synthcc.wardrobe import PATTERNS
 
 SMALL = SetConfig(
     "Small", train_people=2, test_people=5, val_people=1, height=64, width=32, outfits=2, images_per_outfit=2
