@@ -14,7 +14,7 @@ from typing import NamedTuple
 import faiss
 import numpy as np
 
-from fastreid_clip3d.inference.search.index import Gallery, vectors_of, write_index
+from fastreid_clip3d.inference.search.index import Gallery, read_index, vectors_of, write_index
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def approximate_index(gallery: Gallery) -> Approximate:
     """
     for path in gallery.folder.glob(f"approximate-{gallery.token}-*.faiss"):
         try:
-            index = faiss.read_index(str(path))
+            index = read_index(path)
             recall = int(path.stem.rpartition("-")[2]) / 10_000
         except (RuntimeError, ValueError) as error:
             logger.warning(f"{path} is damaged and is built anew ({error}).")

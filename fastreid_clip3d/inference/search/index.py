@@ -27,8 +27,9 @@ from typing import Callable, Iterable, Iterator, NamedTuple, Sequence, Union
 import faiss
 import numpy as np
 
-from fastreid_clip3d.common.files import replacing, write_atomically
+from fastreid_clip3d.common.files import check_writable_folder, write_atomically
 from fastreid_clip3d.common.images import UnreadableImage
+from fastreid_clip3d.common.names import printable
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.pictures import Entry
 
@@ -37,7 +38,6 @@ logger = logging.getLogger(__name__)
 HIDDEN_FOLDER = ".fastreid_clip3d"
 PART_ROWS = 2048
 PART_SECONDS = 60.0
-UNFINISHED_SECONDS = 3600.0
 _ROWS_AT_ONCE = 16384
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError)
 
@@ -166,15 +166,9 @@ def _signature(entry: Entry, gallery: str | Path) -> str:
 
 def _check_writable(folder: Path, gallery: str | Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".{uuid.uuid4().hex}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ClearError(
-            f"The index of {gallery} cannot be kept in {folder} ({error.strerror or error}). Give another folder for "
-            "it: --index FOLDER."
-        ) from error
+        check_writable_folder(folder)
+    except ClearError as error:
+        raise ClearError(f"The index of {printable(str(gallery))}: {error} Or give it a folder: --index FOLDER.") from error
 
 
 @dataclass
@@ -240,7 +234,7 @@ class _Stored:
         path = self.folder / f"vectors-{token}.faiss"
         if not path.exists():
             raise FileNotFoundError(path)
-        index = faiss.read_index(str(path))
+        index = read_index(path)
         if not isinstance(index, faiss.IndexFlat) or (index.ntotal, index.d) != (len(keys), self.dims):
             raise ValueError(f"{path.name} has other vectors than the listing says")
         self.index, self.token, self.order = index, token, keys
@@ -288,27 +282,25 @@ class _Stored:
         vectors = self.folder / f"vectors-{self.token}.faiss"
         write_index(self.index, vectors)
         _write_keys(self.folder / "listing.npz", kept, _bytes(self.token), faults)
-        for path in (*before, *_leftovers(self.folder)):
+        for path in before:
             path.unlink(missing_ok=True)
-
-
-def _leftovers(folder: Path) -> list[Path]:
-    """Unfinished files of runs that were killed; another process' are younger."""
-    unfinished = [*folder.glob(".*.partial"), *folder.glob("*.npz.*")]
-    return [path for path in unfinished if path.exists() and time.time() - path.stat().st_mtime > UNFINISHED_SECONDS]
 
 
 def write_index(index: faiss.Index, path: Path) -> None:
     """Writes a faiss index, whole or not at all.
 
+    We open the file ourselves: faiss takes no name that is not UTF-8.
+
     Raises:
         ClearError: the place cannot be written to.
     """
-    try:
-        with replacing(path) as temporary:
-            faiss.write_index(index, str(temporary))
-    except RuntimeError as error:  # faiss reports a full disk by it
-        raise ClearError(f"{path} cannot be written ({error}).") from error
+    write_atomically(path, lambda stream: faiss.write_index(index, faiss.PyCallbackIOWriter(stream.write)))
+
+
+def read_index(path: Path) -> faiss.Index:
+    """Reads what :func:`write_index` wrote; a damaged file is a RuntimeError of faiss."""
+    with open(path, "rb") as stream:
+        return faiss.read_index(faiss.PyCallbackIOReader(stream.read))
 
 
 # Names are kept as bytes: an array of texts would be as wide as its longest, and a file's name need not be UTF-8.
