@@ -6,11 +6,13 @@ import dataclasses
 
 import numpy as np
 
-from fastreid_clip3d.synthcc.figure import CANONICAL, NORMAL, REST, WEIGHTS, Figure
-from fastreid_clip3d.synthcc.garments import BAG, HAT, SHOE, Piece, _cut_all, _smooth, rigid_piece, spanned
+from fastreid_clip3d.body.constants import JOINTS
+from fastreid_clip3d.synthcc.figure import CANONICAL, NORMAL, REST, SIDES, WEIGHTS, Figure
+from fastreid_clip3d.synthcc.garments import BAG, HAT, SHOE, Piece, cut_all, rigid_piece, smooth_step, spanned
 from fastreid_clip3d.synthcc.mesh_tools import grid_faces
 from fastreid_clip3d.synthcc.outfit import Bag, Hat, Shoes
 
+FOREARMS = [JOINTS[f"{side}_{name}"] for name in ("wrist", "hand") for side in ("left", "right")]
 SOLE: float = 0.018
 """Metres from the foot's underside to the ground."""
 
@@ -32,13 +34,13 @@ def make_shoes(figure: Figure, body: np.ndarray, joints: np.ndarray, shoes: Shoe
 
     `inside`: offset of tight trousers, which go into boots; 0 where trousers go over them.
     """
-    return [_shaft(figure, body, shoes, inside), _last(figure, body, joints, 1), _last(figure, body, joints, -1)]
+    return [_shaft(figure, body, shoes, inside), *(_last(figure, body, joints, side) for _, side in SIDES)]
 
 
-def _last(figure: Figure, body: np.ndarray, joints: np.ndarray, side: int) -> Piece:
+def _last(figure: Figure, body: np.ndarray, joints: np.ndarray, side: str) -> Piece:
     """A shoe's body, lofted over cross-sections from heel to toe: flat below, round above, no toes."""
     marks = figure.marks
-    ankle, ball = (7, 10) if side > 0 else (8, 11)
+    ankle, ball = JOINTS[f"{side}_ankle"], JOINTS[f"{side}_foot"]
     weights = body[:, WEIGHTS]
     foot = body[(weights[:, ankle] + weights[:, ball] > 0.5) & (body[:, 1] < marks.ankle + 0.01)][:, REST]
     forward = joints[ball] - joints[ankle]
@@ -70,7 +72,7 @@ def _last(figure: Figure, body: np.ndarray, joints: np.ndarray, side: int) -> Pi
     rest = joints[ankle] + places[:, None, None] * forward + across_place[..., None] * across
     rest[..., 1] = up_place
     piece = rigid_piece(SHOE, rest.reshape(-1, 3), grid_faces(STATIONS, AROUND, True), {})
-    toes = _smooth((np.repeat(places, AROUND) - (joints[ball] - joints[ankle]) @ forward + 0.02) / 0.04)
+    toes = smooth_step((np.repeat(places, AROUND) - (joints[ball] - joints[ankle]) @ forward + 0.02) / 0.04)
     piece.attributes[:, WEIGHTS.start + ball], piece.attributes[:, WEIGHTS.start + ankle] = toes, 1 - toes
     piece.attributes[:, 1] = rest[..., 1].reshape(-1) - floor + marks.floor
     return piece
@@ -81,13 +83,13 @@ def _shaft(figure: Figure, body: np.ndarray, shoes: Shoes, inside: float) -> Pie
     marks = figure.marks
     shaft = marks.ankle + shoes.height + shoes.sock
     low = marks.floor + 0.025
-    attributes, faces, _ = _cut_all(body, figure.foot_faces, lambda points: [shaft - points[:, 1], points[:, 1] - low])
+    attributes, faces, _ = cut_all(body, figure.foot_faces, lambda points: [shaft - points[:, 1], points[:, 1] - low])
     edge = shaft - attributes[:, CANONICAL][:, 1]
     points = attributes[:, CANONICAL]
     sock = points[:, 1] > marks.ankle + shoes.height
     shaft_offset = (inside + 0.007 if shoes.height > 0.03 else 0.006) if inside else 0.006
     offset = np.where(sock, 0.005 if not inside else 0.002, shaft_offset)
-    toes = _smooth((points[:, 2] - marks.neck_depth - 0.02) / 0.05) * (points[:, 1] < marks.ankle)
+    toes = smooth_step((points[:, 2] - marks.neck_depth - 0.02) / 0.05) * (points[:, 1] < marks.ankle)
     smooth = spanned(attributes, edge - 0.01, 1.0)
     rest = smooth + attributes[:, NORMAL] * (offset * (1 - toes) - 0.012 * toes)[:, None]
     attributes[:, REST] = rest
@@ -105,8 +107,8 @@ def make_hat(figure: Figure, body: np.ndarray, hat: Hat) -> list[Piece]:
         forward = (points[:, 2] - marks.head_back) / depth
         return [points[:, 1] - (marks.chin + height * (back + (front - back) * forward))]
 
-    attributes, faces, edge = _cut_all(body, figure.head_faces, field)
-    offset = {"cap": 0.013, "beanie": 0.018, "brim": 0.014}[hat.kind] + 0.010 * _smooth(edge / 0.06)
+    attributes, faces, edge = cut_all(body, figure.head_faces, field)
+    offset = {"cap": 0.013, "beanie": 0.018, "brim": 0.014}[hat.kind] + 0.010 * smooth_step(edge / 0.06)
     attributes[:, REST] += attributes[:, NORMAL] * offset[:, None]
     pieces = [Piece(HAT, attributes, edge.astype(np.float32), faces)]
     head = attributes[:, REST]
@@ -128,7 +130,7 @@ def make_hat(figure: Figure, body: np.ndarray, hat: Hat) -> list[Piece]:
             - 0.10 * np.maximum(scale - 1, 0) ** 1.5
         )
         pieces.append(
-            rigid_piece(HAT, np.stack([x, y, z], -1).reshape(-1, 3), grid_faces(len(around), 4, False), {15: 1.0})
+            rigid_piece(HAT, np.stack([x, y, z], -1).reshape(-1, 3), grid_faces(len(around), 4, False), {"head": 1.0})
         )
     return pieces
 
@@ -155,14 +157,14 @@ def make_bag(
         turn = np.linspace(0, 2 * np.pi, 6, endpoint=False)
         handle = arc[:, None] + 0.010 * np.stack([np.cos(turn), 0 * turn, np.sin(turn)], -1)[None]
         faces = np.concatenate([faces, grid_faces(9, 6, True) + len(points)])
-        return [], [Hanging(22, np.concatenate([points, handle.reshape(-1, 3)]), faces)]
+        return [], [Hanging(JOINTS["left_hand"], np.concatenate([points, handle.reshape(-1, 3)]), faces)]
     torso = body[(np.abs(body[:, 0]) < 0.1) & (np.abs(body[:, 1] - marks.chest) < 0.08)][:, REST]
     back = float(torso[:, 2].min()) - outermost
     if bag.kind == "backpack":
-        centre = np.array([0.0, float(joints[9, 1]) - 0.03, back - 0.075])
-        return [rigid_piece(BAG, *_box(centre, (0.145, 0.215, 0.085)), {9: 0.5, 6: 0.5})], []
-    hip = body[
-        (np.abs(body[:, 1] - marks.hip - 0.02) < 0.03) & (body[:, WEIGHTS.start + 20 : WEIGHTS.start + 24].sum(1) < 0.1)
-    ][:, REST]
-    centre = np.array([float(hip[:, 0].max()) + 0.045 + outermost, float(joints[1, 1]) + 0.0, float(hip[:, 2].mean())])
-    return [rigid_piece(BAG, *_box(centre, (0.055, 0.105, 0.14)), {0: 1.0})], []
+        centre = np.array([0.0, float(joints[JOINTS["spine3"], 1]) - 0.03, back - 0.075])
+        return [rigid_piece(BAG, *_box(centre, (0.145, 0.215, 0.085)), {"spine3": 0.5, "spine2": 0.5})], []
+    hip = body[(np.abs(body[:, 1] - marks.hip - 0.02) < 0.03) & (body[:, WEIGHTS][:, FOREARMS].sum(1) < 0.1)][:, REST]
+    centre = np.array(
+        [float(hip[:, 0].max()) + 0.045 + outermost, float(joints[JOINTS["left_hip"], 1]), float(hip[:, 2].mean())]
+    )
+    return [rigid_piece(BAG, *_box(centre, (0.055, 0.105, 0.14)), {"pelvis": 1.0})], []

@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 
 from fastreid_clip3d.synthcc.accessories import Hanging, make_bag, make_hat, make_shoes
-from fastreid_clip3d.synthcc.figure import CANONICAL, REST, WEIGHTS, Figure
+from fastreid_clip3d.synthcc.figure import ARMS, CANONICAL, REST, WEIGHTS, Figure
 from fastreid_clip3d.synthcc.garments import (
     BAG,
     HAIR,
@@ -39,15 +39,21 @@ from fastreid_clip3d.synthcc.skirts import Tube
 
 @dataclasses.dataclass
 class Dressed:
-    """A dressed person in the T-pose.
+    """A dressed person in the T-pose; lengths in metres.
 
     Attributes:
-        canonical, rest, normals: [V, 3] float32; weights: [V, 24]; edge: [V], metres to the garment's hem.
-        faces: int64 [F, 3]; face_part: int64 [F].
-        joints: [24, 3] of the T-pose; parents: of the joints.
-        tubes, hanging: what gets its form after posing.
-        below: attribute rows (rest [n, 3], weights [n, 24]) that tubes go around.
+        figure: the body's sex.
+        canonical, rest, normals: float32 [V, 3], each vertex's place on the average body, its place, its unit normal.
+        weights: float32 [V, 24], skinning weights.
+        edge: float32 [V], distance to the garment's hem.
+        faces: int64 [F, 3].
+        face_part: int64 [F], the part (``garments.SKIN`` ...) that each face belongs to.
+        joints: float32 [24, 3] of the T-pose.
+        tubes, hanging: skirts and bags, which get their form after posing.
+        below_rest, below_weights: [n, 3] and [n, 24] of the body's vertices that tubes go around.
         materials: the cloth of each part, None where the part is not worn.
+        look: skin and hair.
+        outfit: what is worn.
     """
 
     figure: Figure
@@ -91,14 +97,20 @@ def dress(figure: Figure, betas: np.ndarray, look: Appearance, outfit: Outfit) -
     if legs is not None:
         pieces.append(make_legs(figure, body, joints, legs))
         materials[LEGWEAR] = legs.cloth
-        cover(legs_field(legs, marks, points), body[:, WEIGHTS][:, 16:24].sum(1) < 0.05)
+        cover(legs_field(legs, marks, points), body[:, ARMS].sum(1) < 0.05)
     # A top hangs over the trousers, so it is at least as far from the skin as they are.
     worn = dataclasses.replace(top, offset=max(top.offset, leg_offset + 0.004 if legs is not None else 0.0, 0.0))
     if skirt is not None:  # the top is tucked in
         worn = dataclasses.replace(worn, offset=min(worn.offset, 0.010), drape=min(worn.drape, 0.1))
         tubes.append(
             Tube(
-                SKIRT, skirt.waist, skirt.length, skirt.flare, worn.offset + 0.007, 0.0, skirt.cloth.phase, tucked=False
+                part=SKIRT,
+                start=skirt.waist,
+                length=skirt.length,
+                flare=skirt.flare,
+                margin=worn.offset + 0.007,
+                phase=skirt.cloth.phase,
+                tucked=False,
             )
         )
         materials[SKIRT] = skirt.cloth
@@ -107,9 +119,9 @@ def dress(figure: Figure, betas: np.ndarray, look: Appearance, outfit: Outfit) -
     materials[TOP] = top.cloth
     cover(top_field(top, marks, points), upper)
     if top.length:
-        tubes.append(Tube(TOP, top.hem + 0.05, top.length, top.flare, worn.offset + 0.004, 0.0, top.cloth.phase))
+        tubes.append(_tail(top, TOP, margin=worn.offset + 0.004))
     if top.hood and outer is None:
-        pieces.append(make_hood(figure, body, top, TOP))
+        pieces.append(make_hood(figure, body, TOP))
     outermost = worn.offset
     if outer is not None:
         over = dataclasses.replace(
@@ -128,32 +140,21 @@ def dress(figure: Figure, betas: np.ndarray, look: Appearance, outfit: Outfit) -
         window = outer.opening / 0.16 + 0.08 if outer.opening else 0.0
         tubes = [dataclasses.replace(tube, hidden_above=covered_from, window=window) for tube in tubes]
         if outer.length:
-            tubes.append(
-                Tube(
-                    OUTER,
-                    outer.hem + 0.05,
-                    outer.length,
-                    outer.flare,
-                    over.offset + 0.008,
-                    outer.opening,
-                    outer.cloth.phase,
-                )
-            )
+            tubes.append(_tail(outer, OUTER, margin=over.offset + 0.008))
         if outer.hood:
-            pieces.append(make_hood(figure, body, outer, OUTER))
-    pieces += make_shoes(
-        figure, body, joints, outfit.shoes, legs.offset if legs is not None and legs.width < 0.55 else 0.0
-    )
+            pieces.append(make_hood(figure, body, OUTER))
+    tucked_in = legs.offset if legs is not None and legs.width < 0.55 else 0.0
+    pieces += make_shoes(figure, body, joints, outfit.shoes, inside=tucked_in)
     materials[SHOE] = outfit.shoes.cloth
     cover([marks.ankle + outfit.shoes.height + outfit.shoes.sock - points[:, 1]], points[:, 1] < marks.knee)
-    hood = (outer if outer is not None else top).hood
-    pieces += make_hair(figure, body, look, outfit.hat is not None, hood, outermost)
+    over_hood = (outer or top).hood
+    pieces += make_hair(figure, body, look, under_hat=outfit.hat is not None, over_hood=over_hood, outermost=outermost)
     if outfit.hat is not None:
         pieces += make_hat(figure, body, outfit.hat)
         materials[HAT] = outfit.hat.cloth
     hanging: list[Hanging] = []
     if outfit.bag is not None:
-        rigid, hanging = make_bag(figure, body, joints, outfit.bag, outermost)
+        rigid, hanging = make_bag(figure, body, joints, outfit.bag, outermost=outermost)
         pieces += rigid
         materials[BAG] = outfit.bag.cloth
     materials[HAIR] = Cloth(np.stack([look.hair, look.hair * 0.7, look.hair]), shine=0.18, folds=0.0)
@@ -182,4 +183,17 @@ def dress(figure: Figure, betas: np.ndarray, look: Appearance, outfit: Outfit) -
         materials=materials,
         look=look,
         outfit=outfit,
+    )
+
+
+def _tail(garment: Top, part: int, margin: float) -> Tube:
+    """What of a dress or a coat hangs below its hem."""
+    return Tube(
+        part=part,
+        start=garment.hem + 0.05,
+        length=garment.length,
+        flare=garment.flare,
+        margin=margin,
+        opening=garment.opening,
+        phase=garment.cloth.phase,
     )

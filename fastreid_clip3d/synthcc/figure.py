@@ -1,8 +1,7 @@
 """The naked body as material for clothes: landmarks of the average body, and one person's T-pose in the same topology.
 
-Rules of garments ("the sleeve ends here") read canonical coordinates, the position of a point on the average body,
-so that
-one rule fits every shape; what is then pushed outwards is the person's own T-pose.
+Rules of garments ("the sleeve ends here") read canonical coordinates, which are the position of a point on the average
+body. So one rule fits every shape. What is then pushed outwards is the person's own T-pose.
 
 Legend: V vertices, F faces. Columns of an attribute matrix [V, 36]: canonical 0:3, rest 3:6, normal 6:9, weights 9:33,
 smooth 33:36 (the T-pose without its small forms, as cloth spans them).
@@ -26,7 +25,8 @@ NUM_COLUMNS = 36
 HANDS = [JOINTS["left_hand"], JOINTS["right_hand"]]
 SMOOTHING_STEPS = 12
 ARMS = [WEIGHTS.start + joint for joint in ARM_JOINTS]
-LEGS = [WEIGHTS.start + joint for joint in LEG_JOINTS]
+SIDES = ((1, "left"), (-1, "right"))
+"""The sign of x and the first word of the joints of both sides of a body."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +51,18 @@ class Landmarks:
     head_side: float  # half the width
 
 
+def weight_of(joint: str) -> int:
+    """The column of an attribute matrix that holds the skinning weights of a joint."""
+    return WEIGHTS.start + JOINTS[joint]
+
+
+def both(joints: np.ndarray, name: str) -> np.ndarray:
+    """The left and the right joint of a name, [2, 3], from joints [24, 3]."""
+    return joints[[JOINTS[f"left_{name}"], JOINTS[f"right_{name}"]]]
+
+
 class Figure:
-    """A body model prepared for dressing; `body_model` as :func:`fastreid_clip3d.body.load_body_model` returns it."""
+    """A body model of one sex, prepared for dressing."""
 
     def __init__(self, body_model: BodyModel) -> None:
         self.model = body_model
@@ -73,7 +83,9 @@ class Figure:
         )
         self.lower_faces = self._faces_of((height < marks.hip + 0.25) & (arm < 0.05))
         self.foot_faces = self._faces_of((height < marks.knee) & (leg > 0.5))
-        self.head_faces = self._faces_of((self.weights[:, [JOINTS["neck"], JOINTS["head"]]].sum(1) > 0.5) & (height > marks.neck))
+        self.head_faces = self._faces_of(
+            (self.weights[:, [JOINTS["neck"], JOINTS["head"]]].sum(1) > 0.5) & (height > marks.neck)
+        )
         self._mean_of_neighbours = _neighbour_means(self.faces, len(self.template))
         self.below = np.flatnonzero((height < marks.hip + 0.22) & (arm < 0.05))
         """Vertices a skirt must go around."""
@@ -120,23 +132,22 @@ def load_figure(gender: int) -> Figure:
 
 
 def _landmarks(template: np.ndarray, joints: np.ndarray, weights: np.ndarray) -> Landmarks:
-    head = template[weights[:, 15] > 0.9]
-    inner = template[
-        (np.abs(template[:, 0]) < 0.015) & (template[:, 1] > joints[4, 1]) & (template[:, 1] < joints[1, 1] + 0.1)
-    ]
+    head = template[weights[:, JOINTS["head"]] > 0.9]
+    knee, hip = joints[JOINTS["left_knee"], 1], joints[JOINTS["left_hip"], 1]
+    inner = template[(np.abs(template[:, 0]) < 0.015) & (template[:, 1] > knee) & (template[:, 1] < hip + 0.1)]
     face = head[np.abs(head[:, 0]) > 0.03]
     return Landmarks(
         floor=float(template[:, 1].min()),
-        ankle=float(joints[7:9, 1].mean()),
-        knee=float(joints[4:6, 1].mean()),
+        ankle=float(both(joints, "ankle")[:, 1].mean()),
+        knee=float(both(joints, "knee")[:, 1].mean()),
         crotch=float(inner[:, 1].min()),
-        hip=float(joints[1:3, 1].mean()),
-        chest=float(joints[9, 1]),
-        neck=float(joints[12, 1]),
-        neck_depth=float(joints[12, 2]),
-        shoulder=float(joints[16:18, 1].mean()),
-        shoulder_x=float(np.abs(joints[16:18, 0]).mean()),
-        wrist_x=float(np.abs(joints[20:22, 0]).mean()),
+        hip=float(both(joints, "hip")[:, 1].mean()),
+        chest=float(joints[JOINTS["spine3"], 1]),
+        neck=float(joints[JOINTS["neck"], 1]),
+        neck_depth=float(joints[JOINTS["neck"], 2]),
+        shoulder=float(both(joints, "shoulder")[:, 1].mean()),
+        shoulder_x=float(np.abs(both(joints, "shoulder")[:, 0]).mean()),
+        wrist_x=float(np.abs(both(joints, "wrist")[:, 0]).mean()),
         chin=float(head[head[:, 2] > np.quantile(head[:, 2], 0.8)][:, 1].min()),
         crown=float(head[:, 1].max()),
         head_back=float(head[:, 2].min()),

@@ -12,17 +12,18 @@ import dataclasses
 
 import numpy as np
 
+from fastreid_clip3d.body.constants import JOINTS
 from fastreid_clip3d.synthcc.figure import (
     ARMS,
     CANONICAL,
-    LEGS,
     NORMAL,
     NUM_COLUMNS,
     REST,
+    SIDES,
     SMOOTH,
-    WEIGHTS,
     Figure,
     Landmarks,
+    weight_of,
 )
 from fastreid_clip3d.synthcc.mesh_tools import compact, cut, grid_faces
 from fastreid_clip3d.synthcc.outfit import Legs, Top
@@ -42,7 +43,8 @@ class Piece:
     faces: np.ndarray
 
 
-def _smooth(value: np.ndarray) -> np.ndarray:
+def smooth_step(value: np.ndarray) -> np.ndarray:
+    """0 below 0, 1 above 1, and a curve without corners between."""
     value = np.clip(value, 0, 1)
     return value * value * (3 - 2 * value)
 
@@ -51,7 +53,7 @@ def neck_field(top: Top, marks: Landmarks, points: np.ndarray) -> np.ndarray:
     """Positive below the neckline; `points` canonical [V, 3]."""
     x, y, z = points.T
     forward = z - marks.neck_depth
-    front = _smooth((forward - 0.0) / 0.05)
+    front = smooth_step((forward - 0.0) / 0.05)
     limit = marks.neck + 0.022 - 0.50 * forward
     width = np.full_like(x, 0.085)
     if top.neck == "turtle":
@@ -102,7 +104,7 @@ def legs_field(legs: Legs, marks: Landmarks, points: np.ndarray) -> list[np.ndar
     return [marks.hip + legs.waist - y, y - hem]
 
 
-def _cut_all(attributes: np.ndarray, faces: np.ndarray, rule) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def cut_all(attributes: np.ndarray, faces: np.ndarray, rule) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cuts a submesh by every field of `rule(points)`; also gives the distance to the nearest cut [V]."""
     attributes, faces = compact(attributes, faces)
     for number in range(len(rule(attributes[:1, CANONICAL]))):
@@ -111,22 +113,22 @@ def _cut_all(attributes: np.ndarray, faces: np.ndarray, rule) -> tuple[np.ndarra
     return attributes, faces, edge
 
 
-def make_top(figure: Figure, body: np.ndarray, joints: np.ndarray, top: Top, part: int, under: float = 0.0) -> Piece:
-    """The piece of a top or coat above its hem; `under`: offset of what is worn below, for the parts that follow the
-    body."""
+def make_top(figure: Figure, body: np.ndarray, joints: np.ndarray, top: Top, part: int) -> Piece:
+    """The piece of a top or coat above its hem, from attributes [V, 36] and T-pose joints [24, 3] of a body."""
     marks = figure.marks
-    attributes, faces, edge = _cut_all(body, figure.upper_faces, lambda points: top_field(top, marks, points))
+    attributes, faces, edge = cut_all(body, figure.upper_faces, lambda points: top_field(top, marks, points))
     points, rest, normal = attributes[:, CANONICAL], attributes[:, REST], attributes[:, NORMAL]
     arm = attributes[:, ARMS].sum(1)
     offset = np.full(len(rest), top.offset, dtype=np.float32)
-    above = _smooth((points[:, 1] - marks.neck + 0.01) / 0.04)
+    above = smooth_step((points[:, 1] - marks.neck + 0.01) / 0.04)
     offset = offset + 0.004 * above * (top.neck in ("collar", "turtle"))
     offset = np.maximum(
-        offset * (1 - 0.45 * _smooth(1 - edge / 0.05) * (top.sleeve >= 0.9) * (arm > 0.5) * (not top.opening)), 0.003
+        offset * (1 - 0.45 * smooth_step(1 - edge / 0.05) * (top.sleeve >= 0.9) * (arm > 0.5) * (not top.opening)),
+        0.003,
     )
     rest = spanned(attributes, edge, 1.0 if top.offset > 0.007 else 0.5) + normal * offset[:, None]
-    rest = _hang_torso(rest, points, arm, attributes, marks, top.drape, top.offset)
-    rest = _hang_sleeves(rest, arm, joints, top.sleeve_drape, top.offset)
+    rest = _hang_torso(rest, points, arm, marks, drape=top.drape)
+    rest = _hang_sleeves(rest, arm, joints, drape=top.sleeve_drape, offset=top.offset)
     attributes[:, REST] = rest
     if top.length:  # the cloth goes on below
         edge = np.min(top_field(top, marks, points)[1:], axis=0)
@@ -136,20 +138,12 @@ def make_top(figure: Figure, body: np.ndarray, joints: np.ndarray, top: Top, par
 def spanned(attributes: np.ndarray, edge: np.ndarray, amount: float) -> np.ndarray:
     """The surface cloth lies on [V, 3]: it bridges hollows instead of following them, less so next to a hem."""
     rest, smooth, normal = attributes[:, REST], attributes[:, SMOOTH], attributes[:, NORMAL]
-    amount = amount * _smooth(0.25 + edge / 0.05)[:, None]
+    amount = amount * smooth_step(0.25 + edge / 0.05)[:, None]
     outside = np.maximum(((rest - smooth) * normal).sum(1, keepdims=True), 0)
     return rest + (smooth + 0.7 * outside * normal - rest) * amount
 
 
-def _hang_torso(
-    rest: np.ndarray,
-    points: np.ndarray,
-    arm: np.ndarray,
-    attributes: np.ndarray,
-    marks: Landmarks,
-    drape: float,
-    offset: float,
-) -> np.ndarray:
+def _hang_torso(rest: np.ndarray, points: np.ndarray, arm: np.ndarray, marks: Landmarks, drape: float) -> np.ndarray:
     """Cloth falls from the widest part of the chest instead of following waist and belly."""
     band = (arm < 0.3) & (np.abs(points[:, 1] - marks.chest) < 0.05)
     if drape <= 0 or band.sum() < 8:
@@ -158,7 +152,7 @@ def _hang_torso(
     front, back = rest[band, 2].max(), rest[band, 2].min()
     middle, half_depth = (front + back) / 2, (front - back) / 2
     radius = np.sqrt((rest[:, 0] / half_width) ** 2 + ((rest[:, 2] - middle) / half_depth) ** 2)
-    amount = drape * _smooth((marks.chest + 0.02 - points[:, 1]) / 0.12) * _smooth(1 - arm / 0.3)
+    amount = drape * smooth_step((marks.chest + 0.02 - points[:, 1]) / 0.12) * smooth_step(1 - arm / 0.3)
     stretch = 1 + np.maximum(0.95 / np.maximum(radius, 0.2) - 1, 0) * amount
     stretch = np.minimum(stretch, 1.6)
     moved = rest.copy()
@@ -172,18 +166,19 @@ def _hang_sleeves(rest: np.ndarray, arm: np.ndarray, joints: np.ndarray, drape: 
     if drape <= 0:
         return rest
     moved = rest.copy()
-    for side, shoulder, elbow, wrist in ((1, 16, 18, 20), (-1, 17, 19, 21)):
+    for side, word in SIDES:
+        path = joints[[JOINTS[f"{word}_{name}"] for name in ("shoulder", "elbow", "wrist")]]
         chosen = (arm > 0.35) & (rest[:, 0] * side > 0)
         if not chosen.any():
             continue
         x = rest[chosen, 0] * side
-        path_x = joints[[shoulder, elbow, wrist], 0] * side
-        axis = np.stack([np.interp(x, path_x, joints[[shoulder, elbow, wrist], c]) for c in (1, 2)], 1)
+        path_x = path[:, 0] * side
+        axis = np.stack([np.interp(x, path_x, path[:, c]) for c in (1, 2)], 1)
         away = rest[chosen, 1:] - axis
         radius = np.maximum(np.linalg.norm(away, axis=1), 1e-4)
         share = np.clip((x - path_x[0]) / (path_x[2] - path_x[0]), 0, 1)
         wanted = (0.058 - 0.014 * share + offset * 0.5) * (0.55 + 0.55 * drape)
-        amount = _smooth((share - 0.02) / 0.2)
+        amount = smooth_step((share - 0.02) / 0.2)
         scale = 1 + np.maximum(wanted / radius - 1, 0) * amount
         moved[chosen, 1:] = axis + away * scale[:, None]
     return moved
@@ -192,24 +187,24 @@ def _hang_sleeves(rest: np.ndarray, arm: np.ndarray, joints: np.ndarray, drape: 
 def make_legs(figure: Figure, body: np.ndarray, joints: np.ndarray, legs: Legs) -> Piece:
     """Trousers, shorts, leggings or tights."""
     marks = figure.marks
-    attributes, faces, edge = _cut_all(body, figure.lower_faces, lambda points: legs_field(legs, marks, points))
+    attributes, faces, edge = cut_all(body, figure.lower_faces, lambda points: legs_field(legs, marks, points))
     points = attributes[:, CANONICAL]
     rest = spanned(attributes, edge, 1.0 if legs.width > 0 else 0.3) + attributes[:, NORMAL] * legs.offset
     if legs.width > 0:
-        for side, hip, knee, ankle in ((1, 1, 4, 7), (-1, 2, 5, 8)):
+        for side, word in SIDES:
+            path = joints[[JOINTS[f"{word}_{name}"] for name in ("ankle", "knee", "hip")]]
             chosen = (points[:, 0] * side > 0) & (points[:, 1] < marks.hip)
             y = rest[chosen, 1]
-            heights = joints[[ankle, knee, hip], 1]
-            axis = np.stack([np.interp(y, heights, joints[[ankle, knee, hip], c]) for c in (0, 2)], 1)
+            heights = path[:, 1]
+            axis = np.stack([np.interp(y, heights, path[:, c]) for c in (0, 2)], 1)
             away = rest[chosen][:, [0, 2]] - axis
             radius = np.maximum(np.linalg.norm(away, axis=1), 1e-4)
             place = (heights[2] - y) / (heights[2] - heights[0])
-            thigh = (
-                np.median(radius[(place > 0.32) & (place < 0.42)]) if ((place > 0.32) & (place < 0.42)).any() else 0.085
-            )
+            upper = (place > 0.32) & (place < 0.42)
+            thigh = np.median(radius[upper]) if upper.any() else 0.085
             width = 1 + (legs.width - 1) * np.clip(place, 0, 1) if legs.width > 1 else legs.width
             wanted = thigh * (1.0 - 0.30 * np.clip(place, 0, 1)) * width
-            scale = 1 + np.maximum(wanted / radius - 1, 0) * _smooth((place - 0.16) / 0.2)
+            scale = 1 + np.maximum(wanted / radius - 1, 0) * smooth_step((place - 0.16) / 0.2)
             rest[np.ix_(chosen, [0, 2])] = axis + away * scale[:, None]
     attributes[:, REST] = rest
     return Piece(LEGWEAR, attributes, edge.astype(np.float32), faces)
@@ -229,7 +224,7 @@ def make_skin(body: np.ndarray, faces: np.ndarray, covered: np.ndarray) -> Piece
     return Piece(SKIN, attributes[:, :-1].copy(), attributes[:, -1].astype(np.float32).copy(), kept)
 
 
-def make_hood(figure: Figure, body: np.ndarray, top: Top, part: int) -> Piece:
+def make_hood(figure: Figure, body: np.ndarray, part: int) -> Piece:
     """A hood lying on the shoulders behind the neck: a soft half ring."""
     marks = figure.marks
     ring = (np.abs(body[:, 1] - marks.neck) < 0.02) & (np.abs(body[:, 0]) < 0.12)
@@ -248,11 +243,18 @@ def make_hood(figure: Figure, body: np.ndarray, top: Top, part: int) -> Piece:
         ],
         -1,
     )
-    return rigid_piece(part, rest.reshape(-1, 3), grid_faces(22, 10, True), {9: 0.7, 12: 0.3})
+    return rigid_piece(part, rest.reshape(-1, 3), grid_faces(22, 10, True), {"spine3": 0.7, "neck": 0.3})
 
 
-def rigid_piece(part: int, rest: np.ndarray, faces: np.ndarray, weights: dict[int, float]) -> Piece:
-    """A piece that moves with given joints as a whole; `rest` [V, 3] serves as canonical coordinates too."""
+def rigid_piece(part: int, rest: np.ndarray, faces: np.ndarray, weights: dict[str, float]) -> Piece:
+    """A piece that moves as a whole.
+
+    Args:
+        part: row of the table of materials.
+        rest: vertices [V, 3] in the T-pose; they serve as canonical coordinates, too.
+        faces: int64 [F, 3], of either orientation.
+        weights: how much it follows each joint.
+    """
     attributes = np.zeros((len(rest), NUM_COLUMNS), dtype=np.float32)
     attributes[:, CANONICAL] = attributes[:, REST] = rest
     corners = rest[faces]
@@ -260,10 +262,5 @@ def rigid_piece(part: int, rest: np.ndarray, faces: np.ndarray, weights: dict[in
     if (cross * (corners.mean(1) - rest.mean(0))).sum() < 0:  # turned inside out
         faces = faces[:, ::-1]
     for joint, weight in weights.items():
-        attributes[:, WEIGHTS.start + joint] = weight
+        attributes[:, weight_of(joint)] = weight
     return Piece(part, attributes, np.full(len(rest), 0.1, dtype=np.float32), faces)
-
-
-def leg_share(attributes: np.ndarray) -> np.ndarray:
-    """How much each vertex follows the legs, in 0..1."""
-    return attributes[:, LEGS].sum(1)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastreid_clip3d.synthcc.figure import CANONICAL, NORMAL, REST, WEIGHTS, Figure, Landmarks
-from fastreid_clip3d.synthcc.garments import HAIR, Piece, _smooth, rigid_piece
+from fastreid_clip3d.synthcc.figure import CANONICAL, NORMAL, REST, Figure, Landmarks, weight_of
+from fastreid_clip3d.synthcc.garments import HAIR, Piece, rigid_piece, smooth_step
 from fastreid_clip3d.synthcc.mesh_tools import compact, cut, grid_faces
 from fastreid_clip3d.synthcc.person import Appearance
 
@@ -35,16 +35,24 @@ def scalp_field(points: np.ndarray, marks: Landmarks, style: str, hairline: floa
     limit = np.interp(
         forward, [0.0, 0.35, 0.52, 0.72, 0.86, 1.0], [nape, nape + 0.02, ear, ear + 0.02, brow - 0.01, brow]
     )
-    temples = 0.02 * _smooth((np.abs(x) - 0.045) / 0.02) * _smooth((forward - 0.7) / 0.15)
+    temples = 0.02 * smooth_step((np.abs(x) - 0.045) / 0.02) * smooth_step((forward - 0.7) / 0.15)
     uneven = 0.003 * np.sin(130 * x + 40 * z) + 0.003 * np.sin(210 * z - 90 * x)
     return y - limit - hairline + temples * 0.3 + uneven
 
 
 def make_hair(
-    figure: Figure, body: np.ndarray, look: Appearance, hat: bool, hood: bool, outermost: float
+    figure: Figure, body: np.ndarray, look: Appearance, under_hat: bool, over_hood: bool, outermost: float
 ) -> list[Piece]:
-    """The pieces of a hair style; under a hat it lies flat, over a hood it ends at the neck, and it hangs outside
-    the clothes."""
+    """The pieces of a hair style. It hangs outside the clothes.
+
+    Args:
+        figure: the body's sex.
+        body: attributes [V, 36].
+        look: style, colour and hairline.
+        under_hat: the hair lies flat.
+        over_hood: long hair ends at the neck.
+        outermost: metres from the skin to the outer side of the clothes.
+    """
     if look.style == "bald":
         return []
     marks = figure.marks
@@ -52,22 +60,22 @@ def make_hair(
     attributes, faces = cut(attributes, faces, scalp_field(attributes[:, CANONICAL], marks, look.style, look.hairline))
     edge = scalp_field(attributes[:, CANONICAL], marks, look.style, look.hairline)
     thickness = THICKNESS[look.style]
-    if hat:
+    if under_hat:
         thickness = min(thickness, 0.008)
-    rise = 0.25 + 0.75 * _smooth(edge / (0.02 + 0.8 * thickness))
-    up = _smooth((attributes[:, CANONICAL][:, 1] - marks.chin) / (marks.crown - marks.chin))
+    rise = 0.25 + 0.75 * smooth_step(edge / (0.02 + 0.8 * thickness))
+    up = smooth_step((attributes[:, CANONICAL][:, 1] - marks.chin) / (marks.crown - marks.chin))
     amount = thickness * rise * (0.7 + 0.45 * up)
     attributes[:, REST] += attributes[:, NORMAL] * amount[:, None]
     pieces = [Piece(HAIR, attributes, np.full(len(attributes), 0.1, dtype=np.float32), faces)]
-    head = body[body[:, WEIGHTS.start + 15] > 0.9][:, REST]
+    head = body[body[:, weight_of("head")] > 0.9][:, REST]
     box = head.min(0), head.max(0)
     if look.style in ("bob", "long"):
-        pieces.append(_curtain(figure, body, box, "bob" if hood else look.style, thickness, outermost))
+        pieces.append(_curtain(figure, body, box, "bob" if over_hood else look.style, thickness, outermost))
     elif look.style == "ponytail":
-        pieces.append(_tail(box, body))
-    elif look.style == "bun" and not hat:
+        pieces.append(_tail(box))
+    elif look.style == "bun" and not under_hat:
         centre = np.array([0.0, box[1][1] - 0.05, box[0][2] - 0.012])
-        pieces.append(rigid_piece(HAIR, *_ball(centre, (0.042, 0.040, 0.038)), {15: 1.0}))
+        pieces.append(rigid_piece(HAIR, *_ball(centre, (0.042, 0.040, 0.038)), {"head": 1.0}))
     return pieces
 
 
@@ -112,14 +120,14 @@ def _curtain(
     rest[:, 2] = np.minimum(rest[:, 2], np.where(np.isfinite(behind), behind, rest[:, 2]))
     piece = rigid_piece(HAIR, rest, grid_faces(rows, columns, False), {})
     neck_y = float(body[np.abs(body[:, 1] - marks.neck) < 0.02][:, REST][:, 1].mean())
-    on_head = _smooth((rest[:, 1] - neck_y + 0.02) / (chin_y - neck_y + 0.04))
-    piece.attributes[:, WEIGHTS.start + 15] = on_head
-    piece.attributes[:, WEIGHTS.start + 12] = (1 - on_head) * 0.4
-    piece.attributes[:, WEIGHTS.start + 9] = (1 - on_head) * 0.6
+    on_head = smooth_step((rest[:, 1] - neck_y + 0.02) / (chin_y - neck_y + 0.04))
+    piece.attributes[:, weight_of("head")] = on_head
+    piece.attributes[:, weight_of("neck")] = (1 - on_head) * 0.4
+    piece.attributes[:, weight_of("spine3")] = (1 - on_head) * 0.6
     return piece
 
 
-def _tail(box: tuple[np.ndarray, np.ndarray], body: np.ndarray) -> Piece:
+def _tail(box: tuple[np.ndarray, np.ndarray]) -> Piece:
     """A ponytail: a tapered tube from the back of the head down to the shoulders."""
     low, high = box
     start = np.array([0.0, high[1] - 0.075, low[2] - 0.004])
@@ -143,4 +151,4 @@ def _tail(box: tuple[np.ndarray, np.ndarray], body: np.ndarray) -> Piece:
     points = path[:, None] + radius[:, None, None] * (
         np.cos(turn)[None, :, None] * side * 1.15 + np.sin(turn)[None, :, None] * other[:, None]
     )
-    return rigid_piece(HAIR, points.reshape(-1, 3), grid_faces(7, 10, True), {15: 1.0})
+    return rigid_piece(HAIR, points.reshape(-1, 3), grid_faces(7, 10, True), {"head": 1.0})

@@ -10,6 +10,7 @@ import dataclasses
 import numpy as np
 
 from fastreid_clip3d.synthcc.dressing import Dressed
+from fastreid_clip3d.synthcc.figure import both
 from fastreid_clip3d.synthcc.garments import BAG
 from fastreid_clip3d.synthcc.mesh_tools import vertex_normals
 from fastreid_clip3d.synthcc.skirts import hang
@@ -17,9 +18,15 @@ from fastreid_clip3d.synthcc.skirts import hang
 
 @dataclasses.dataclass
 class Posed:
-    """World geometry of one image: vertices, unit normals and canonical coordinates [V, 3], edge [V], faces [F, 3],
-    part [F],
-    and where the feet touch the floor [2, 2] (x, z)."""
+    """World geometry of one image, metres.
+
+    Attributes:
+        vertices, normals, canonical: float32 [V, 3]; unit normals; places on the average body in the T-pose.
+        edge: float32 [V], distance to the garment's hem.
+        faces: int64 [F, 3].
+        face_part: int64 [F], the part each face belongs to.
+        feet: [2, 2], where the left and the right foot touch the floor (x, z).
+    """
 
     vertices: np.ndarray
     normals: np.ndarray
@@ -44,8 +51,14 @@ def rotations(axis_angle: np.ndarray) -> np.ndarray:
 def joint_transforms(
     pose: np.ndarray, joints: np.ndarray, parents: list[int], heading: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Transforms [J, 3, 4] from the T-pose to the world and posed joints [J, 3]; `heading` in radians about the
-    vertical."""
+    """Transforms [J, 3, 4] from the T-pose to the world, and posed joints [J, 3].
+
+    Args:
+        pose: [72], axis-angle in radians.
+        joints: [J, 3] of the T-pose.
+        parents: of the joints, -1 for the root.
+        heading: radians about the vertical.
+    """
     local = rotations(pose.reshape(-1, 3))
     turn = np.array([[np.cos(heading), 0, np.sin(heading)], [0, 1, 0], [-np.sin(heading), 0, np.cos(heading)]])
     world, place = [turn @ local[0]], [turn @ joints[0]]
@@ -59,7 +72,10 @@ def joint_transforms(
 
 
 def pose_person(person: Dressed, pose: np.ndarray, heading: float) -> Posed:
-    """Poses a dressed person; `pose` [72] axis-angle; the lowest point stands on y = 0, the body above the origin."""
+    """Poses a dressed person; the lowest point stands on y = 0, the pelvis above the origin.
+
+    `pose` [72] is axis-angle in radians, `heading` in degrees about the vertical.
+    """
     transforms, joints = joint_transforms(pose, person.joints, person.figure.parents, np.deg2rad(heading))
     flat = transforms.reshape(-1, 12).astype(np.float32)
     blended = (person.weights @ flat).reshape(-1, 3, 4)
@@ -71,20 +87,20 @@ def pose_person(person: Dressed, pose: np.ndarray, heading: float) -> Posed:
     if person.tubes:
         below_blend = (person.below_weights @ flat).reshape(-1, 3, 4)
         below = np.einsum("vab,vb->va", below_blend[..., :3], person.below_rest) + below_blend[..., 3] - drop
-        hips = joints[1:3].mean(0)
-        leg_length = float(person.joints[1:3, 1].mean() - person.joints[7:9, 1].mean())
+        hips = both(joints, "hip").mean(0)
+        leg_length = float(both(person.joints, "hip")[:, 1].mean() - both(person.joints, "ankle")[:, 1].mean())
         below_inner = np.empty((0, 3))
         for tube in person.tubes:
             # A coat goes around a dress too, but not at the waist, where it must fit below its own upper part.
             low = below_inner[below_inner[:, 1] - hips[1] < tube.start - 0.13]
             hung = hang(
                 tube,
-                np.concatenate([below, low]),
-                hips,
-                joints[0],
-                transforms[0, :, :3],
-                leg_length,
-                person.figure.marks,
+                below=np.concatenate([below, low]),
+                hips=hips,
+                pelvis=joints[0],
+                rotation=transforms[0, :, :3],
+                leg_length=leg_length,
+                marks=person.figure.marks,
             )
             below_inner = np.concatenate([below_inner, hung.vertices])
             parts.append(
@@ -114,7 +130,7 @@ def pose_person(person: Dressed, pose: np.ndarray, heading: float) -> Posed:
             )
         )
     starts = np.cumsum([0, *(len(part[0]) for part in parts)])
-    feet = np.stack([joints[[7, 10]].mean(0), joints[[8, 11]].mean(0)])[:, [0, 2]]
+    feet = ((both(joints, "ankle") + both(joints, "foot")) / 2)[:, [0, 2]]
     return Posed(
         *(np.concatenate([part[index] for part in parts]).astype(np.float32) for index in range(4)),
         faces=np.concatenate([part[4] + start for part, start in zip(parts, starts)]),

@@ -1,8 +1,8 @@
 """Skirts, dresses and coat tails: tubes that hang around the posed legs and never cut through them.
 
-For every height of the tube and every direction the furthest point of hips and legs (their support function) is the
-least
-the cloth may reach; from there it hangs, flares and folds. This happens after posing, so a stride spreads the skirt.
+For every height of the tube and every direction, the furthest point of hips and legs (their support function) is the
+least that the cloth may reach. From there it hangs, flares and folds. This happens after posing, so a stride spreads
+the skirt.
 
 Legend: R rows from waist to hem, K directions around.
 """
@@ -21,16 +21,15 @@ ROWS, DIRECTIONS = 14, 40
 
 @dataclasses.dataclass(frozen=True)
 class Tube:
-    """What hangs from the waist. `start`: metres above the hip joints; `length`: share of the way from the hips to
-    the ankles."""
+    """What hangs from the waist."""
 
     part: int
-    start: float
-    length: float
-    flare: float
-    margin: float
-    opening: float = 0.0
-    phase: float = 0.0
+    start: float  # metres above the hip joints
+    length: float  # share of the way from the hips to the ankles
+    flare: float  # metres by which the radius grows from the first row to the last
+    margin: float  # metres between the legs and the cloth
+    opening: float = 0.0  # half-width in metres of an open front
+    phase: float = 0.0  # of the folds, 0..1
     tucked: bool = True  # the first rows lie close, so that the tube comes out of the garment above without a step
     hidden_above: float = 9.0  # metres above the hip joints: what lies higher is below a coat
     window: float = 0.0  # half-angle at the front that an open coat leaves visible, radians

@@ -215,7 +215,15 @@ def test_a_skirt_goes_around_both_legs(stride):
         1,
     )
     hips = np.array([0.0, 0.9, 0.0])
-    tube = hang(Tube(8, 0.1, 0.6, 0.05, 0.01), legs, hips, hips, np.eye(3), 0.8, load_figure(0).marks)
+    tube = hang(
+        Tube(part=8, start=0.1, length=0.6, flare=0.05, margin=0.01),
+        legs,
+        hips,
+        hips,
+        np.eye(3),
+        0.8,
+        load_figure(0).marks,
+    )
     covered = legs[(legs[:, 1] < 0.9) & (legs[:, 1] > 0.9 - 0.46)]
     ring = tube.vertices.reshape(14, 40, 3)
     for point in covered[::20]:
