@@ -20,7 +20,7 @@ examples:
   python tools/benchmark.py label                 labelling beside open_clip's bare forward pass
   python tools/benchmark.py render                rendering beside PyTorch3D's CPU path
   python tools/benchmark.py evaluation            scoring beside fast-reid's evaluators
-  python tools/benchmark.py search                searching a million vectors, exact and approximate
+  python tools/benchmark.py search                searching a million vectors
   python tools/benchmark.py export --model RUN    PyTorch, TorchScript and ONNX
   python tools/benchmark.py students              what each student costs
   python tools/benchmark.py step --help           the options of one benchmark

@@ -15,10 +15,9 @@ examples:
   clip3d search --model logs/demo/clip3d --query datasets/demo/SynthCC-tiny/query \\
       --gallery datasets/demo/SynthCC-tiny/gallery --html found.html --json found.json
 
-  # a gallery on a read-only disk; folders of frames; a large gallery
+  # a gallery on a read-only disk; folders of frames
   clip3d search --model logs/demo/clip3d --query person.jpg --gallery /mnt/archive --index ~/indices
   clip3d search --model logs/demo/clip3d --query track_17 --gallery tracks --tracklets
-  clip3d search --model logs/demo/clip3d --query person.jpg --gallery GALLERY --approximate
 
   # by body shape: any of the 32 phrases, or other words where the training's teacher is installed
   clip3d search --model logs/demo/clip3d --gallery GALLERY --phrases tall broad-shouldered --sheet tall.png
@@ -50,7 +49,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sheet", metavar="FILE", default="", help="write one picture with all answers")
     parser.add_argument("--index", metavar="FOLDER", default="", help="keep the index here instead of in the gallery")
     parser.add_argument("--rebuild", action="store_true", help="compute the whole index anew")
-    parser.add_argument("--approximate", action="store_true", help="faster on large galleries; its recall is measured")
     parser.add_argument("--batch-size", type=int, default=64, help="pictures at once (default: 64)")
     parser.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
     parser.add_argument("--evaluate-phrases", action="store_true", help="measure the phrases on --data and stop")
@@ -85,7 +83,6 @@ def run(arguments: argparse.Namespace) -> int:
         sheet=arguments.sheet,
         index=arguments.index,
         rebuild=arguments.rebuild,
-        approximate=arguments.approximate,
         batch_size=arguments.batch_size,
         device=arguments.device,
     )
@@ -97,5 +94,3 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ClearError("give either --query or --phrases")
     if not arguments.gallery:
         raise ClearError("give --gallery FOLDER")
-    if arguments.phrases and arguments.approximate:
-        raise ClearError("--approximate is for --query; phrases are always searched exactly")

@@ -1,4 +1,4 @@
-"""Seconds a query takes in a large gallery of random vectors, exact and approximate, with the recall of the latter."""
+"""Seconds per query in a large gallery of random vectors."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tabulate import tabulate
 
-EXACT, APPROXIMATE = "exact", "approximate"
 _ROWS_AT_ONCE = 1 << 14
 
 
@@ -24,7 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--people", type=int, default=0, help="draw the gallery around so many centres (0: every vector by itself)"
     )
-    parser.add_argument("--only", choices=(EXACT, APPROXIMATE), default="", help="leave the other index out")
     parser.add_argument("--threads", type=int, default=0, help="threads (as many as processors)")
     parser.add_argument("--seed", type=int, default=0, help="of all random numbers (0)")
     parser.add_argument("--json", metavar="FILE", default="", help="also write the figures to FILE")
@@ -34,18 +33,14 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures, prints a table and returns the figures.
 
     The gallery is random vectors of length 1. A query is one of them with noise added, at a cosine of some 0.7, as
-    another picture of the same person. Memory: the vectors once for each index, 4 bytes a number, and as much again for
-    a moment while an index grows.
+    another picture of the same person. Memory: 4 bytes per number of the vectors, and as much again for a moment while the index grows.
 
     Returns:
-        ``rows``: a list of {index, build_seconds, seconds_per_query (median, one query at a time), slowest_seconds,
-        recall (share of the true nearest ``top`` found), first_recall (share of queries whose nearest is found),
-        clusters, clusters_searched (None for exact)}, and what was asked for.
+        build_seconds, seconds_per_query (median, one query at a time), slowest_seconds, and what was asked for.
     """
     import faiss
 
     from fastreid_clip3d.errors import ClearError
-    from fastreid_clip3d.inference.search.approximate import build_approximate
 
     if min(arguments.gallery, arguments.dims, arguments.queries, arguments.top) < 1:
         raise ClearError("--gallery, --dims, --queries and --top must be 1 or more")
@@ -57,20 +52,14 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         exact.add(vectors)
     build_seconds = time.perf_counter() - started
     queries = _queries(exact, arguments)
-    rows = []
-    truth, seconds = _answers(exact, queries, arguments.top)
-    if arguments.only != APPROXIMATE:
-        rows.append(_row(EXACT, build_seconds, seconds, truth, truth))
-    if arguments.only != EXACT:
-        started = time.perf_counter()
-        built = build_approximate(exact)
-        build_seconds = time.perf_counter() - started
-        found, seconds = _answers(built.index, queries, arguments.top)
-        row = _row(APPROXIMATE, build_seconds, seconds, found, truth)
-        rows.append({**row, "clusters": built.index.nlist, "clusters_searched": built.index.nprobe})
+    seconds = _seconds_per_query(exact, queries, arguments.top)
     figures = {key: getattr(arguments, key) for key in ("gallery", "dims", "queries", "top", "people")}
     figures.update(
-        threads=faiss.omp_get_max_threads(), vectors_mib=4 * arguments.gallery * arguments.dims / 2**20, rows=rows
+        threads=faiss.omp_get_max_threads(),
+        vectors_mib=4 * arguments.gallery * arguments.dims / 2**20,
+        build_seconds=build_seconds,
+        seconds_per_query=statistics.median(seconds),
+        slowest_seconds=max(seconds),
     )
     _print_table(figures)
     if arguments.json:
@@ -98,54 +87,23 @@ def _queries(exact: Any, arguments: argparse.Namespace) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def _answers(index: Any, queries: np.ndarray, top: int) -> tuple[list[list[int]], list[float]]:
-    """What each query finds, and its seconds; one more before them warms up."""
+def _seconds_per_query(index: Any, queries: np.ndarray, top: int) -> list[float]:
+    """Seconds of each query, searched by itself; one more before them warms up."""
     index.search(queries[:1], top)
-    found, seconds = [], []
+    seconds = []
     for query in queries:
         started = time.perf_counter()
-        _, rows = index.search(query[None], top)
+        index.search(query[None], top)
         seconds.append(time.perf_counter() - started)
-        found.append([row for row in rows[0].tolist() if row >= 0])
-    return found, seconds
-
-
-def _row(
-    name: str, build_seconds: float, seconds: list[float], found: list[list[int]], truth: list[list[int]]
-) -> dict[str, Any]:
-    return {
-        "index": name,
-        "build_seconds": build_seconds,
-        "seconds_per_query": statistics.median(seconds),
-        "slowest_seconds": max(seconds),
-        "recall": float(np.mean([len(set(one) & set(other)) / len(other) for one, other in zip(found, truth)])),
-        "first_recall": float(np.mean([one[:1] == other[:1] for one, other in zip(found, truth)])),
-        "clusters": None,
-        "clusters_searched": None,
-    }
+    return seconds
 
 
 def _print_table(figures: dict[str, Any]) -> None:
-    from tabulate import tabulate
-
     kind = f"around {figures['people']:,} centres" if figures["people"] else "random"
     print(
         f"{figures['gallery']:,} vectors ({kind}) x {figures['dims']} dimensions, {figures['vectors_mib']:.0f} MiB, "
         f"{figures['queries']} queries one by one, {figures['threads']} threads"
     )
-    keys = [
-        "index",
-        "build_seconds",
-        "seconds_per_query",
-        "slowest_seconds",
-        "recall",
-        "first_recall",
-        "clusters_searched",
-    ]
-    headers = [
-        "index", "seconds to build", "seconds a query", "slowest", f"recall at {figures['top']}", "nearest found",
-        "clusters searched",
-    ]  # fmt: skip
-    formats = ("", ".1f", ".4f", ".4f", ".3f", ".3f", "")
-    rows = [[row[key] for key in keys] for row in figures["rows"]]
-    print(tabulate(rows, headers, tablefmt="pipe", floatfmt=formats, missingval="-"))
+    rows = [[figures["build_seconds"], figures["seconds_per_query"], figures["slowest_seconds"]]]
+    headers = ["seconds to build", "seconds per query", "slowest"]
+    print(tabulate(rows, headers, tablefmt="pipe", floatfmt=(".1f", ".4f", ".4f")))

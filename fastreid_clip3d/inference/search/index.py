@@ -168,7 +168,9 @@ def _check_writable(folder: Path, gallery: str | Path) -> None:
     try:
         check_writable_folder(folder)
     except ClearError as error:
-        raise ClearError(f"The index of {printable(str(gallery))}: {error} Or give it a folder: --index FOLDER.") from error
+        raise ClearError(
+            f"The index of {printable(str(gallery))}: {error} Or give it a folder: --index FOLDER."
+        ) from error
 
 
 @dataclass
@@ -274,7 +276,6 @@ class _Stored:
         """Writes listing and vectors, and removes what they replace."""
         before = [
             *self.folder.glob("vectors-*.faiss"),
-            *self.folder.glob("approximate-*.faiss"),
             *self.folder.glob("part-*.npz"),
         ]
         self.arrange(kept)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.encoder import ReIDModel
 from fastreid_clip3d.inference.pictures import Entry
 from fastreid_clip3d.inference.search.phrases import patch_means, phrase_directions
+from fastreid_clip3d.synthcc.index import true_choices_of
 from fastreid_clip3d.vocabulary import PHRASES
 
 TOP = 10
@@ -75,27 +75,6 @@ class PhraseQuality:
         }  # fmt: skip
 
 
-def true_choices(folder: str | Path, paths: list[str]) -> np.ndarray:
-    """The true descriptors of a SynthCC set's images, int64 [N, 16], 0 for phrase 1.
-
-    Raises:
-        ClearError: the folder is no SynthCC set, or does not know an image.
-    """
-    index = Path(folder) / "index.npz"
-    try:
-        with np.load(index, allow_pickle=False) as arrays:
-            rows = {name: row for row, name in enumerate(arrays["files"].tolist())}
-            choices = arrays["phrase_choices"].astype(np.int64)
-    except (OSError, ValueError, KeyError) as error:
-        raise ClearError(
-            f"{index}: no table of true descriptors ({error}). Phrases are measured on SynthCC sets, which have one."
-        ) from error
-    try:
-        return choices[[rows[Path(os.path.relpath(path, folder)).as_posix()] for path in paths]]
-    except KeyError as error:
-        raise ClearError(f"{index} does not know {error}; the set and its index belong to different runs.") from error
-
-
 def measure_phrases(
     model: ReIDModel, run: str | Path, dataset_name: str, batch_size: int = 64, progress: bool = True, seed: int = 0
 ) -> PhraseQuality:
@@ -110,7 +89,7 @@ def measure_phrases(
     _, directions = phrase_directions(model, run, PHRASES)
     dataset = build_dataset(dataset_name)
     records = [*dataset.query, *dataset.gallery]
-    truth = true_choices(dataset.dataset_dir, [record[0] for record in records])
+    truth = true_choices_of(dataset.dataset_dir, [record[0] for record in records])
     entries = [Entry(record[0], (Path(record[0]),)) for record in records]
     vectors = []
     for _, outcome in patch_means(model, entries, batch_size, progress):

@@ -15,7 +15,6 @@ B: images. N: patches. d: width of the text space. d': width of the student. K: 
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Iterator, Sequence, Union
 
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor
 
 from fastreid_clip3d.common.images import UnreadableImage
+from fastreid_clip3d.common.phrases import find_phrase, require_phrase
 from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.encoder import ReIDModel
@@ -39,21 +39,6 @@ OPPOSITE = tuple(row ^ 1 for row in range(len(PHRASES)))
 """Row of each phrase's opposite."""
 _VERBS = ("is", "has", "wears")
 _TEACHER_TOLERANCE = 1e-2  # of a cosine; float16 and other kernels move it by less
-
-
-def find_phrase(text: str) -> int | None:
-    """Row of a phrase of the vocabulary, whatever its case, hyphens and spaces; None for any other text."""
-    return {_plain(phrase): row for row, phrase in enumerate(PHRASES)}.get(_plain(text))
-
-
-def near_misses(text: str) -> list[str]:
-    """The vocabulary's phrases that a text may have meant, most similar first."""
-    by_plain = {_plain(phrase): phrase for phrase in PHRASES}
-    return [by_plain[near] for near in difflib.get_close_matches(_plain(text), by_plain, n=3, cutoff=0.75)]
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.lower().replace("-", " ").replace("_", " ").split())
 
 
 def sentence_of(text: str) -> str:
@@ -103,12 +88,7 @@ def phrase_directions(
     if any(not phrase.strip() for phrase in phrases):
         raise ClearError("--phrases: a phrase is empty")
     if unknown and not free_text:
-        near = near_misses(unknown[0])
-        hint = f"Did you mean {' or '.join(repr(phrase) for phrase in near)}? " if near else ""
-        raise ClearError(
-            f"{unknown[0]!r} is none of the 32 phrases. {hint}Known: {', '.join(PHRASES)}. Other texts need the "
-            "teacher and --free-text."
-        )
+        require_phrase(unknown[0], "Other texts need the teacher and --free-text.")
     texts = dict(zip(unknown, _free_directions(run, table, unknown))) if unknown else {}
     directions = [
         texts[phrase] if row is None else table[row] - table[OPPOSITE[row]] for phrase, row in zip(phrases, rows)
@@ -121,16 +101,14 @@ def _free_directions(run: str | Path, table: Tensor, texts: list[str]) -> Tensor
     """Psi of free texts less the mean of the 32 phrases, [len(texts), d']."""
     checkpoint, config = find_run_files(Path(run))
     weights = read_weights(checkpoint)
-    first, second = (weights[f"ot_loss.projection.{layer}.weight"] for layer in (0, 2))
-    loss = OTLoss(first.shape[1], second.shape[0], first.shape[0])
-    start = "ot_loss."
-    loss.load_state_dict({name[len(start) :]: value for name, value in weights.items() if name.startswith(start)})
+    loss = OTLoss.from_weights(weights)
+    text_dim = loss.projection[0].in_features
     keys = load_config(str(config)).MODEL.TEACHER
     try:
         embeddings = encode_texts(keys.NAME, keys.PRETRAINED, [*prompts(), *map(sentence_of, texts)])
     except ClearError as error:
         raise ClearError(f"Free text needs the teacher that {config} names, and it is not at hand: {error}") from error
-    if embeddings.shape[1] != first.shape[1]:
+    if embeddings.shape[1] != text_dim:
         raise ClearError(f"{config} names another teacher than the one that {checkpoint} was trained with.")
     with torch.no_grad():
         projected = loss.project(embeddings)

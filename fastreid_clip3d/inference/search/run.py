@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import faiss
 import numpy as np
 from rich.console import Console
 from rich.text import Text
@@ -36,7 +35,6 @@ from fastreid_clip3d.inference.search.answers import (
     report_unreadable,
     write_json,
 )
-from fastreid_clip3d.inference.search.approximate import SMALLEST, approximate_index
 from fastreid_clip3d.inference.search.index import Gallery, index_folder, open_gallery
 from fastreid_clip3d.inference.search.phrase_quality import measure_phrases
 from fastreid_clip3d.inference.search.phrases import patch_means, phrase_directions, require_phrases
@@ -77,7 +75,6 @@ def search(
     sheet: str = "",
     index: str = "",
     rebuild: bool = False,
-    approximate: bool = False,
     batch_size: int = 64,
     device: str = "",
 ) -> Answers:
@@ -90,8 +87,7 @@ def search(
         tracklets: a folder of frames is one entry.
         json_file, html, sheet: files for the answers as json, as a page and as one picture; "" writes none.
         index: folder of the index; "" keeps it in the gallery. rebuild: compute the whole index anew.
-        approximate: search large galleries by clusters (for `query`). batch_size: pictures at once, 1 or more.
-        device: "cpu", "cuda" or ""; "" means cuda where there is one.
+        batch_size: pictures at once, 1 or more. device: "cpu", "cuda" or ""; "" means cuda where there is one.
 
     Raises:
         ClearError: an argument, the model or a folder is wrong.
@@ -108,7 +104,7 @@ def search(
     if phrases:
         found = _by_phrases(student, source, phrases, free_text, top, notes)
     else:
-        found = _by_pictures(student, source, query, top, approximate, notes)
+        found = _by_pictures(student, source, query, top, notes)
     print_answers(found, screen)
     report_unreadable(found.unreadable, notes)
     for path, write in ((json_file, write_json), (sheet, draw_sheet), (html, write_page)):
@@ -146,9 +142,7 @@ def _features(model: ReIDModel, entries: Sequence[Entry], batch_size: int, progr
         yield entry, outcome.numpy() if isinstance(outcome, Tensor) else outcome
 
 
-def _by_pictures(
-    model: ReIDModel, source: GallerySource, query: Sequence[str], top: int, approximate: bool, notes: Console
-) -> Answers:
+def _by_pictures(model: ReIDModel, source: GallerySource, query: Sequence[str], top: int, notes: Console) -> Answers:
     calibration = read_calibration(model.run_folder, model.fingerprint)
     queries = list_images(query, tracklets=source.tracklets)
     if not queries:
@@ -162,9 +156,8 @@ def _by_pictures(
             readable.append((entry, outcome))
     answers: list[Answer] = []
     if readable:
-        index = _approximate_index(gallery, notes) if approximate else gallery.index
         features = np.stack([feature for _, feature in readable])
-        rows, similarities = nearest(index, features, gallery, [entry for entry, _ in readable], top)
+        rows, similarities = nearest(features, gallery, [entry for entry, _ in readable], top)
         for (entry, _), own_rows, own in zip(readable, rows, similarities):
             hits = tuple(_hit(gallery.entries[row], similarity, calibration) for row, similarity in zip(own_rows, own))
             answers.append(Answer(entry.name, _shown(entry), hits))
@@ -172,13 +165,15 @@ def _by_pictures(
 
 
 def nearest(
-    index: faiss.Index, features: np.ndarray, gallery: Gallery, queries: Sequence[Entry], top: int
+    features: np.ndarray, gallery: Gallery, queries: Sequence[Entry], top: int
 ) -> tuple[list[list[int]], list[list[float]]]:
     """Rows and similarities of the best `top` entries for each query, best first; never the query's own files."""
     if not gallery.entries:
         return [[] for _ in queries], [[] for _ in queries]
     own = {os.path.realpath(entry.frames[0]): row for row, entry in enumerate(gallery.entries)} if queries else {}
-    similarities, rows = index.search(np.ascontiguousarray(features, np.float32), min(top + 1, index.ntotal))
+    similarities, rows = gallery.index.search(
+        np.ascontiguousarray(features, np.float32), min(top + 1, gallery.index.ntotal)
+    )
     kept_rows, kept = [], []
     for query, line, values in zip(queries, rows.tolist(), similarities.tolist()):
         itself = own.get(os.path.realpath(query.frames[0]), -1)
@@ -186,22 +181,6 @@ def nearest(
         kept_rows.append([row for row, _ in pairs])
         kept.append([min(1.0, max(-1.0, value)) for _, value in pairs])
     return kept_rows, kept
-
-
-def _approximate_index(gallery: Gallery, notes: Console) -> faiss.Index:
-    """An index by clusters, or the exact one where clusters are no faster."""
-    if gallery.index.ntotal < SMALLEST:
-        notes.print(f"--approximate: below {SMALLEST} pictures the exact index is used, it is as fast")
-        return gallery.index
-    found = approximate_index(gallery)
-    if 2 * found.index.nprobe > found.index.nlist:
-        notes.print("--approximate: these pictures form no clusters that could be passed over; the exact index is used")
-        return gallery.index
-    notes.print(
-        f"approximate index: finds {100 * found.recall:.1f} % of the ten nearest (measured on this gallery), looks "
-        f"into {found.index.nprobe} of {found.index.nlist} clusters"
-    )
-    return found.index
 
 
 def _hit(entry: Entry, similarity: float, calibration: Calibration | None) -> Hit:

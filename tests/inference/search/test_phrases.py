@@ -13,9 +13,8 @@ from fastreid_clip3d.cli import run_verb
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference import load_model
 from fastreid_clip3d.inference.pictures import Entry, list_images
-from fastreid_clip3d.inference.search.phrase_quality import rank_people, true_choices
+from fastreid_clip3d.inference.search.phrase_quality import rank_people
 from fastreid_clip3d.inference.search.phrases import (
-    find_phrase,
     patch_means,
     phrase_directions,
     sentence_of,
@@ -169,6 +168,6 @@ def test_true_choices_follow_the_files(synthcc: Path) -> None:
     with np.load(synthcc / "index.npz") as arrays:
         paths, choices = [str(synthcc / name) for name in arrays["files"]], arrays["phrase_choices"]
     order = np.random.default_rng(0).permutation(len(paths))
-    assert np.array_equal(true_choices(synthcc, [paths[place] for place in order]), choices[order])
+    assert np.array_equal(true_choices_of(synthcc, [paths[place] for place in order]), choices[order])
     with pytest.raises(ClearError, match="does not know"):
-        true_choices(synthcc, [str(synthcc / "query" / "unknown.jpg")])
+        true_choices_of(synthcc, [str(synthcc / "query" / "unknown.jpg")])

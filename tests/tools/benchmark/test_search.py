@@ -1,4 +1,4 @@
-"""The benchmark of searching runs, and its recall is measured against the exact index."""
+"""The benchmark of searching runs and reports what it was asked for."""
 
 from __future__ import annotations
 
@@ -17,18 +17,15 @@ def measured(*options: str) -> dict:
     return benchmark.run(parser.parse_args(["--queries", "20", "--dims", "16", *options]))
 
 
-def test_rows_of_a_small_run(tmp_path, capsys) -> None:
+def test_figures_of_a_small_run(tmp_path, capsys) -> None:
     out = tmp_path / "search.json"
     figures = measured("--gallery", "4000", "--people", "80", "--json", str(out))
     assert json.loads(out.read_text()) == figures
-    exact, approximate = figures["rows"]
-    assert (exact["recall"], exact["first_recall"], exact["clusters"]) == (1.0, 1.0, None)
-    assert 0.7 < approximate["recall"] <= 1.0 and approximate["clusters_searched"] <= approximate["clusters"]
-    assert all(0 < row["seconds_per_query"] <= row["slowest_seconds"] for row in figures["rows"])
+    assert 0 < figures["seconds_per_query"] <= figures["slowest_seconds"] and figures["build_seconds"] > 0
+    assert figures["vectors_mib"] == pytest.approx(4000 * 16 * 4 / 2**20)
     assert "4,000 vectors (around 80 centres) x 16" in capsys.readouterr().out
 
 
-def test_one_index_alone_and_wrong_numbers() -> None:
-    assert [row["index"] for row in measured("--gallery", "100", "--only", "exact")["rows"]] == ["exact"]
+def test_wrong_numbers_are_refused() -> None:
     with pytest.raises(ClearError, match="1 or more"):
         measured("--gallery", "0")
