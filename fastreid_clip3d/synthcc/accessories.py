@@ -96,62 +96,83 @@ def _shaft(figure: Figure, body: np.ndarray, shoes: Shoes, inside: float) -> Pie
     return Piece(SHOE, attributes, edge.astype(np.float32), faces)
 
 
+@dataclasses.dataclass(frozen=True)
+class HatShape:
+    """The form of a kind of hat. `front`, `back`: heights of its lower edge, 0 at the chin, 1 at the crown."""
+
+    front: float
+    back: float
+    offset: float  # metres off the head
+    brim: tuple[float, ...] = ()  # radii of the rings of peak or brim, relative to the head; () for none
+    half_angle: float = float(np.pi)  # radians to each side of the front that the brim covers
+
+
+HATS: dict[str, HatShape] = {
+    "cap": HatShape(front=0.78, back=0.50, offset=0.013, brim=(0.90, 1.15, 1.40, 1.62), half_angle=1.15),
+    "beanie": HatShape(front=0.74, back=0.48, offset=0.018),
+    "brim": HatShape(front=0.76, back=0.62, offset=0.014, brim=(0.92, 1.12, 1.32, 1.50)),
+}
+
+
 def make_hat(figure: Figure, body: np.ndarray, hat: Hat) -> list[Piece]:
     """A cap with a peak, a beanie, or a hat with a brim all round."""
     marks = figure.marks
     height = marks.crown - marks.chin
     depth = marks.head_front - marks.head_back
-    front, back = (0.78, 0.50) if hat.kind == "cap" else (0.74, 0.48) if hat.kind == "beanie" else (0.76, 0.62)
+    shape = HATS[hat.kind]
 
     def field(points: np.ndarray) -> list[np.ndarray]:
         forward = (points[:, 2] - marks.head_back) / depth
-        return [points[:, 1] - (marks.chin + height * (back + (front - back) * forward))]
+        return [points[:, 1] - (marks.chin + height * (shape.back + (shape.front - shape.back) * forward))]
 
     attributes, faces, edge = cut_all(body, figure.head_faces, field)
-    offset = {"cap": 0.013, "beanie": 0.018, "brim": 0.014}[hat.kind] + 0.010 * smooth_step(edge / 0.06)
+    offset = shape.offset + 0.010 * smooth_step(edge / 0.06)
     attributes[:, REST] += attributes[:, NORMAL] * offset[:, None]
     pieces = [Piece(HAT, attributes, edge.astype(np.float32), faces)]
     head = attributes[:, REST]
     rim = head[edge < 0.015]
-    if hat.kind != "beanie":
-        middle = np.array([0.0, 0.0, (rim[:, 2].max() + rim[:, 2].min()) / 2])
-        half_width, half_depth = np.abs(rim[:, 0]).max(), (rim[:, 2].max() - rim[:, 2].min()) / 2
-        around = np.linspace(-1.15, 1.15, 15) if hat.kind == "cap" else np.linspace(-np.pi, np.pi, 25)
-        grow = np.array([0.92, 1.12, 1.32, 1.50]) if hat.kind == "brim" else np.array([0.90, 1.15, 1.40, 1.62])
-        angle, scale = np.meshgrid(around, grow, indexing="ij")
-        if hat.kind == "cap":  # the peak is longest at the front
-            scale = 1 + (scale - 1) * np.cos(angle / 1.15 * np.pi / 2) ** 0.5
-        x = half_width * np.sin(angle) * np.where(hat.kind == "cap", np.minimum(scale, 1.05), scale)
-        z = middle[2] + half_depth * np.cos(angle) * scale
-        order = np.argsort(rim[:, 2])
-        y = (
-            np.interp(np.clip(z, rim[:, 2].min(), rim[:, 2].max()), rim[order, 2], rim[order, 1])
-            + 0.004
-            - 0.10 * np.maximum(scale - 1, 0) ** 1.5
-        )
-        pieces.append(
-            rigid_piece(HAT, np.stack([x, y, z], -1).reshape(-1, 3), grid_faces(len(around), 4, False), {"head": 1.0})
-        )
+    if shape.brim:
+        pieces.append(_brim(shape, rim))
     return pieces
 
 
-def _box(centre: np.ndarray, half: tuple[float, float, float], roundness: float = 4.0) -> tuple[np.ndarray, np.ndarray]:
+def _brim(shape: HatShape, rim: np.ndarray) -> Piece:
+    """The peak of a cap or the brim of a hat, around the lower rim [n, 3] of its crown."""
+    is_peak = shape.half_angle < np.pi
+    middle_z = (rim[:, 2].max() + rim[:, 2].min()) / 2
+    half_width, half_depth = np.abs(rim[:, 0]).max(), (rim[:, 2].max() - rim[:, 2].min()) / 2
+    around = np.linspace(-shape.half_angle, shape.half_angle, 15 if is_peak else 25)
+    angle, scale = np.meshgrid(around, shape.brim, indexing="ij")
+    if is_peak:  # it is longest at the front
+        scale = 1 + (scale - 1) * np.cos(angle / shape.half_angle * np.pi / 2) ** 0.5
+    x = half_width * np.sin(angle) * (np.minimum(scale, 1.05) if is_peak else scale)
+    z = middle_z + half_depth * np.cos(angle) * scale
+    order = np.argsort(rim[:, 2])
+    on_rim = np.interp(np.clip(z, rim[:, 2].min(), rim[:, 2].max()), rim[order, 2], rim[order, 1])
+    y = on_rim + 0.004 - 0.10 * np.maximum(scale - 1, 0) ** 1.5
+    faces = grid_faces(len(around), len(shape.brim), False)
+    return rigid_piece(HAT, np.stack([x, y, z], -1).reshape(-1, 3), faces, {"head": 1.0})
+
+
+def _box(
+    centre: np.ndarray, half_sizes: tuple[float, float, float], roundness: float = 4.0
+) -> tuple[np.ndarray, np.ndarray]:
     """A box with rounded edges as a grid over a sphere."""
     down, around = np.meshgrid(
         np.linspace(0.01, np.pi - 0.01, 13), np.linspace(0, 2 * np.pi, 24, endpoint=False), indexing="ij"
     )
     unit = np.stack([np.sin(down) * np.sin(around), np.cos(down), np.sin(down) * np.cos(around)], -1).reshape(-1, 3)
     norm = (np.abs(unit) ** roundness).sum(1, keepdims=True) ** (1 / roundness)
-    return centre + unit / norm * np.asarray(half), grid_faces(13, 24, True)
+    return centre + unit / norm * np.asarray(half_sizes), grid_faces(13, 24, True)
 
 
 def make_bag(
     figure: Figure, body: np.ndarray, joints: np.ndarray, bag: Bag, outermost: float
 ) -> tuple[list[Piece], list[Hanging]]:
-    """A backpack, a bag at the hip on a strap, or one in the hand; `outermost`: offset of the outer garment."""
+    """A backpack, a bag at the hip on a strap, or one in the hand; `outermost`: metres from the skin to the outside."""
     marks = figure.marks
     if bag.kind == "hand":
-        points, faces = _box(np.array([0.0, -0.30, 0.0]), (0.07, 0.13, 0.17))
+        points, faces = _box(np.array([0.0, -0.30, 0.0]), half_sizes=(0.07, 0.13, 0.17))
         angle = np.linspace(0, np.pi, 9)
         arc = np.stack([np.zeros(9), -0.19 + 0.13 * np.sin(angle), 0.07 * np.cos(angle)], -1)
         turn = np.linspace(0, 2 * np.pi, 6, endpoint=False)
@@ -162,9 +183,9 @@ def make_bag(
     back = float(torso[:, 2].min()) - outermost
     if bag.kind == "backpack":
         centre = np.array([0.0, float(joints[JOINTS["spine3"], 1]) - 0.03, back - 0.075])
-        return [rigid_piece(BAG, *_box(centre, (0.145, 0.215, 0.085)), {"spine3": 0.5, "spine2": 0.5})], []
+        return [rigid_piece(BAG, *_box(centre, half_sizes=(0.145, 0.215, 0.085)), {"spine3": 0.5, "spine2": 0.5})], []
     hip = body[(np.abs(body[:, 1] - marks.hip - 0.02) < 0.03) & (body[:, WEIGHTS][:, FOREARMS].sum(1) < 0.1)][:, REST]
     centre = np.array(
         [float(hip[:, 0].max()) + 0.045 + outermost, float(joints[JOINTS["left_hip"], 1]), float(hip[:, 2].mean())]
     )
-    return [rigid_piece(BAG, *_box(centre, (0.055, 0.105, 0.14)), {"pelvis": 1.0})], []
+    return [rigid_piece(BAG, *_box(centre, half_sizes=(0.055, 0.105, 0.14)), {"pelvis": 1.0})], []

@@ -48,7 +48,6 @@ class Landmarks:
     crown: float
     head_back: float  # z
     head_front: float  # z, without the nose
-    head_side: float  # half the width
 
 
 def weight_of(joint: str) -> int:
@@ -152,5 +151,4 @@ def _landmarks(template: np.ndarray, joints: np.ndarray, weights: np.ndarray) ->
         crown=float(head[:, 1].max()),
         head_back=float(head[:, 2].min()),
         head_front=float(face[:, 2].max()),
-        head_side=float(np.abs(head[:, 0]).max()),
     )

@@ -70,12 +70,13 @@ def make_hair(
     head = body[body[:, weight_of("head")] > 0.9][:, REST]
     box = head.min(0), head.max(0)
     if look.style in ("bob", "long"):
-        pieces.append(_curtain(figure, body, box, "bob" if over_hood else look.style, thickness, outermost))
+        style = "bob" if over_hood else look.style
+        pieces.append(_curtain(figure, body, box, style, thickness=thickness, outermost=outermost))
     elif look.style == "ponytail":
         pieces.append(_tail(box))
     elif look.style == "bun" and not under_hat:
         centre = np.array([0.0, box[1][1] - 0.05, box[0][2] - 0.012])
-        pieces.append(rigid_piece(HAIR, *_ball(centre, (0.042, 0.040, 0.038)), {"head": 1.0}))
+        pieces.append(rigid_piece(HAIR, *_ball(centre, radii=(0.042, 0.040, 0.038)), {"head": 1.0}))
     return pieces
 
 
@@ -131,18 +132,10 @@ def _tail(box: tuple[np.ndarray, np.ndarray]) -> Piece:
     """A ponytail: a tapered tube from the back of the head down to the shoulders."""
     low, high = box
     start = np.array([0.0, high[1] - 0.075, low[2] - 0.004])
-    path = start + np.array(
-        [
-            [0, 0.004, 0.0],
-            [0, 0.010, -0.030],
-            [0, -0.010, -0.052],
-            [0, -0.07, -0.062],
-            [0, -0.14, -0.060],
-            [0, -0.20, -0.050],
-            [0, -0.25, -0.040],
-        ]
-    )
+    down = [0.004, 0.010, -0.010, -0.07, -0.14, -0.20, -0.25]
+    back = [0.0, -0.030, -0.052, -0.062, -0.060, -0.050, -0.040]
     radius = np.array([0.016, 0.018, 0.026, 0.032, 0.028, 0.020, 0.004])
+    path = start + np.stack([np.zeros(7), down, back], 1)
     turn = np.linspace(0, 2 * np.pi, 10, endpoint=False)
     direction = np.gradient(path, axis=0)
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)

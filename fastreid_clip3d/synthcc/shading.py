@@ -6,6 +6,7 @@ Legend: N covered pixels of all images of a batch, B images, P parts; light is c
 from __future__ import annotations
 
 import dataclasses
+from typing import Iterable
 
 import numpy as np
 import torch
@@ -13,80 +14,63 @@ import torch
 from fastreid_clip3d.synthcc.camera import CAMERAS, Shot, key_light_direction
 from fastreid_clip3d.synthcc.dressing import Dressed
 from fastreid_clip3d.synthcc.garments import HAIR, LEGWEAR, NUM_PARTS, OUTER, SHOE, SKIN, SKIRT, TOP
+from fastreid_clip3d.synthcc.outfit import Cloth
 from fastreid_clip3d.synthcc.patterns import paint, soft_step, waves
 from fastreid_clip3d.synthcc.wardrobe import PATTERNS
 
 
 @dataclasses.dataclass
 class Materials:
-    """Tables of the batch, one row for every (image, part): [B * P, ...], and one for every image: [B, ...]."""
+    """Tables of the batch: [B * P, ...] one row per image and part, [B, ...] one row per image."""
 
-    colours: torch.Tensor  # [B * P, 3, 3]
+    colours: torch.Tensor  # [B * P, 3, 3], sRGB
     pattern: torch.Tensor  # int64 [B * P]
-    numbers: torch.Tensor  # [B * P, 5] scale, phase, shine, folds, closure
-    # [B, 10] chin, crown, back and front of the head, floor, ankle, neck, hip, depth of the neck, half width of the
-    # head
-    marks: torch.Tensor
-    look: torch.Tensor  # [B, 7] colour of brows and beard, strength of the beard, sock in metres, sling, backpack
-    strap: torch.Tensor  # [B, 3] colour
-    key: torch.Tensor  # [B, 3] direction to the key light
-    light: torch.Tensor  # [B, 2] strength of key and ambient light
+    scale: torch.Tensor  # these five [B * P]; see outfit.Cloth
+    phase: torch.Tensor
+    shine: torch.Tensor
+    folds: torch.Tensor
+    closure: torch.Tensor
+    marks: dict[str, torch.Tensor]  # [B] each, metres; see figure.Landmarks
+    hair: torch.Tensor  # [B, 3], colour of brows and beard
+    beard: torch.Tensor  # [B], 0 none, 1 full
+    sock: torch.Tensor  # [B], metres of sock above the shoe
+    sling: torch.Tensor  # [B], 1 where a bag hangs on a strap across the chest
+    backpack: torch.Tensor  # [B], 1 where a backpack hangs on two straps
+    strap: torch.Tensor  # [B, 3], colour
+    key: torch.Tensor  # [B, 3], unit vector towards the key light
+    key_light: torch.Tensor  # [B], its strength
+    ambient: torch.Tensor  # [B], strength of the light from everywhere
 
 
 def tables(people: list[Dressed], shots: list[Shot]) -> Materials:
     """Collects what the pixels of a batch look up."""
-    count = len(people)
-    colours = np.zeros((count, NUM_PARTS, 3, 3), dtype=np.float32)
-    pattern = np.zeros((count, NUM_PARTS), dtype=np.int64)
-    numbers = np.zeros((count, NUM_PARTS, 5), dtype=np.float32)
-    marks, look, strap = (
-        np.zeros((count, 10), np.float32),
-        np.zeros((count, 7), np.float32),
-        np.zeros((count, 3), np.float32),
-    )
-    key, light = np.zeros((count, 3), np.float32), np.zeros((count, 2), np.float32)
-    for row, (person, shot) in enumerate(zip(people, shots)):
-        for part, cloth in enumerate(person.materials):
-            if cloth is not None:
-                colours[row, part] = cloth.colours
-                pattern[row, part] = PATTERNS.index(cloth.pattern)
-                numbers[row, part] = cloth.scale, cloth.phase, cloth.shine, cloth.folds, cloth.closure
-        place, outfit = person.figure.marks, person.outfit
-        marks[row] = (
-            place.chin,
-            place.crown,
-            place.head_back,
-            place.head_front,
-            place.floor,
-            place.ankle,
-            place.neck,
-            place.hip,
-            place.neck_depth,
-            place.head_side,
-        )
-        bag = outfit.bag.kind if outfit.bag is not None else ""
-        look[row] = (
-            *(person.look.hair * 0.85),
-            person.look.beard,
-            outfit.shoes.sock,
-            bag == "sling",
-            bag == "backpack",
-        )
-        if bag:
-            strap[row] = outfit.bag.cloth.colours[0] * 0.8
-        profile = CAMERAS[shot.camera]
-        key[row], light[row] = key_light_direction(shot), (profile.key_light, profile.ambient)
-    as_tensor = torch.from_numpy
+    nothing = Cloth(np.zeros((3, 3)), scale=0.0, shine=0.0, folds=0.0)
+    cloths = [cloth or nothing for person in people for cloth in person.materials]
+    bags = [person.outfit.bag for person in people]
+    cameras = [CAMERAS[shot.camera] for shot in shots]
+
+    def table(values: Iterable) -> torch.Tensor:
+        return torch.from_numpy(np.array(list(values), dtype=np.float32))
+
     return Materials(
-        as_tensor(colours.reshape(-1, 3, 3)),
-        as_tensor(pattern.reshape(-1)),
-        as_tensor(numbers.reshape(-1, 5)),
-        as_tensor(marks),
-        as_tensor(look),
-        as_tensor(strap),
-        as_tensor(key),
-        as_tensor(light),
+        colours=table(cloth.colours for cloth in cloths),
+        pattern=torch.tensor([PATTERNS.index(cloth.pattern) for cloth in cloths]),
+        **{name: table(getattr(cloth, name) for cloth in cloths) for name in _CLOTH_FIELDS},
+        marks={name: table(getattr(person.figure.marks, name) for person in people) for name in _MARKS},
+        hair=table(person.look.hair * 0.85 for person in people),
+        beard=table(person.look.beard for person in people),
+        sock=table(person.outfit.shoes.sock for person in people),
+        sling=table(bag is not None and bag.kind == "sling" for bag in bags),
+        backpack=table(bag is not None and bag.kind == "backpack" for bag in bags),
+        strap=table(np.zeros(3) if bag is None else bag.cloth.colours[0] * 0.8 for bag in bags),
+        key=table(key_light_direction(shot) for shot in shots),
+        key_light=table(camera.key_light for camera in cameras),
+        ambient=table(camera.ambient for camera in cameras),
     )
+
+
+_CLOTH_FIELDS = ("scale", "phase", "shine", "folds", "closure")
+_MARKS = ("chin", "crown", "head_back", "head_front", "floor", "neck", "hip", "neck_depth")
 
 
 def shade(
@@ -111,8 +95,8 @@ def shade(
     """
     row = image * NUM_PARTS + part
     colours = materials.colours.view(-1, 9).index_select(0, row).view(-1, 3, 3)
-    numbers = materials.numbers.index_select(0, row)
-    scale, phase, shine, folds = numbers[:, :4].unbind(1)
+    scale, phase = materials.scale.index_select(0, row), materials.phase.index_select(0, row)
+    shine, folds = materials.shine.index_select(0, row), materials.folds.index_select(0, row)
     albedo = paint(points, materials.pattern.index_select(0, row), colours, scale.clamp_min(1e-3), phase)
     albedo = _cloth_details(albedo, points, edge, part, image, materials)
     shoe = (part == SHOE).nonzero().squeeze(1)
@@ -135,12 +119,12 @@ def shade(
     )
     normals = torch.nn.functional.normalize(normals + tilt * folds[:, None], dim=1)
     key = materials.key.index_select(0, image)
-    strength = materials.light.index_select(0, image)
+    key_light, ambient_light = materials.key_light.index_select(0, image), materials.ambient.index_select(0, image)
     diffuse = ((normals * key).sum(1) * 0.9 + 0.1).clamp_min(0) * (0.35 + 0.65 * occlusion)
     ambient = (0.78 + 0.30 * normals[:, 1]) * occlusion
     half = torch.nn.functional.normalize(key + toward, dim=1)
-    gloss = shine * (normals * half).sum(1).clamp_min(0) ** 24 * strength[:, 0]
-    light = strength[:, 0] * diffuse * 1.25 + strength[:, 1] * ambient
+    gloss = shine * (normals * half).sum(1).clamp_min(0) ** 24 * key_light
+    light = key_light * diffuse * 1.25 + ambient_light * ambient
     return albedo.clamp(0, 1) ** 2.2 * light[:, None] + gloss[:, None] * 0.5
 
 
@@ -152,9 +136,8 @@ def _cloth_details(albedo, points, edge, part, image, materials):
     upper = ((part == TOP) | (part == OUTER)).nonzero().squeeze(1)
     points, image, part = points[upper], image[upper], part[upper]
     row = image * NUM_PARTS + part
-    neck, hip, depth = (materials.marks[:, column].contiguous()[image] for column in (6, 7, 8))
-    sling, pack = (materials.look[:, column].contiguous()[image] for column in (5, 6))
-    closed = materials.numbers[:, 4].contiguous()[row] * (points[:, 2] > depth - 0.02) * (points[:, 1] < neck + 0.02)
+    neck, hip, depth = (materials.marks[name][image] for name in ("neck", "hip", "neck_depth"))
+    closed = materials.closure[row] * (points[:, 2] > depth - 0.02) * (points[:, 1] < neck + 0.02)
     x, y, z = points.unbind(1)
     colour = albedo[upper]
     line = soft_step(0.006 - x.abs(), 0.005) * closed
@@ -162,9 +145,9 @@ def _cloth_details(albedo, points, edge, part, image, materials):
     place = y / 0.085
     button = soft_step(0.011 - torch.hypot(x, (place - place.round()) * 0.085), 0.004) * closed
     colour = colour + (materials.colours[:, 2][row] - colour) * (0.7 * button)[:, None]
-    across = soft_step(0.016 - (x * 0.78 + (y - hip - 0.20) * 0.62).abs(), 0.006) * sling
+    across = soft_step(0.016 - (x * 0.78 + (y - hip - 0.20) * 0.62).abs(), 0.006) * materials.sling[image]
     ahead = (z > depth + 0.01) | (y > neck - 0.06)
-    straight = soft_step(0.016 - (x.abs() - 0.100).abs(), 0.006) * (y > hip + 0.20) * ahead * pack
+    straight = soft_step(0.016 - (x.abs() - 0.100).abs(), 0.006) * (y > hip + 0.20) * ahead * materials.backpack[image]
     has_coat = materials.colours.view(-1, NUM_PARTS, 9)[:, OUTER].sum(1)[image] > 0
     strap = (across + straight).clamp(0, 1) * (has_coat == (part == OUTER)) * (x.abs() < 0.17)
     albedo[upper] = colour + (materials.strap[image] - colour) * strap[:, None]
@@ -172,53 +155,54 @@ def _cloth_details(albedo, points, edge, part, image, materials):
 
 
 def _shoes(points, edge, image, colours, materials):
-    marks = materials.marks[image]
     albedo = colours[:, 0].clone()
-    sole = soft_step(marks[:, 4] + 0.016 - points[:, 1], 0.006)[:, None]
+    sole = soft_step(materials.marks["floor"][image] + 0.016 - points[:, 1], 0.006)[:, None]
     albedo = albedo + (colours[:, 1] - albedo) * sole
-    sock_length = materials.look[image, 4]
+    sock_length = materials.sock[image]
     sock = (soft_step(sock_length - edge, 0.004) * (sock_length > 0).float())[:, None]
     return albedo + (colours[:, 2] - albedo) * sock
 
 
 def _skin(points, albedo, image, colours, materials):
     """Face, and a little more red where skin is thin. Places are shares of the head of the average body."""
-    marks, look = materials.marks[image], materials.look[image]
-    chin, crown, back, front = marks[:, 0], marks[:, 1], marks[:, 2], marks[:, 3]
+    chin, crown, back, front = (materials.marks[name][image] for name in ("chin", "crown", "head_back", "head_front"))
+    hair = materials.hair[image]
     up = (points[:, 1] - chin) / (crown - chin)
     side = points[:, 0].abs()
     face = ((points[:, 2] - back) / (front - back) > 0.70).float() * (up > 0).float()
     height = crown - chin
 
-    def oval(x: float, y: float, half_x: float, half_y: float) -> torch.Tensor:
-        distance = torch.sqrt(((side - x) / half_x) ** 2 + ((up - y) * height / half_y) ** 2)
-        return soft_step(1 - distance, 0.35) * face
+    def oval(feature: str, side_at: float, half_width: float, half_height: float, above: float = 0.0) -> torch.Tensor:
+        """Where the face has a feature [n, 1], 0..1: metres, `above` a share of the head's height."""
+        across, along = (side - side_at) / half_width, (up - FACE[feature] - above) * height / half_height
+        distance = torch.sqrt(across**2 + along**2)
+        return (soft_step(1 - distance, 0.35) * face)[:, None]
 
     result = albedo
-    blush = oval(0.040, FACE["cheek"], 0.022, 0.018)[:, None]
+    blush = oval("cheek", side_at=0.040, half_width=0.022, half_height=0.018)
     result = result * (1 - blush * torch.tensor([0.0, 0.06, 0.05]))
-    socket = oval(0.032, FACE["eye"] + 0.02, 0.022, 0.016)[:, None]
+    socket = oval("eye", side_at=0.032, half_width=0.022, half_height=0.016, above=0.02)
     result = result * (1 - 0.16 * socket)
-    white = oval(0.032, FACE["eye"], 0.0145, 0.0065)[:, None]
+    white = oval("eye", side_at=0.032, half_width=0.0145, half_height=0.0065)
     result = result + (0.80 - result) * white * 0.9
-    iris = oval(0.032, FACE["eye"], 0.0068, 0.0072)[:, None]
+    iris = oval("eye", side_at=0.032, half_width=0.0068, half_height=0.0072)
     result = result + (colours[:, 2] - result) * iris
-    lid = oval(0.032, FACE["eye"] + 0.030, 0.016, 0.0026)[:, None]
+    lid = oval("eye", side_at=0.032, half_width=0.016, half_height=0.0026, above=0.030)
     result = result * (1 - 0.6 * lid)
-    brow = oval(0.033, FACE["brow"], 0.019, 0.0042)[:, None]
-    result = result + (look[:, :3] * 0.8 - result) * brow * 0.8
-    nostril = oval(0.008, FACE["nose"], 0.006, 0.004)[:, None]
+    brow = oval("brow", side_at=0.033, half_width=0.019, half_height=0.0042)
+    result = result + (hair * 0.8 - result) * brow * 0.8
+    nostril = oval("nose", side_at=0.008, half_width=0.006, half_height=0.004)
     result = result * (1 - 0.4 * nostril)
     beard = (
         soft_step(FACE["beard"] - up + 0.35 * (side / 0.07) ** 2 * 0.5, 0.05)
         * (up > -0.06).float()
         * ((points[:, 2] - back) / (front - back) > 0.42).float()
     )
-    beard = beard * look[:, 3]
-    result = result + (look[:, :3] - result) * (beard * 0.85)[:, None]
-    mouth = oval(0.0, FACE["mouth"], 0.025, 0.0085)[:, None]
+    beard = beard * materials.beard[image]
+    result = result + (hair - result) * (beard * 0.85)[:, None]
+    mouth = oval("mouth", side_at=0.0, half_width=0.025, half_height=0.0085)
     result = result + (colours[:, 1] - result) * mouth
-    gap = oval(0.0, FACE["mouth"], 0.022, 0.0016)[:, None]
+    gap = oval("mouth", side_at=0.0, half_width=0.022, half_height=0.0016)
     return result * (1 - 0.5 * gap)
 
 
