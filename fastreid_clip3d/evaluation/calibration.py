@@ -299,12 +299,12 @@ def compare_similarity(similarity: float, calibration: Calibration | None) -> Co
         similarity,
         by_protocol[headline]["same_person"] if headline else None,
         by_protocol,
-        f"similarity {similarity:.3f}: {_verdict(calibration, by_protocol)}",
+        f"similarity {similarity:.3f}: {_verdict(calibration, by_protocol)} (measured on {calibration.dataset})",
     )
 
 
 def _verdict(calibration: Calibration, by_protocol: dict[str, dict[str, Any]]) -> str:
-    """All protocols' verdicts for a reader; those that say the same are told together."""
+    """All protocols' verdicts for a reader; protocols with the same verdict share one part of the sentence."""
     same: dict[str, list[str]] = {}
     different, unknown = [], []
     for name, values in by_protocol.items():
@@ -321,7 +321,7 @@ def _verdict(calibration: Calibration, by_protocol: dict[str, dict[str, Any]]) -
         missed += "".join(f", {rate} ({name})" for name, rate in different[1:])
         parts.append(f"below the threshold, which misses {missed}")
     if unknown:
-        parts.append(f"not told ({', '.join(unknown)})")
+        parts.append(f"no verdict ({', '.join(unknown)})")
     return "; ".join(parts)
 
 

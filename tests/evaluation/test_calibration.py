@@ -156,7 +156,7 @@ def test_copies_under_two_people_leave_no_strict_threshold(tmp_path: Path) -> No
     rates = calibration.protocols["general"]
     assert rates.recommended is None and "two names" in rates.notes[-1]
     said = compare_similarity(1.0, read_calibration(write_calibration(tmp_path, calibration), "f"))
-    assert said.same_person is None and "not told" in said.sentence
+    assert said.same_person is None and "no verdict" in said.sentence
     plot_calibration(tmp_path, calibration)
 
 

@@ -100,14 +100,14 @@ CROP = np.zeros((8, 4, 3), np.uint8)
 @pytest.mark.parametrize(
     "images, channels, message",
     [
-        ([CROP], "GBR", 'say "RGB"'),
+        ([CROP], "GBR", 'choose "RGB"'),
         ([CROP, CROP.astype(np.float32)], "RGB", "image 2 of 2 has float32 pixels; they must be uint8"),
         (torch.rand(2, 3, 8, 4), "RGB", "image 1 of 2 has float32 pixels"),
         (torch.zeros(2, 3, 8, 4, dtype=torch.bfloat16), "RGB", "bfloat16 pixels"),
         ([CROP, CROP, CROP[:, 2:2]], "BGR", r"image 3 of 3 has no area: its shape is \(8, 0, 3\)"),
         ([CROP] * 70 + [CROP[:0]], "RGB", r"image 71 of 71 has no area: its shape is \(0, 4, 3\)"),
         (np.zeros((8, 4, 4), np.uint8), "RGB", r"the image has shape \(8, 4, 4\).*alpha"),
-        (torch.zeros(2, 8, 4, 3, dtype=torch.uint8), "RGB", r"tensor of shape \(8, 4, 3\); a picture is \[3, H, W\]"),
+        (torch.zeros(2, 8, 4, 3, dtype=torch.uint8), "RGB", r"tensor of shape \(8, 4, 3\); an image is \[3, H, W\]"),
         ([CROP, None], "RGB", "image 2 of 2 is a NoneType"),
         (7, "RGB", "got int"),
     ],
@@ -218,7 +218,7 @@ def test_folders_that_are_no_runs_are_named(own_run, tmp_path) -> None:
     checkpoint = own_run / "model_final.pth"
     with pytest.raises(ClearError, match="nowhere: no such run folder"):
         load_model(tmp_path / "nowhere")
-    with pytest.raises(ClearError, match="is unknown; say cpu"):
+    with pytest.raises(ClearError, match="it must be cpu, cuda"):
         load_model(own_run, "gpu7")
     checkpoint.rename(own_run / "model_0001.pth")
     with pytest.raises(ClearError, match="last_checkpoint names model_final.pth"):

@@ -54,6 +54,7 @@ class Answers:
     Args:
         kind: "similarity" or "score", what the hits' numbers are.
         unreadable: (name, what is wrong) of queries and gallery.
+        note: what the calibration's check says of this gallery; "" where there is nothing to say.
     """
 
     answers: tuple[Answer, ...]
@@ -61,6 +62,7 @@ class Answers:
     gallery: str
     gallery_size: int
     unreadable: tuple[tuple[str, str], ...] = ()
+    note: str = ""
 
 
 def printable(text: str) -> str:
@@ -76,6 +78,7 @@ def as_dict(found: Answers) -> dict[str, Any]:
     return {
         "gallery": found.gallery,
         "gallery_size": found.gallery_size,
+        "calibration_note": found.note,
         "answers": [
             {
                 "query": answer.query,
@@ -106,21 +109,23 @@ def write_json(found: Answers, path: str | Path) -> None:
 
 
 def print_answers(found: Answers, console: Console) -> None:
-    """One table a query."""
-    told = any(hit.verdict for answer in found.answers for hit in answer.hits)
+    """One table per query, and the note on the calibration."""
+    has_verdicts = any(hit.verdict for answer in found.answers for hit in answer.hits)
     for answer in found.answers:
         console.print(Text(printable(answer.query), style="bold"), soft_wrap=True)
         table = Table()
         table.add_column("rank", justify="right")
         table.add_column(found.kind, justify="right")
         table.add_column("picture", overflow="fold")
-        if told:
+        if has_verdicts:
             table.add_column("how sure", overflow="fold")
         for rank, hit in enumerate(answer.hits, start=1):
             number = f"{hit.similarity:.4f}" if found.kind == "similarity" else f"{hit.similarity:.3g}"
             name = Text(printable(os.path.relpath(hit.name, found.gallery)))
-            table.add_row(str(rank), number, name, *([Text(hit.verdict)] if told else []))
+            table.add_row(str(rank), number, name, *([Text(hit.verdict)] if has_verdicts else []))
         console.print(table)
+    if found.note:
+        console.print(Text(found.note), soft_wrap=True)
 
 
 def report_unreadable(unreadable: Sequence[tuple[str, str]], console: Console, most: int = 20) -> None:
@@ -129,7 +134,7 @@ def report_unreadable(unreadable: Sequence[tuple[str, str]], console: Console, m
         return
     console.print(Text(f"{len(unreadable)} pictures could not be read and are left out:"))
     for name, reason in unreadable[:most]:
-        told = reason if name in reason else f"{name}: {reason}"
-        console.print(Text("  " + printable(told)), soft_wrap=True)
+        line = reason if name in reason else f"{name}: {reason}"
+        console.print(Text("  " + printable(line)), soft_wrap=True)
     if len(unreadable) > most:
         console.print(Text(f"  ... and {len(unreadable) - most} more (all of them in --json FILE)"))

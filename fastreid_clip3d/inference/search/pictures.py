@@ -55,7 +55,7 @@ def check_sheet(path: str | Path) -> None:
 
 
 def draw_sheet(found: Answers, path: str | Path) -> Path:
-    """One row a query: the query, then its hits, framed green (same person), red (other) or grey (not told).
+    """One row per query: the query, then its hits, framed green (same person), red (other) or grey (no verdict).
 
     Returns:
         `path`.
@@ -143,6 +143,8 @@ def write_page(found: Answers, path: str | Path) -> Path:
             name = os.path.relpath(hit.name, found.gallery)
             figures.append(_figure(shown, hit.picture, f"{rank}. {_number(hit, found.kind)}", name, hit.verdict))
         parts.append(f'<h2>{_escaped(answer.query)}</h2>\n<div class="row">\n' + "\n".join(figures) + "\n</div>")
+    if found.note:
+        parts.insert(0, f"<p>{_escaped(found.note)}</p>")
     if found.unreadable:
         items = "\n".join(f"<li>{_escaped(reason)}</li>" for _, reason in found.unreadable)
         parts.append(f"<h2>{len(found.unreadable)} pictures could not be read</h2>\n<ul>\n{items}\n</ul>")

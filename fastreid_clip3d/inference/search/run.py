@@ -22,6 +22,7 @@ from fastreid_clip3d.evaluation.calibration import (
     compare_similarity,
     read_calibration,
 )
+from fastreid_clip3d.evaluation.calibration_fit import calibration_fit
 from fastreid_clip3d.inference import load_model
 from fastreid_clip3d.inference.encoder import ReIDModel
 from fastreid_clip3d.inference.extraction import extract
@@ -35,7 +36,7 @@ from fastreid_clip3d.inference.search.answers import (
     report_unreadable,
     write_json,
 )
-from fastreid_clip3d.inference.search.index import Gallery, index_folder, open_gallery
+from fastreid_clip3d.inference.search.index import Gallery, index_folder, open_gallery, vectors_of
 from fastreid_clip3d.inference.search.phrase_quality import measure_phrases
 from fastreid_clip3d.inference.search.phrases import patch_means, phrase_directions, require_phrases
 from fastreid_clip3d.inference.search.pictures import check_sheet, draw_sheet, write_page
@@ -155,13 +156,19 @@ def _by_pictures(model: ReIDModel, source: GallerySource, query: Sequence[str], 
         else:
             readable.append((entry, outcome))
     answers: list[Answer] = []
+    note = ""
+    if calibration and gallery.entries:
+        fit = calibration_fit(vectors_of(gallery.index), calibration)
+        note = fit.sentence
+        if fit.holds is False:
+            calibration = None
     if readable:
         features = np.stack([feature for _, feature in readable])
         rows, similarities = nearest(features, gallery, [entry for entry, _ in readable], top)
         for (entry, _), own_rows, own in zip(readable, rows, similarities):
             hits = tuple(_hit(gallery.entries[row], similarity, calibration) for row, similarity in zip(own_rows, own))
             answers.append(Answer(entry.name, _shown(entry), hits))
-    return Answers(tuple(answers), "similarity", source.folder, len(gallery.entries), tuple(unreadable))
+    return Answers(tuple(answers), "similarity", source.folder, len(gallery.entries), tuple(unreadable), note)
 
 
 def nearest(

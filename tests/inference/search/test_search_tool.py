@@ -15,6 +15,7 @@ from PIL import Image
 from fastreid_clip3d.cli import run_verb
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference import load_model
+from fastreid_clip3d.inference.search.pictures import SAME, UNKNOWN
 from tests.inference.search.conftest import draw
 from tests.inference.search.running import names_of, searched
 
@@ -205,6 +206,8 @@ def test_a_calibrated_model_says_how_sure_it_is(
     said = load_model(own, "cpu").compare(query, query)
     assert said.same_person is True and "same person (CC, SC, general)" in said.sentence
 
+    assert said.sentence.endswith("(measured on SynthCCTiny)")
+
     stored["fingerprint"] = "0" * 32
     (own / "calibration.json").write_text(json.dumps(stored))
     with pytest.raises(ClearError, match="another model"):
@@ -244,3 +247,27 @@ def test_calibrating_on_saved_features(run: Path, plain_run: Path, synthcc: Path
     with pytest.raises(ClearError, match="did you mean CC"):
         calibrated(run, "SynthCCTiny", "--protocols", "cc", "--output", str(tmp_path / "wrong"))
     assert not (tmp_path / "wrong").exists()
+
+
+def test_verdicts_are_withdrawn_where_the_calibration_does_not_hold(
+    run: Path, synthcc: Path, tmp_path: Path, capsys
+) -> None:
+    """Forty nearly equal pictures: none is of the calibration's people, and all of them pass its threshold."""
+    own = shutil.copytree(run, tmp_path / "run")
+    calibrated(own, "SynthCCTiny", "--false-match-rate", "0.05")
+    alike = tmp_path / "alike"
+    alike.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        pixels = np.clip(120 + rng.integers(-3, 4, (64, 32, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(alike / f"{number:02d}.png")
+    page, sheet = tmp_path / "found.html", tmp_path / "found.png"
+    query = str(alike / "00.png")
+    found = searched(own, alike, "--query", query, "--html", str(page), "--sheet", str(sheet))
+    assert "does not hold for this gallery" in found["calibration_note"]
+    assert all("same_person" not in hit for hit in found["answers"][0]["hits"])
+    assert "does not hold for this gallery" in page.read_text() and 'class="same"' not in page.read_text()
+    assert "how sure" not in capsys.readouterr().out
+    with Image.open(sheet) as picture:
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 20)}
+    assert SAME not in colours and UNKNOWN in colours
