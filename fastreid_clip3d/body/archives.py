@@ -1,4 +1,4 @@
-"""Reads .npz files that need not be trusted: names, types and sizes are looked at before anything is allocated."""
+"""Reads .npz files that need not be trusted: it checks names, types and sizes before it allocates memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -37,17 +37,19 @@ def read_npz(path: Path, names: Sequence[str] | None = None) -> dict[str, np.nda
                 with archive.open(members[name]) as stream:
                     arrays[name] = _read_array(stream, members[name].file_size, f"'{path}', array '{name}'")
                 if sum(array.nbytes for array in arrays.values()) > MAX_TOTAL_BYTES:
-                    raise ClearError(f"'{path}' holds more than the {MAX_TOTAL_BYTES:,} bytes that any body model needs.")
+                    raise ClearError(
+                        f"'{path}' holds more than the {MAX_TOTAL_BYTES:,} bytes that any body model needs."
+                    )
             return arrays
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError) as error:
         raise ClearError(f"'{path}' cannot be read as .npz ({error}). Download or copy it again.") from error
 
 
-def _read_array(stream: BinaryIO, member_bytes: int, what: str) -> np.ndarray:
+def _read_array(stream: IO[bytes], member_bytes: int, what: str) -> np.ndarray:
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
         raise ClearError(f"{what}: unknown .npy version {version}.")
-    # The header's length is looked at before the header is read: a compressed one can be a thousand times the file.
+    # The header's length is checked before the header is read: a compressed one can be a thousand times the file.
     prefix = stream.read(2 if version == (1, 0) else 4)
     length = int.from_bytes(prefix, "little")
     if length > _MAX_HEADER:
@@ -63,7 +65,7 @@ def _read_array(stream: BinaryIO, member_bytes: int, what: str) -> np.ndarray:
     count = 1
     for size in shape:
         if size < 0:
-            raise ClearError(f"{what}: the header tells a negative size {shape}.")
+            raise ClearError(f"{what}: the header gives a negative size {shape}.")
         count *= size
     wanted = count * dtype.itemsize
     if wanted > MAX_ARRAY_BYTES:

@@ -110,7 +110,7 @@ def load(data: bytes) -> Any:
     for _ in range(MAX_INSTRUCTIONS):
         start = stream.tell()
         try:
-            opcode = pickletools.code2op[stream.read(1).decode("latin1")]
+            opcode = _OPCODES[stream.read(1).decode("latin1")]
             read = _READERS.get(opcode.name) or (opcode.arg.reader if opcode.arg else None)
             argument = read(stream) if read else None
             if opcode.name == "STOP":
@@ -122,6 +122,7 @@ def load(data: bytes) -> Any:
     raise _Bad(f"more than {MAX_INSTRUCTIONS:,} instructions, which no body model needs")
 
 
+_OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 # pickletools decodes Python 2's strings as ASCII or Latin-1; the arrays in them are bytes.
 _READERS = {
     "STRING": lambda stream: codecs.escape_decode(pickletools.read_stringnl(stream, decode=False))[0],
