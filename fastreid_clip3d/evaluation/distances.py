@@ -14,6 +14,7 @@ Shape letters: Q queries, G gallery items, D feature dimensions.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -222,20 +223,37 @@ class FeatureDistances:
         return (values + squares.reshape(-1, *[1] * (values.ndim - 1))) / self._scale**2
 
 
+class RowSource(Protocol):
+    """Distances that are computed when they are asked for, as ``reranking.RerankedDistances``."""
+
+    shape: tuple[int, int]
+
+    def rows(self, queries: np.ndarray) -> np.ndarray:
+        """float32 [len(queries), G]."""
+        ...
+
+
 class MatrixDistances:
-    """Distances that come ready-made, as after re-ranking: floating point array [Q, G], finite."""
+    """Distances that need no features, as after re-ranking: an array [Q, G], or a source of its rows; finite.
+
+    Args:
+        columns: int64 [g], the gallery items that are compared.
+    """
 
     fixed_bytes = 0
     prefers_large_blocks = False
 
-    def __init__(self, matrix: np.ndarray) -> None:
-        self.matrix, self.num_gallery = matrix, matrix.shape[1]
-        self.row_bytes = 16 * self.num_gallery
-        self._tolerance = MATRIX_TIE_TOLERANCE if matrix.dtype.itemsize <= 4 else TIE_TOLERANCE
+    def __init__(self, distances: np.ndarray | RowSource, columns: np.ndarray) -> None:
+        self.distances, self.columns = distances, columns
+        self.num_gallery = len(columns)
+        self.row_bytes = 16 * distances.shape[1]
+        is_double = isinstance(distances, np.ndarray) and distances.dtype.itemsize > 4
+        self._tolerance = TIE_TOLERANCE if is_double else MATRIX_TIE_TOLERANCE
 
     def rows(self, queries: np.ndarray) -> torch.Tensor:
-        """The rows of these queries, float64 [len(queries), G]."""
-        return torch.from_numpy(self.matrix[queries].astype(np.float64))
+        """The rows of these queries, float64 [len(queries), g]."""
+        rows = self.distances[queries] if isinstance(self.distances, np.ndarray) else self.distances.rows(queries)
+        return torch.from_numpy(rows[:, self.columns].astype(np.float64))
 
     def tolerance(self, queries: np.ndarray, values: np.ndarray) -> np.ndarray:
         """How much distances may differ and be equal, float64 [N]."""

@@ -13,12 +13,10 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from fastreid.config import CfgNode
 from fastreid.evaluation.evaluator import DatasetEvaluator
 from fastreid.evaluation.query_expansion import aqe
 from fastreid.utils import comm
-from fastreid.utils.compute_dist import build_dist, compute_jaccard_distance
 from sklearn import metrics
 
 from fastreid_clip3d.errors import ClearError
@@ -26,6 +24,7 @@ from fastreid_clip3d.evaluation.features_file import first_non_finite_row, write
 from fastreid_clip3d.evaluation.per_query import check_format, write_per_query
 from fastreid_clip3d.evaluation.protocols import GENERAL, Protocol, find_protocols, is_member, why_no_match
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures, ProtocolResult, evaluate, pair_distances
+from fastreid_clip3d.evaluation.reranking import RerankedDistances
 from fastreid_clip3d.evaluation.tracklets import TrackletPool
 
 logger = logging.getLogger(__name__)
@@ -298,26 +297,16 @@ def _expanded(
     )
 
 
-def _reranked(cfg: CfgNode, query: LabelledFeatures, gallery: LabelledFeatures) -> np.ndarray:
-    """fast-reid's re-ranking: Jaccard distances mixed with the plain ones, float32 [Q, G]."""
+def _reranked(cfg: CfgNode, query: LabelledFeatures, gallery: LabelledFeatures) -> np.ndarray | RerankedDistances:
+    """Distances after re-ranking: as a matrix [Q, G] where ``MAX_MEMORY`` holds it, else computed as they are needed."""
     options = cfg.TEST.RERANK
     logger.info("Test with rerank setting")
-    query_features, gallery_features = query.features, gallery.features
-    plain = build_dist(query_features, gallery_features, cfg.TEST.METRIC)
-    if cfg.TEST.METRIC == "cosine":
-        query_features, gallery_features = F.normalize(query_features, dim=1), F.normalize(gallery_features, dim=1)
-    # fast-reid's build_dist always searches on CUDA; 3 is its search on the CPU
-    everything = torch.cat((query_features, gallery_features))
-    search_option = 0 if torch.cuda.is_available() and _faiss_has_gpu() else 3
-    jaccard = compute_jaccard_distance(everything, k1=options.K1, k2=options.K2, search_option=search_option)
-    jaccard = jaccard[: len(query), len(query) :]
-    return jaccard * (1 - options.LAMBDA) + plain * options.LAMBDA
-
-
-def _faiss_has_gpu() -> bool:
-    import faiss
-
-    return hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
+    distances = RerankedDistances(
+        query.features, gallery.features, cfg.TEST.METRIC, options.K1, options.K2, options.LAMBDA
+    )
+    if 4 * len(query) * len(gallery) > cfg.TEST.EVALUATION.MAX_MEMORY * 2**20 / 2:
+        return distances
+    return distances.rows(np.arange(len(query)))
 
 
 def _true_positive_rates(same: np.ndarray, different: np.ndarray) -> dict[str, float]:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.evaluation.distances import FeatureDistances, MatrixDistances, compute_device, sort_rows
+from fastreid_clip3d.evaluation.distances import FeatureDistances, MatrixDistances, RowSource, compute_device, sort_rows
 from fastreid_clip3d.evaluation.metrics import (
     Groups,
     average_precision,
@@ -154,7 +154,7 @@ def evaluate(
     protocols: Iterable[Protocol],
     metric: str = "cosine",
     *,
-    distances: np.ndarray | None = None,
+    distances: np.ndarray | RowSource | None = None,
     max_memory: float = DEFAULT_MAX_MEMORY,
     block_queries: int = 0,
     device: str = "cpu",
@@ -166,7 +166,7 @@ def evaluate(
 
     Args:
         metric: "cosine" or "euclidean"; not used with `distances`.
-        distances: ready-made distances [Q, G] (after re-ranking), which are then ranked instead of the features.
+        distances: distances [Q, G] or a source of their rows (after re-ranking), ranked instead of the features.
         max_memory: MiB for distances and what belongs to them, beyond the features themselves.
         block_queries: queries of a block; 0 = as many as fit in `max_memory`. Does not change the result.
         device: "cuda" computes and sorts the distances there.
@@ -195,7 +195,7 @@ def evaluate(
             features = gallery.features if everything else gallery.features[torch.from_numpy(columns)]
             source = FeatureDistances(query.features, features, metric, compute_device(device), max_memory)
         else:
-            source = MatrixDistances(distances if everything else distances[:, columns])
+            source = MatrixDistances(distances, columns)
         results = _one_pass(source, codes, columns, tasks, max_memory, block_queries, max_rank, top_matches, progress)
         for task, result in zip(tasks, results):
             draws[task.number].append(result)
@@ -418,7 +418,7 @@ def pair_distances(
     protocol: Protocol,
     metric: str = "cosine",
     *,
-    distances: np.ndarray | None = None,
+    distances: np.ndarray | RowSource | None = None,
     block_queries: int = 256,
     device: str = "cpu",
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -437,7 +437,7 @@ def pair_distances(
         features = gallery.features[torch.from_numpy(columns)]
         source = FeatureDistances(query.features, features, metric, compute_device(device), DEFAULT_MAX_MEMORY)
     else:
-        source = MatrixDistances(distances[:, columns])
+        source = MatrixDistances(distances, columns)
     same, different = [np.zeros(0, np.float32)], [np.zeros(0, np.float32)]
     queries = np.flatnonzero(asked)
     for start in range(0, len(queries), block_queries):
