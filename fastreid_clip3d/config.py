@@ -1,4 +1,4 @@
-"""Every config key that the plug-in adds, with its meaning, unit, options and the paper's symbol.
+"""Every config key that the plug-in adds, with its meaning, unit, allowed values and the paper's symbol.
 
 ``fastreid_clip3d.get_cfg()`` gives fast-reid's defaults with these keys added. Keys of fast-reid keep their meaning,
 with one thing to know: ``SOLVER.IMS_PER_BATCH`` counts the REAL images of a batch, so that fast-reid's epoch stays one
@@ -7,17 +7,78 @@ pass over the real images; the synthetic ones come on top (``DATALOADER.SYNTHETI
 
 from __future__ import annotations
 
+import math
+from typing import Any, Callable, NamedTuple
+
 from fastreid.config import CfgNode as CN
 from fastreid.config import get_cfg as fastreid_cfg
 
 
+class Allowed(NamedTuple):
+    """The values that a key may have: in words, as a test, and by name where they are words."""
+
+    text: str
+    holds: Callable[[Any], bool]
+    words: tuple[str, ...] = ()
+
+
+def _at_least(low: float, high: float = math.inf) -> Allowed:
+    return Allowed(f"at least {low}" if high == math.inf else f"{low} to {high}", lambda value: low <= value <= high)
+
+
+def _one_of(*words: str) -> Allowed:
+    return Allowed(", ".join(word or '""' for word in words), lambda value: value in words, words)
+
+
+_ABOVE_0 = Allowed("above 0", lambda value: value > 0)
+
+ALLOWED: dict[str, Allowed] = {
+    "SEED": _at_least(-1, 2**31 - 1),
+    "WRITE_PERIOD": _at_least(1),
+    "TENSORBOARD.GRADIENT_SHARES_PERIOD": _at_least(0),
+    "SOLVER.WARMUP_EPOCHS": _at_least(0),
+    "SOLVER.AMP.DTYPE": _one_of("float16", "bfloat16"),
+    "MODEL.HEADS.MLP.HIDDEN_DIM": _at_least(0),
+    "MODEL.HEADS.MLP.OUT_DIM": _at_least(0),
+    "MODEL.BODY.NUM_BETAS": _at_least(1),
+    "MODEL.SYNTHETIC_STATISTICS": _one_of("shared", "separate"),
+    "MODEL.TEACHER.RESIZE": _one_of("squash", "pad"),
+    "MODEL.TEACHER.PRECISION": _one_of("amp", "bf16", "fp32"),
+    "MODEL.TEACHER.MODE": _one_of("online", "cached", "auto"),
+    "MODEL.LOSSES.OT.SCALE": _at_least(0),
+    "MODEL.LOSSES.OT.SYNTHETIC_SCALE": _at_least(0),
+    "MODEL.LOSSES.OT.REG": _ABOVE_0,
+    "MODEL.LOSSES.OT.NUM_ITERS": _at_least(1),
+    "MODEL.LOSSES.OT.TOLERANCE": _at_least(0),
+    "MODEL.LOSSES.OT.HIDDEN_DIM": _at_least(0),
+    "MODEL.LOSSES.OT.CONTRAST": _at_least(0),
+    "MODEL.LOSSES.OT.CONTRAST_TEMPERATURE": _ABOVE_0,
+    "MODEL.LOSSES.GLOBAL_DISTILL.SCALE": _at_least(0),
+    "MODEL.LOSSES.GLOBAL_DISTILL.REDUCTION": _one_of("mean", "sum"),
+    "MODEL.LOSSES.GLOBAL_DISTILL.HIDDEN_DIM": _at_least(0),
+    "MODEL.LOSSES.BODY_SHAPE.SCALE": _at_least(0),
+    "MODEL.LOSSES.BODY_SHAPE.HIDDEN_DIM": _at_least(0),
+    "MODEL.LOSSES.CLOTHES_ADVERSARIAL.SCALE": _at_least(0),
+    "MODEL.LOSSES.CLOTHES_ADVERSARIAL.CLASSIFIER_SCALE": _ABOVE_0,
+    "MODEL.LOSSES.CLOTHES_ADVERSARIAL.EPSILON": _at_least(0, 1),
+    "MODEL.LOSSES.CLOTHES_ADVERSARIAL.START_EPOCH": _at_least(0),
+    "DATALOADER.SYNTHETIC_PER_BATCH": _at_least(0),
+    "DATALOADER.SYNTHETIC_CACHE_MIB": _at_least(0),
+    "TEST.EVALUATION.MAX_MEMORY": _at_least(1),
+    "TEST.EVALUATION.PER_QUERY": _one_of("", "csv", "parquet"),
+    "TEST.EVALUATION.TOP_MATCHES": _at_least(1),
+}
+"""The keys whose type alone does not say which values make sense. ``load_config`` checks them."""
+
+
 def add_clip3d_config(cfg: CN) -> None:
     """Adds the plug-in's keys, with the paper's settings as defaults, to a fast-reid config."""
-    # Seed of every random choice: weights, augmentation, samplers. -1: a new one each time, written to the log.
+    # Seed of every random choice: weights, augmentation, samplers. -1: a new one for each run.
     cfg.SEED = -1
 
     # Modules with classes of your own (datasets, backbones, losses ...), imported before the config is used, e.g.
-    # ("my_reid",). Python finds them in the working folder or on PYTHONPATH.
+    # ("my_reid",). Python finds them in the working folder or on PYTHONPATH. The config.yaml of a run keeps them; whoever
+    # loads the run later allows the import with load_model(..., allow_imports=True) or --allow-imports.
     cfg.IMPORTS = ()
 
     # Iterations between two lines of the log, of metrics.json and of the TensorBoard curves; each epoch's end adds one.
@@ -25,9 +86,15 @@ def add_clip3d_config(cfg: CN) -> None:
 
     # What a training writes for TensorBoard beyond fast-reid's curves.
     cfg.TENSORBOARD = CN()
-    # Iterations between two measurements of each loss's share of the gradient at the student's feature map, which cost
-    # one backward pass through head and losses a loss; 0: none.
+    # Iterations between two measurements of each loss's share of the gradient at the student's feature map. One
+    # measurement costs one backward pass through head and losses per loss. 0: none.
     cfg.TENSORBOARD.GRADIENT_SHARES_PERIOD = 0
+
+    # Length of the warm-up in epochs, such as 0.5, in place of SOLVER.WARMUP_ITERS, which must then be 0: a warm-up that
+    # fits a training set of any size. 0: SOLVER.WARMUP_ITERS counts.
+    cfg.SOLVER.WARMUP_EPOCHS = 0.0
+    # Arithmetic under SOLVER.AMP.ENABLED. float16: CUDA only, with a loss scale. bfloat16: CUDA and CPU, without one.
+    cfg.SOLVER.AMP.DTYPE = "float16"
 
     _add_teacher(cfg)
     _add_losses(cfg)
@@ -40,7 +107,8 @@ def add_clip3d_config(cfg: CN) -> None:
     cfg.MODEL.HEADS.MLP.HIDDEN_DIM = 0
     # Width of f_id, which is also what searching compares; 0: d'.
     cfg.MODEL.HEADS.MLP.OUT_DIM = 0
-    # Adds the pooled features to the MLP's output, so that a pretrained student starts from its own features.
+    # Adds the pooled features to the MLP's output, so that a pretrained student starts from its own features. Needs an
+    # OUT_DIM of 0 or d'.
     cfg.MODEL.HEADS.MLP.RESIDUAL = False
 
     # The body whose shape phi predicts and whose surface the loss compares.
@@ -53,7 +121,8 @@ def add_clip3d_config(cfg: CN) -> None:
     # Batch-norm statistics of the synthetic half while training. shared: one pass over both halves (the paper);
     # separate: the halves are normalised apart and only real images enter the running statistics.
     cfg.MODEL.SYNTHETIC_STATISTICS = "shared"
-    # Layout of the images, and with it of the student's arithmetic: halves a CPU step of a small convolutional student.
+    # Memory layout of the images, and with it of the student's arithmetic. It halves the time of a CPU step of a small
+    # convolutional student.
     cfg.MODEL.CHANNELS_LAST = False
     # torch.compile on the student's backbone (worth it on CUDA, for long trainings).
     cfg.MODEL.COMPILE = False
@@ -121,7 +190,7 @@ def _add_data(cfg: CN) -> None:
     """The synthetic half of a batch, and dataset files of the user's own."""
     # Folder of rendered bodies (`clip3d render-bodies`), below the folder of the datasets or absolute.
     cfg.DATASETS.SYNTHETIC = "SyntheticBodies"
-    # Datasets of your own: (name, file) pairs, e.g. (("MyData", "my_data.csv"),); then use the name in NAMES and TESTS. The
+    # Datasets of your own: (name, file) pairs, e.g. (("MyData", "my_data.csv"),). Use the name in NAMES and TESTS. The
     # columns are path, pid, camid, clothes, split; clothes may be absent.
     cfg.DATASETS.CSV = ()
     # Synthetic images of a batch over all processes, S. Used by SAMPLER_TRAIN "MixedIdentitySampler"; 0: none.
@@ -143,7 +212,7 @@ def _add_evaluation(cfg: CN) -> None:
     cfg.TEST.EVALUATION.SAVE_FEATURES = False
     # Writes AP, rank of the first match and top matches of every query there: "": no; csv; parquet.
     cfg.TEST.EVALUATION.PER_QUERY = ""
-    # Gallery items listed a query in that file.
+    # Gallery items listed per query in that file.
     cfg.TEST.EVALUATION.TOP_MATCHES = 10
 
 

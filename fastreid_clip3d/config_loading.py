@@ -15,7 +15,7 @@ from fastreid.config import CfgNode
 
 from fastreid_clip3d.common.loss_names import OURS
 from fastreid_clip3d.common.near_names import did_you_mean
-from fastreid_clip3d.config import get_cfg
+from fastreid_clip3d.config import ALLOWED, get_cfg
 from fastreid_clip3d.errors import ClearError
 
 BASE = "_BASE_"
@@ -44,9 +44,29 @@ def load_config(config_file: str, options: Sequence[str] = (), import_modules: b
         raise ClearError(f"Options come in pairs, KEY VALUE; {options[-1]!r} has no partner in: {' '.join(options)}")
     for key, value in zip(options[::2], options[1::2]):
         _merge_value(cfg, key, CfgNode._decode_cfg_value(value), "the command line")
+    check_values(cfg)
     if import_modules:
         import_named_modules(cfg)
     return cfg
+
+
+def check_values(cfg: CfgNode) -> None:
+    """Refuses values of our keys that are out of range.
+
+    Raises:
+        ClearError: the key, its value and what it may be.
+    """
+    for key, allowed in ALLOWED.items():
+        value = _lookup(cfg, key)
+        if not allowed.holds(value):
+            near = f". {did_you_mean(str(value), allowed.words)}" if allowed.words else "."
+            raise ClearError(f"{key} is {value!r}; it must be {'one of ' * bool(allowed.words)}{allowed.text}{near}")
+    mlp, width = cfg.MODEL.HEADS.MLP, cfg.MODEL.BACKBONE.FEAT_DIM
+    if mlp.RESIDUAL and mlp.OUT_DIM not in (0, width):
+        raise ClearError(
+            f"MODEL.HEADS.MLP.RESIDUAL adds the pooled features, {width} wide (MODEL.BACKBONE.FEAT_DIM), to an output of "
+            f"MODEL.HEADS.MLP.OUT_DIM {mlp.OUT_DIM}. Set OUT_DIM to 0 or {width}, or RESIDUAL False."
+        )
 
 
 def find_config(name: str) -> Path:

@@ -8,6 +8,8 @@ import tokenize
 from pathlib import Path
 from typing import NamedTuple
 
+from fastreid_clip3d.config import ALLOWED
+
 SOURCE = Path(__file__).with_name("config.py")
 INTRODUCTION = """\
 # Config keys
@@ -15,8 +17,8 @@ INTRODUCTION = """\
 Keys that the plug-in adds to fast-reid's, with their defaults: those of the paper where it gives any. Made from
 `fastreid_clip3d/config.py` by `clip3d config-keys --output docs/config_keys.md`.
 
-Every key can stand in a yaml file or behind a command, `MODEL.LOSSES.OT.NUM_ITERS 100`. A misspelt one is an error that names
-the nearest. `SOLVER.IMS_PER_BATCH` counts the real images of a batch; `DATALOADER.SYNTHETIC_PER_BATCH` come on top.
+Every key can stand in a yaml file or behind a command, `MODEL.LOSSES.OT.NUM_ITERS 100`. A misspelt key or a value out of
+its range is an error that names what is known. `SOLVER.IMS_PER_BATCH` counts the real images of a batch; `DATALOADER.SYNTHETIC_PER_BATCH` come on top.
 """
 
 
@@ -96,21 +98,22 @@ def _meaning(statement: ast.stmt, comments: dict[int, str], lines: list[str]) ->
 
 
 def config_page() -> str:
-    """The page as markdown, one table a group of keys."""
+    """The page as markdown, one table per group of keys."""
     keys = declared_keys()
     groups = {key.name: key.meaning for key in keys if not key.default}
     tables: dict[str, list[str]] = {}
     for key in keys:
         if key.default:
             group = key.name.rpartition(".")[0]
-            row = f"| `{key.name}` | `{_cell(key.default)}` | {_cell(key.meaning)} |"
+            values = ALLOWED[key.name].text if key.name in ALLOWED else ""
+            row = f"| `{key.name}` | `{_cell(key.default)}` | {_cell(values)} | {_cell(key.meaning)} |"
             tables.setdefault(group, []).append(row)
     sections = []
     for group, rows in tables.items():
         title = [f"## {group or 'Top level'}", ""]
         if groups.get(group):
             title += [groups[group], ""]
-        sections.append("\n".join([*title, "| key | default | meaning |", "|---|---|---|", *rows]))
+        sections.append("\n".join([*title, "| key | default | values | meaning |", "|---|---|---|---|", *rows]))
     return INTRODUCTION + "\n" + "\n\n".join(sections) + "\n"
 
 

@@ -25,7 +25,7 @@ def test_every_added_key_is_declared_with_its_default() -> None:
 
 def test_the_page_in_the_docs_is_up_to_date() -> None:
     page = (REPOSITORY / "docs" / "config_keys.md").read_text(encoding="utf-8")
-    assert page == config_page(), "run: python tools/config_keys.py --output docs/config_keys.md"
+    assert page == config_page(), "run: clip3d config-keys --output docs/config_keys.md"
 
 
 def test_meaning_is_the_comment_behind_or_above() -> None:

@@ -1,11 +1,15 @@
-"""When the log, metrics.json and the TensorBoard curves are written, so that no evaluation is missing from them."""
+"""The log, metrics.json and the TensorBoard curves: no evaluation is missing from them, and no step stands there twice."""
 
 from __future__ import annotations
 
-from typing import Sequence
+import json
+from pathlib import Path
+from typing import Any, Callable, Sequence
 
 from fastreid.engine import hooks
-from fastreid.utils.events import EventWriter
+from fastreid.utils.events import EventWriter, JSONWriter, TensorboardXWriter
+
+from fastreid_clip3d.common.files import write_atomically
 
 
 class CurveWriter(hooks.PeriodicWriter):
@@ -36,3 +40,62 @@ class CurveWriter(hooks.PeriodicWriter):
         """Writes what is new."""
         for writer in self._writers:
             writer.write()
+
+
+class _OpenedAtFirstWrite(EventWriter):
+    """A writer that is made when it has something to write: only then is it known at which iteration the run begins.
+
+    Args:
+        path: what it writes. first_iteration: gives that iteration.
+    """
+
+    def __init__(self, path: str, first_iteration: Callable[[], int]) -> None:
+        self._path, self._first_iteration = path, first_iteration
+        self._writer: Any = None
+
+    def _open(self, first_iteration: int) -> EventWriter:
+        raise NotImplementedError
+
+    def write(self) -> None:
+        if self._writer is None:
+            self._writer = self._open(self._first_iteration())
+        self._writer.write()
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+class ResumableTensorboardWriter(_OpenedAtFirstWrite):
+    """fast-reid's curves; a resumed run has TensorBoard drop the steps that an earlier one wrote beyond the checkpoint."""
+
+    def _open(self, first_iteration: int) -> EventWriter:
+        return TensorboardXWriter(self._path, purge_step=first_iteration or None)
+
+
+class ResumableJSONWriter(_OpenedAtFirstWrite):
+    """fast-reid's metrics.json; a resumed run first removes the lines that an earlier one wrote beyond the checkpoint."""
+
+    def _open(self, first_iteration: int) -> EventWriter:
+        if first_iteration and Path(self._path).is_file():
+            drop_lines_from(Path(self._path), first_iteration)
+        return JSONWriter(self._path)
+
+
+def drop_lines_from(path: Path, iteration: int) -> None:
+    """Removes the lines of a metrics.json of this iteration and later ones, and a last line that a kill cut off.
+
+    The line of a final evaluation stands under the iteration that would come next; it goes, too, since the resumed run
+    evaluates again.
+    """
+    kept, lines = [], path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    for line in lines:
+        try:
+            if json.loads(line)["iteration"] >= iteration:
+                continue
+        except (ValueError, KeyError, TypeError):
+            if line is lines[-1]:
+                continue
+        kept.append(line)
+    if kept != lines:
+        write_atomically(path, "".join(kept).encode())

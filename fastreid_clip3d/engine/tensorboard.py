@@ -29,8 +29,8 @@ SHOWN_QUERIES = 4
 SHOWN_MATCHES = 8
 
 
-def training_pictures(chosen: list[HookBase], cfg: CfgNode) -> list[HookBase]:
-    """A trainer's hooks with ours: just before the writers, or last where a process writes nothing."""
+def with_measurements(chosen: list[HookBase], cfg: CfgNode) -> list[HookBase]:
+    """A trainer's hooks with our measurements: just before the writers, or last where a process writes nothing."""
     ours: list[HookBase] = [Throughput(cfg.SOLVER.IMS_PER_BATCH)]
     period = cfg.TENSORBOARD.GRADIENT_SHARES_PERIOD
     if period > 0:
@@ -160,7 +160,7 @@ def show_matches(
     """Puts the top matches of the same few queries into TensorBoard; nothing outside a training.
 
     By plain distances of the first protocol that uses the whole gallery, whatever re-ranking does. A picture that cannot be
-    drawn is a line in the log and never an end of the training.
+    drawn is a line in the log and never ends the training.
     """
     if not events._CURRENT_STORAGE_STACK:
         return

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
+import os
 import re
 from collections import OrderedDict
 from typing import Any
@@ -11,14 +11,11 @@ from typing import Any
 from fastreid.config import CfgNode
 from fastreid.engine import DefaultTrainer, HookBase, hooks
 from fastreid.evaluation import inference_on_dataset
-from fastreid.modeling.backbones import BACKBONE_REGISTRY
-from fastreid.modeling.heads import REID_HEADS_REGISTRY
-from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.utils import comm
 from fastreid.utils.checkpoint import PeriodicCheckpointer
+from fastreid.utils.events import CommonMetricPrinter, EventWriter
 from torch import nn
 
-from fastreid_clip3d.body import load_body_model
 from fastreid_clip3d.common import loss_names
 from fastreid_clip3d.compat.distributed import share_buffers
 from fastreid_clip3d.compat.loader import DeviceLoader, use_device
@@ -26,8 +23,18 @@ from fastreid_clip3d.data.build import MIXED_SAMPLER, build_train_loader
 from fastreid_clip3d.data.synthetic_bodies import SyntheticBodies
 from fastreid_clip3d.data.training_set import clothes_of
 from fastreid_clip3d.engine.checkpoint import LastCheckpoints, SafeCheckpointer
-from fastreid_clip3d.engine.curves import CurveWriter
-from fastreid_clip3d.engine.tensorboard import training_pictures
+from fastreid_clip3d.engine.config_checks import (
+    check_same_bodies,
+    check_training_config,
+    is_clip3d,
+    uses_own_loader,
+)
+from fastreid_clip3d.engine.curves import CurveWriter, ResumableJSONWriter, ResumableTensorboardWriter
+from fastreid_clip3d.engine.image_sizes import check_image_sizes
+from fastreid_clip3d.engine.mixed_precision import DTYPES, MixedPrecisionTrainer
+from fastreid_clip3d.engine.reproducible import SeededEpochs, reproducible
+from fastreid_clip3d.engine.schedule import FreshSchedule, LearningRate, check_schedule, with_warmup_in_iterations
+from fastreid_clip3d.engine.tensorboard import unwrapped, with_measurements
 from fastreid_clip3d.engine.testing import ImagesKept, build_evaluator, results_table
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.backbones.build import whole_students
@@ -47,12 +54,23 @@ class CLIP3DTrainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode) -> None:
         use_device(cfg.MODEL.DEVICE)
         check_training_config(cfg)
+        self._seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
         super().__init__(cfg)
+        if cfg.SOLVER.AMP.ENABLED:
+            self._trainer = MixedPrecisionTrainer(
+                self._trainer, unwrapped(self.model).device, DTYPES[cfg.SOLVER.AMP.DTYPE]
+            )
+            if self.grad_scaler is not None:
+                self.checkpointer.checkpointables["grad_scaler"] = self.grad_scaler
+        self._fresh_schedule = FreshSchedule(self.optimizer, self.scheduler)
+        check_image_sizes(self.cfg, unwrapped(self.model))
 
     def build_train_loader(self, cfg: CfgNode) -> DeviceLoader:
         """Batches with what the losses of `cfg` need: the teacher's input or its cached answers, synthetic bodies."""
         if not uses_own_loader(cfg):
-            return super().build_train_loader(cfg)
+            loader = reproducible(super().build_train_loader(cfg), self._seed)
+            self._iterations_per_epoch = len(loader.dataset) // cfg.SOLVER.IMS_PER_BATCH
+            return loader
         names = cfg.MODEL.LOSSES.NAME
         needs_labels = loss_names.OT in names and cfg.MODEL.LOSSES.OT.SCALE > 0
         teacher_transform = teacher_answers = None
@@ -73,8 +91,8 @@ class CLIP3DTrainer(DefaultTrainer):
             check_same_bodies(cfg, loader.dataset.synthetic)
         self._clothes_of_person = loader.dataset.clothes_of_person
         self._num_unlabelled = sum(clothes_of(record) < 0 for record in loader.dataset.img_items)
-        self._sampler = loader.sampler_of_indices
-        return loader
+        self._iterations_per_epoch = len(loader.dataset) // cfg.SOLVER.IMS_PER_BATCH
+        return reproducible(loader, self._seed)
 
     def _with_online_teacher(self, cfg: CfgNode) -> CfgNode:
         """The config with the teacher in every step; the model is built from it too."""
@@ -85,7 +103,9 @@ class CLIP3DTrainer(DefaultTrainer):
         return cfg
 
     def auto_scale_hyperparams(self, cfg: CfgNode, num_classes: int) -> CfgNode:
-        """Fills in what only the training set knows: number of classes, the person of each outfit, a usable cache."""
+        """Fills in what only the data know: number of people, the person of each outfit, the warm-up, a usable cache."""
+        cfg = with_warmup_in_iterations(cfg, self._iterations_per_epoch)
+        check_schedule(cfg, self._iterations_per_epoch)
         if getattr(self, "_teacher_mode", "") == "online":
             cfg = self._with_online_teacher(cfg)
         if loss_names.CLOTHES in cfg.MODEL.LOSSES.NAME:
@@ -117,6 +137,8 @@ class CLIP3DTrainer(DefaultTrainer):
         )
         chosen = []
         for hook in super().build_hooks():
+            if isinstance(hook, hooks.LRScheduler):
+                hook = LearningRate(self.optimizer, self.scheduler, self.cfg.SOLVER.FREEZE_ITERS)
             if isinstance(hook, PeriodicCheckpointer):
                 hook = LastCheckpoints(self.checkpointer, self.cfg.SOLVER.CHECKPOINT_PERIOD)
             if isinstance(hook, hooks.EvalHook):
@@ -124,14 +146,25 @@ class CLIP3DTrainer(DefaultTrainer):
             if isinstance(hook, hooks.PeriodicWriter):
                 hook = CurveWriter(hook._writers, self.cfg.WRITE_PERIOD, self.iters_per_epoch)
             chosen.append(hook)
-        return training_pictures(chosen, self.cfg)
+        return [SeededEpochs(self._seed), *with_measurements(chosen, self.cfg)]
+
+    def build_writers(self) -> list[EventWriter]:
+        """fast-reid's, of which a resumed run drops what an earlier one wrote beyond the checkpoint."""
+        folder = self.cfg.OUTPUT_DIR
+        return [
+            CommonMetricPrinter(self.max_iter),
+            ResumableJSONWriter(os.path.join(folder, "metrics.json"), lambda: self.start_iter),
+            ResumableTensorboardWriter(folder, lambda: self.start_iter),
+        ]
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """fast-reid's, and the sampler continues with the epoch that comes next."""
+        """fast-reid's; a resumed run reads the images and has the learning rate that come next in this config."""
         super().resume_or_load(resume=resume)
-        if self.start_epoch and hasattr(getattr(self, "_sampler", None), "start_at"):
-            self._sampler.start_at(self.start_epoch)
-            self._trainer._data_loader_iter = iter(self._trainer.data_loader)
+        if not self.start_epoch:
+            return
+        self._fresh_schedule.impose(self.start_epoch, self.iters_per_epoch, self.warmup_iters, self.delay_epochs)
+        self.data_loader.batch_sampler.start_at(self.start_epoch * self.iters_per_epoch)
+        self._trainer._data_loader_iter = iter(self.data_loader)
 
     def train(self) -> dict[str, Any] | None:
         """Trains what is left to train and returns the last results."""
@@ -149,7 +182,8 @@ class CLIP3DTrainer(DefaultTrainer):
             named = ", ".join(f"{name} is {value}" for name, value in broken) or "the sum of the losses is not finite"
             raise ClearError(
                 f"Iteration {self.iter}: {named}. Training stops; the checkpoints in {self.cfg.OUTPUT_DIR} are from before. "
-                "Lower SOLVER.BASE_LR or the loss's SCALE, or set SOLVER.AMP.ENABLED False, and go on with --resume."
+                "Lower SOLVER.BASE_LR or the loss's SCALE, set SOLVER.AMP.ENABLED False or SOLVER.AMP.DTYPE bfloat16, and go "
+                "on with --resume, which takes the new settings."
             ) from error
 
     @classmethod
@@ -202,71 +236,3 @@ class Evaluations(hooks.EvalHook):
     def after_train(self) -> None:
         if self._epochs_done >= self.trainer.max_epoch:
             super().after_train()
-
-
-def is_clip3d(cfg: CfgNode) -> bool:
-    """Whether the config asks for the method's meta-architecture, or for one that a user derived from it."""
-    architecture = META_ARCH_REGISTRY._obj_map.get(cfg.MODEL.META_ARCHITECTURE)
-    return isinstance(architecture, type) and issubclass(architecture, CLIP3DReID)
-
-
-def uses_own_loader(cfg: CfgNode) -> bool:
-    """Whether training reads through the method's loader rather than fast-reid's."""
-    return is_clip3d(cfg) or cfg.DATALOADER.SAMPLER_TRAIN == MIXED_SAMPLER
-
-
-def check_same_bodies(cfg: CfgNode, bodies: SyntheticBodies) -> None:
-    """Refuses synthetic images of other bodies than those whose surface the loss compares: their betas mean other shapes.
-
-    Raises:
-        ClearError: names the set, the body model and both remedies.
-    """
-    num_betas = bodies.betas.shape[1]
-    if num_betas != cfg.MODEL.BODY.NUM_BETAS:
-        raise ClearError(
-            f"{bodies.index.folder} has {num_betas} shape coefficients a body; set MODEL.BODY.NUM_BETAS {num_betas} (now "
-            f"{cfg.MODEL.BODY.NUM_BETAS})."
-        )
-    for gender, fingerprint in bodies.index.meta["body_models"].items():
-        if load_body_model(cfg.MODEL.BODY.PATH, gender).fingerprint() != fingerprint:
-            raise ClearError(
-                f"{bodies.index.folder} was rendered from another {gender} body model than MODEL.BODY.PATH "
-                f"{cfg.MODEL.BODY.PATH or '(the embedded one)'}. Render a set from that model with "
-                "`clip3d render-bodies --body-model`, or set MODEL.BODY.PATH to the one it was rendered from."
-            )
-
-
-def check_training_config(cfg: CfgNode) -> None:
-    """Refuses settings that contradict each other, before any data is read.
-
-    Raises:
-        ClearError: what contradicts what, and the keys to change.
-    """
-    for key, name, registry in (
-        ("MODEL.META_ARCHITECTURE", cfg.MODEL.META_ARCHITECTURE, META_ARCH_REGISTRY),
-        ("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, BACKBONE_REGISTRY),
-        ("MODEL.HEADS.NAME", cfg.MODEL.HEADS.NAME, REID_HEADS_REGISTRY),
-    ):
-        if name not in registry._obj_map:
-            near = difflib.get_close_matches(name, registry._obj_map, n=3, cutoff=0.3) or sorted(registry._obj_map)
-            raise ClearError(f"{key} is {name!r}, which nobody registered. Did you mean {', '.join(near)}?")
-    names = cfg.MODEL.LOSSES.NAME
-    loss_names.check_loss_names(names)
-    if not is_clip3d(cfg):
-        alien = [name for name in names if name in loss_names.OURS]
-        if alien:
-            raise ClearError(
-                f"MODEL.LOSSES.NAME has {', '.join(alien)}, which MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} "
-                "does not know; set MODEL.META_ARCHITECTURE CLIP3DReID."
-            )
-        return
-    has_synthetic_half = cfg.DATALOADER.SAMPLER_TRAIN == MIXED_SAMPLER and cfg.DATALOADER.SYNTHETIC_PER_BATCH > 0
-    if loss_names.BODY_SHAPE in names and not has_synthetic_half:
-        raise ClearError(
-            f"{loss_names.BODY_SHAPE} needs synthetic bodies in the batch: set DATALOADER.SAMPLER_TRAIN {MIXED_SAMPLER} and "
-            "DATALOADER.SYNTHETIC_PER_BATCH above 0, or leave the loss out of MODEL.LOSSES.NAME."
-        )
-    if cfg.MODEL.SYNTHETIC_STATISTICS not in ("shared", "separate"):
-        raise ClearError(
-            f"MODEL.SYNTHETIC_STATISTICS is {cfg.MODEL.SYNTHETIC_STATISTICS!r}; it must be shared or separate."
-        )

@@ -255,7 +255,7 @@ def test_a_missing_picture_ends_no_training(tmp_path: Path) -> None:
 def test_ours_come_before_the_writers_and_after_the_timer(data: Path) -> None:
     cfg = config(data, data, 0)
     timer, writer = hooks.IterationTimer(), hooks.PeriodicWriter([])
-    names = lambda chosen: [type(hook).__name__ for hook in tensorboard.training_pictures(chosen, cfg)]  # noqa: E731
+    names = lambda chosen: [type(hook).__name__ for hook in tensorboard.with_measurements(chosen, cfg)]  # noqa: E731
     assert names([timer, writer]) == ["IterationTimer", "Throughput", "PeriodicWriter"]
     cfg.TENSORBOARD.GRADIENT_SHARES_PERIOD = 7
     assert names([timer, writer]) == ["IterationTimer", "Throughput", "GradientShares", "PeriodicWriter"]

@@ -57,6 +57,7 @@ def options(data: Path, output: Path, **changed: str) -> list[str]:
         "SOLVER.MAX_EPOCH": "1",
         "SOLVER.CHECKPOINT_PERIOD": "1",
         "SOLVER.WARMUP_ITERS": "0",
+        "SOLVER.WARMUP_EPOCHS": "0",
         "SOLVER.AMP.ENABLED": "False",
         "TEST.PRECISE_BN.ENABLED": "False",
         "WRITE_PERIOD": "1",

@@ -56,6 +56,7 @@ def tiny_options(data: Path) -> list[str]:
         "SOLVER.IMS_PER_BATCH": "16",
         "SOLVER.MAX_EPOCH": "1",
         "SOLVER.WARMUP_ITERS": "0",
+        "SOLVER.WARMUP_EPOCHS": "0",
         "DATALOADER.NUM_INSTANCE": "2",
         "DATALOADER.NUM_WORKERS": "0",
     }
