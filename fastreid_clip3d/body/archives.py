@@ -70,8 +70,8 @@ def _read_array(stream: IO[bytes], member_bytes: int, what: str) -> np.ndarray:
     wanted = count * dtype.itemsize
     if wanted > MAX_ARRAY_BYTES:
         raise ClearError(
-            f"{what}: the header asks for {wanted:,} bytes (shape {list(shape)}), more than the {MAX_ARRAY_BYTES:,} that "
-            "any body model needs. The file is damaged or not a body model."
+            f"{what}: the header asks for {wanted:,} bytes (shape {list(shape)}), more than the {MAX_ARRAY_BYTES:,} "
+            "that any body model needs. The file is damaged or not a body model."
         )
     if wanted > member_bytes:
         raise ClearError(

@@ -22,7 +22,7 @@ _POSE_COMPONENTS = 9 * (NUM_JOINTS - 1)
 _STAR_POSE_COMPONENTS = 4 * (NUM_JOINTS - 1) + 1  # a quaternion per joint, and the second shape coefficient
 
 # Larger skeletons fold into SMPL's 24 joints: (joint whose place becomes SMPL's hand joint, joints whose skin follows).
-_FOLDS = {
+_FOLDS: dict[int, dict[int, tuple]] = {
     52: {22: (25, range(22, 37)), 23: (40, range(37, 52))},
     55: {15: (15, (22, 23, 24)), 22: (28, range(25, 40)), 23: (43, range(40, 55))},
 }
