@@ -11,8 +11,9 @@ import numpy as np
 from fastreid_clip3d.synthcc.camera import View
 from fastreid_clip3d.synthcc.noise import cell_values, fractal_noise, value_noise
 from fastreid_clip3d.synthcc.seeds import pick
+from fastreid_clip3d.synthcc.wardrobe import Colour
 
-WALL_COLOURS: tuple[tuple[float, float, float], ...] = (
+WALL_COLOURS: tuple[Colour, ...] = (
     (0.84, 0.82, 0.77),
     (0.74, 0.73, 0.70),
     (0.62, 0.62, 0.61),
@@ -26,7 +27,7 @@ WALL_COLOURS: tuple[tuple[float, float, float], ...] = (
     (0.56, 0.60, 0.54),
     (0.62, 0.66, 0.72),
 )
-BRICK_COLOURS: tuple[tuple[float, float, float], ...] = (
+BRICK_COLOURS: tuple[Colour, ...] = (
     (0.52, 0.33, 0.26),
     (0.58, 0.43, 0.35),
     (0.47, 0.42, 0.38),
@@ -34,7 +35,7 @@ BRICK_COLOURS: tuple[tuple[float, float, float], ...] = (
     (0.42, 0.33, 0.30),
     (0.68, 0.64, 0.58),
 )
-FLOOR_COLOURS: tuple[tuple[float, float, float], ...] = (
+FLOOR_COLOURS: tuple[Colour, ...] = (
     (0.48, 0.47, 0.45),
     (0.56, 0.54, 0.50),
     (0.38, 0.38, 0.39),
@@ -44,14 +45,14 @@ FLOOR_COLOURS: tuple[tuple[float, float, float], ...] = (
     (0.44, 0.40, 0.36),
     (0.50, 0.52, 0.54),
 )
-FOLIAGE_COLOURS: tuple[tuple[float, float, float], ...] = (
+FOLIAGE_COLOURS: tuple[Colour, ...] = (
     (0.24, 0.33, 0.16),
     (0.30, 0.36, 0.18),
     (0.20, 0.29, 0.18),
     (0.38, 0.40, 0.22),
     (0.34, 0.28, 0.16),
 )
-OBJECT_COLOURS: tuple[tuple[float, float, float], ...] = (
+OBJECT_COLOURS: tuple[Colour, ...] = (
     (0.20, 0.22, 0.25),
     (0.45, 0.44, 0.42),
     (0.60, 0.57, 0.52),
@@ -76,9 +77,7 @@ OUTDOOR: dict[str, float] = {
 }
 
 
-def _jittered(
-    rng: np.random.Generator, palette: tuple[tuple[float, float, float], ...], spread: float = 0.012
-) -> np.ndarray:
+def _jittered(rng: np.random.Generator, palette: tuple[Colour, ...], spread: float = 0.012) -> np.ndarray:
     colour = np.asarray(palette[int(rng.integers(len(palette)))], dtype=np.float32)
     return np.clip(colour * np.float32(np.exp(rng.normal(0, 0.12))) + rng.normal(0, spread, 3), 0.04, 0.95).astype(
         np.float32
@@ -154,7 +153,14 @@ def _windows(
     high: float,
     share: float,
 ) -> np.ndarray:
-    """Window panes with frames, a soft reflection and a sill."""
+    """Window panes with frames, a soft reflection and a bar in the middle.
+
+    Args:
+        u, y: metres along the wall and above the floor.
+        period: metres from one window to the next.
+        low, high: metres, the panes' lower and upper edge.
+        share: of the period that is glass.
+    """
     seed = _seed(rng)
     local = (u / period) - np.floor(u / period)
     pane = _between(local * period, period * (1 - share) / 2, period * (1 + share) / 2) * _between(y, low, high)
@@ -176,19 +182,19 @@ def _boxes(
     u: np.ndarray,
     y: np.ndarray,
     count: int,
-    low: tuple[float, float],
+    bottom: tuple[float, float],
     size: tuple[float, float],
 ) -> np.ndarray:
-    """Rectangles on the wall: posters, signs, doors, cupboards."""
+    """`count` rectangles on the wall: posters, signs, doors, cupboards; limits of their lower edge and size, metres."""
     for _ in range(count):
         left, width = rng.uniform(-2.2, 2.0), rng.uniform(*size)
-        bottom, height = rng.uniform(*low), rng.uniform(*size) * rng.uniform(0.7, 1.5)
-        area = _between(u, left, left + width) * _between(y, bottom, bottom + height)
+        low, height = rng.uniform(*bottom), rng.uniform(*size) * rng.uniform(0.7, 1.5)
+        area = _between(u, left, left + width) * _between(y, low, low + height)
         colour = _jittered(rng, OBJECT_COLOURS, 0.02)
-        image = _mix(image, colour * (0.95 + 0.1 * (y[..., None] - bottom)), area)
+        image = _mix(image, colour * (0.95 + 0.1 * (y[..., None] - low)), area)
         if rng.random() < 0.5:
             inner = _between(u, left + 0.15 * width, left + 0.85 * width) * _between(
-                y, bottom + 0.55 * height, bottom + 0.9 * height
+                y, low + 0.55 * height, low + 0.9 * height
             )
             image = _mix(image, np.clip(colour + rng.choice([-0.15, 0.2]), 0, 1).astype(np.float32), inner * 0.8)
     return image
@@ -215,7 +221,7 @@ def _wall(rng: np.random.Generator, kind: str, u: np.ndarray, y: np.ndarray) -> 
                 np.float32(0.85) * np.ones(3, dtype=np.float32),
                 _between(u, left + 0.06, left + 0.12) * _between(y, 0.98, 1.04),
             )
-        image = _boxes(image, rng, u, y, int(rng.integers(0, 3)), (1.0, 1.5), (0.3, 0.7))
+        image = _boxes(image, rng, u, y, count=int(rng.integers(0, 3)), bottom=(1.0, 1.5), size=(0.3, 0.7))
         image = _mix(image, base * 0.55, _between(y, -1, 0.09))
     elif kind == "panels":
         period = rng.uniform(0.5, 1.2)
@@ -248,10 +254,10 @@ def _wall(rng: np.random.Generator, kind: str, u: np.ndarray, y: np.ndarray) -> 
             rng,
             u + rng.uniform(0, 2),
             y,
-            rng.uniform(1.2, 2.2),
-            rng.uniform(0.7, 1.0),
-            rng.uniform(2.0, 2.6),
-            rng.uniform(0.55, 0.85),
+            period=rng.uniform(1.2, 2.2),
+            low=rng.uniform(0.7, 1.0),
+            high=rng.uniform(2.0, 2.6),
+            share=rng.uniform(0.55, 0.85),
         )
         image = _mix(image, base * 0.6, _between(y, -1, 0.09))
     elif kind == "brick":
@@ -263,19 +269,35 @@ def _wall(rng: np.random.Generator, kind: str, u: np.ndarray, y: np.ndarray) -> 
         image = _mix(image, np.float32(rng.uniform(0.45, 0.7)) * np.ones(3, dtype=np.float32), 0.7 * mortar)
         if rng.random() < 0.5:
             image = _windows(
-                image, rng, u + rng.uniform(0, 2), y, rng.uniform(1.6, 2.6), rng.uniform(0.9, 1.2), 2.4, 0.5
+                image,
+                rng,
+                u + rng.uniform(0, 2),
+                y,
+                period=rng.uniform(1.6, 2.6),
+                low=rng.uniform(0.9, 1.2),
+                high=2.4,
+                share=0.5,
             )
         elif rng.random() < 0.6:
-            image = _boxes(image, rng, u, y, 1, (0.0, 1.2), (0.5, 1.0))
+            image = _boxes(image, rng, u, y, count=1, bottom=(0.0, 1.2), size=(0.5, 1.0))
     elif kind == "shopfront":
         image = _mix(image, _jittered(rng, OBJECT_COLOURS), _between(y, 2.25, 2.9))
-        image = _windows(image, rng, u + rng.uniform(0, 2), y, rng.uniform(1.4, 2.6), rng.uniform(0.25, 0.6), 2.15, 0.9)
+        image = _windows(
+            image,
+            rng,
+            u + rng.uniform(0, 2),
+            y,
+            period=rng.uniform(1.4, 2.6),
+            low=rng.uniform(0.25, 0.6),
+            high=2.15,
+            share=0.9,
+        )
         image = _mix(image, base * 0.6, _between(y, -1, 0.2))
     elif kind == "concrete":
         period = rng.uniform(1.0, 2.0)
         image = (base * 0.4 + 0.33) * (0.88 + 0.2 * fractal_noise(u * 1.5, y * 1.0, seed + 1))[..., None]
         image = image * (1 - 0.3 * np.maximum(_line(u, period, 0.014), _line(y, 1.2, 0.012)))[..., None]
-        image = _boxes(image, rng, u, y, int(rng.integers(0, 3)), (0.8, 1.6), (0.3, 0.8))
+        image = _boxes(image, rng, u, y, count=int(rng.integers(0, 3)), bottom=(0.8, 1.6), size=(0.3, 0.8))
     elif kind == "fence":
         image = _mix(
             _foliage(rng, u, y, 0.9),

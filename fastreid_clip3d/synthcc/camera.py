@@ -2,8 +2,7 @@
 
 World of one image: metres, y up, the person stands on y = 0 above the origin; the camera is at azimuth 0, that is at
 (0, height, +distance), and looks towards -z. View coordinates follow PyTorch3D: +x left, +y up, +z away from the
-camera.
-NDC as in PyTorch3D too: the shorter side of the picture spans [-1, 1], +x left, +y up.
+camera. So does NDC: the shorter side of the picture spans [-1, 1], +x left, +y up.
 """
 
 from __future__ import annotations
@@ -11,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+
+from fastreid_clip3d.body.constants import Framing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,11 +218,10 @@ def sample_shot(rng: np.random.Generator, camera: int, num_poses: int) -> Shot:
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """A shot's geometry: `rotation` [3, 3] world to view, `centre` [3] of the camera, and NDC = focal * (x, y) / z +
-    principal."""
+    """A shot's geometry: NDC = focal * (x, y) / z + principal, in view coordinates."""
 
-    rotation: np.ndarray
-    centre: np.ndarray
+    rotation: np.ndarray  # [3, 3], world to view
+    centre: np.ndarray  # [3] of the camera in the world, metres
     focal: float
     principal: np.ndarray  # [2]
 
@@ -241,14 +241,13 @@ class View:
         return grid @ self.rotation.astype(np.float32)
 
 
-def aim(shot: Shot, vertices: np.ndarray | None, framing: str, aspect: float = 2.0) -> View:
+def aim(shot: Shot, vertices: np.ndarray | None, framing: Framing, aspect: float = 2.0) -> View:
     """The view of a shot.
 
     Args:
         vertices: world points [V, 3] of the person; used by ``crop`` only.
-        framing: ``fixed`` maps the feet's floor and a height of :data:`FIXED_HEIGHT` to fixed rows, so that the
-            height of a
-            person shows in the picture; ``crop`` fits the box of the person, as a detector does.
+        framing: ``fixed`` maps the feet's floor and a height of :data:`FIXED_HEIGHT` to fixed rows, so that the height
+            of a person shows in the picture; ``crop`` fits the box of the person, as a detector does.
         aspect: height / width of the picture.
     """
     angle = np.deg2rad(shot.elevation)
@@ -285,7 +284,7 @@ def aim(shot: Shot, vertices: np.ndarray | None, framing: str, aspect: float = 2
             bottom = bottom + (cut_bottom - cut_top) * height
     focal = 2.0 * aspect / height  # NDC spans 2 * aspect from bottom to top
     principal = np.array([-focal * middle_x, -focal * (bottom + height / 2)])
-    return View(rotation, centre, float(focal), principal)
+    return View(rotation=rotation, centre=centre, focal=float(focal), principal=principal)
 
 
 def key_light_direction(shot: Shot) -> np.ndarray:

@@ -1,10 +1,10 @@
-"""Writes a SynthCC set to disk, shard by shard, and samples clothed people in memory.
+"""Writes a SynthCC set to disk, shard by shard.
 
 On disk::
 
     SynthCC-tiny/
       train/ query/ gallery/ val_query/ val_gallery/   PPPP_oO_cC_NN.jpg: person, outfit, camera, number
-      index.npz   one row an image: files, split, pid, camid, clothes_id, gender, betas, scores, phrase_choices, ...
+      index.npz   one row per image: files, split, pid, camid, clothes_id, gender, betas, scores, phrase_choices, ...
       meta.json   settings, seed, version, counts, thresholds of the descriptors
       .shards/    what is done; a run that was stopped goes on from there
 
@@ -15,7 +15,6 @@ a byte.
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import io
 import json
@@ -24,22 +23,21 @@ from pathlib import Path
 from typing import Any, Callable, Iterator
 
 import numpy as np
-import threadpoolctl
 import torch
 from PIL import Image
 
-from fastreid_clip3d.body.constants import GENDERS, Framing
-from fastreid_clip3d.body.descriptors import describe, label, population_thresholds
+from fastreid_clip3d.body.constants import GENDERS
+from fastreid_clip3d.body.descriptors import population_thresholds
 from fastreid_clip3d.body.poses import load_pose_pool
 from fastreid_clip3d.common.files import remove_leftovers, write_atomically
 from fastreid_clip3d.common.locks import lock_folder
 from fastreid_clip3d.common.processes import end_with_parent
 from fastreid_clip3d.common.resumable import Parts, differences
+from fastreid_clip3d.common.threads import one_thread
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.synthcc.camera import CAMERAS, sample_shot
-from fastreid_clip3d.synthcc.dressing import dress
+from fastreid_clip3d.synthcc.camera import CAMERAS
+from fastreid_clip3d.synthcc.dressing import Dressed, dress
 from fastreid_clip3d.synthcc.figure import load_figure
-from fastreid_clip3d.synthcc.person import Variant
 from fastreid_clip3d.synthcc.plan import (
     JPEG_QUALITY,
     SPLITS,
@@ -47,17 +45,16 @@ from fastreid_clip3d.synthcc.plan import (
     SetConfig,
     plan_person,
     sample_clothes,
-    sample_person,
     settings_of,
     version_of,
 )
-from fastreid_clip3d.synthcc.render import Pictures, render
+from fastreid_clip3d.synthcc.render import IMAGES_AT_ONCE, Pictures, render
+from fastreid_clip3d.synthcc.sampling import label_people
 from fastreid_clip3d.synthcc.seeds import stream
 
-PEOPLE_PER_SHARD: int = 4
-IMAGES_AT_ONCE: int = 16
-"""Both belong to the format: images that are rendered together share a few numbers."""
 RECORDS = ".shards"
+PEOPLE_PER_SHARD: int = 4
+"""Part of the format: images that are rendered together share a few numbers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +82,7 @@ def render_plans(
     """Renders planned images, :data:`IMAGES_AT_ONCE` at a time; images of one outfit share its dressed body."""
     for start in range(0, len(plans), IMAGES_AT_ONCE):
         group = plans[start : start + IMAGES_AT_ONCE]
-        dressed: dict[int, object] = {}
+        dressed: dict[int, Dressed] = {}
         people, streams = [], []
         for plan in group:
             if plan.clothes_id not in dressed:
@@ -117,18 +114,6 @@ def make_shard(folder: str, config: SetConfig, shard: Shard, version: str) -> in
                 sizes[plan.file] = encoded.tell()
     parts_of(folder, version).finish(shard.name, sizes)
     return len(sizes)
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """torch and numpy with one thread: sums over more threads may differ in their last bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpoolctl.threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def parts_of(folder: str | Path, version: str) -> Parts:
@@ -245,21 +230,6 @@ def _write_meta(folder: Path, meta: dict) -> None:
     write_atomically(folder / "meta.json", (json.dumps(meta, indent=1, sort_keys=True) + "\n").encode())
 
 
-def label_people(betas: np.ndarray, gender: np.ndarray, at_once: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """Descriptor scores float32 [n, 16] and phrase choices int64 [n, 16] of bodies [n, 10]."""
-    scores = np.zeros((len(betas), 16), dtype=np.float32)
-    choices = np.zeros((len(betas), 16), dtype=np.int64)
-    for sex in (0, 1):
-        model = load_figure(sex).model
-        rows = np.flatnonzero(gender == sex)
-        for start in range(0, len(rows), at_once):
-            some = rows[start : start + at_once]
-            found = describe(model.shape(torch.from_numpy(betas[some])), model)
-            scores[some] = found.numpy()
-            choices[some] = label(found, population_thresholds(model)).numpy()
-    return scores, choices
-
-
 def _write_index(folder: Path, config: SetConfig, version: str) -> None:
     num_poses = len(load_pose_pool())
     plans = [plan for shard in shards_of(config) for plan in _plans(shard, config, num_poses)]
@@ -269,9 +239,7 @@ def _write_index(folder: Path, config: SetConfig, version: str) -> None:
     gender = np.array([people[number].gender for number in numbers], dtype=np.int8)
     with one_thread():
         scores, choices = label_people(betas, gender)
-        thresholds = {
-            name: population_thresholds(load_figure(sex).model).tolist() for sex, name in enumerate(GENDERS)
-        }
+        thresholds = {name: population_thresholds(load_figure(sex).model).tolist() for sex, name in enumerate(GENDERS)}
     row = {number: place for place, number in enumerate(numbers)}
     place = np.array([row[plan.person.number] for plan in plans])
     arrays = {
@@ -301,71 +269,3 @@ def _write_index(folder: Path, config: SetConfig, version: str) -> None:
             "thresholds": thresholds,
         },
     )
-
-
-def sample_people(
-    num_people: int,
-    images_per_person: int,
-    seed: int,
-    size: tuple[int, int] = (128, 64),
-    variant: Variant = "natural",
-    framing: Framing = "fixed",
-    population: str = "teacher",
-    outfits_per_person: int | None = None,
-    first: int = 0,
-    batch_size: int = IMAGES_AT_ONCE,
-) -> Iterator[dict[str, torch.Tensor]]:
-    """Clothed people in memory: for training a teacher, for leakage checks, for pictures in a talk.
-
-    Args:
-        images_per_person: images of each person, one after the other.
-        seed: the same seed, sizes and arguments give the same people. Populations other than "train", "test" and
-            "val" share no
-            person with any set on disk, whatever the seed.
-        size: (height, width) in pixels.
-        outfits_per_person: None = a new outfit for every image.
-        first: number of the first person, to split the work.
-
-    Yields:
-        Batches of up to `batch_size` images: images uint8 [B, 3, H, W] RGB, mask bool [B, H, W] and parts uint8 [B,
-        H, W] (see
-        :mod:`~fastreid_clip3d.synthcc.render`), betas float32 [B, 10], gender int64 [B] (0 female, 1 male), scores
-        float32 [B, 16], phrase_choices int64 [B, 16], pid, clothes_id and camid int64 [B].
-    """
-    outfits = outfits_per_person or images_per_person
-    poses = load_pose_pool().numpy()
-    jobs = [(number, image) for number in range(first, first + num_people) for image in range(images_per_person)]
-    dressed: dict[tuple[int, int], object] = {}
-    for start in range(0, len(jobs), batch_size):
-        group = jobs[start : start + batch_size]
-        numbers = sorted({number for number, _ in group})
-        people = {number: sample_person(seed, population, number) for number in numbers}
-        dressed = {key: value for key, value in dressed.items() if key[0] in people}
-        bodies, shots, streams = [], [], []
-        for number, image in group:
-            person, outfit = people[number], image % outfits
-            if (number, outfit) not in dressed:
-                look, clothes = sample_clothes(seed, person, outfit, variant)
-                dressed[number, outfit] = dress(load_figure(person.gender), person.betas, look, clothes)
-            order = stream(seed, population, number, "camera order").permutation(len(CAMERAS))
-            camera = int(order[image % len(CAMERAS)])
-            bodies.append(dressed[number, outfit])
-            shots.append(sample_shot(stream(seed, population, number, "shot", image), camera, len(poses)))
-            streams.append(stream(seed, population, number, "shot", image, "scene"))
-        pictures = render(bodies, shots, poses, streams, size[0], size[1], framing)
-        place = torch.tensor([numbers.index(number) for number, _ in group])
-        betas = np.stack([people[number].betas for number in numbers])
-        gender = np.array([people[number].gender for number in numbers])
-        scores, choices = label_people(betas, gender)
-        yield {
-            "images": pictures.images,
-            "mask": pictures.mask,
-            "parts": pictures.parts,
-            "betas": torch.from_numpy(betas)[place],
-            "gender": torch.from_numpy(gender).long()[place],
-            "scores": torch.from_numpy(scores)[place],
-            "phrase_choices": torch.from_numpy(choices)[place],
-            "pid": torch.tensor([number for number, _ in group]),
-            "clothes_id": torch.tensor([number * outfits + image % outfits for number, image in group]),
-            "camid": torch.tensor([shot.camera for shot in shots]),
-        }

@@ -12,12 +12,13 @@ from typing import Literal
 import numpy as np
 
 from fastreid_clip3d.synthcc.seeds import pick
+from fastreid_clip3d.synthcc.wardrobe import Colour
 
 Variant = Literal["natural", "shape-only"]
 VARIANTS: tuple[Variant, ...] = ("natural", "shape-only")
 
 # From light to dark; sRGB.
-SKIN_TONES: tuple[tuple[float, float, float], ...] = (
+SKIN_TONES: tuple[Colour, ...] = (
     (0.93, 0.78, 0.69),
     (0.90, 0.73, 0.62),
     (0.86, 0.68, 0.55),
@@ -28,7 +29,7 @@ SKIN_TONES: tuple[tuple[float, float, float], ...] = (
     (0.38, 0.26, 0.19),
     (0.29, 0.20, 0.15),
 )
-HAIR_COLOURS: dict[str, tuple[float, float, float]] = {
+HAIR_COLOURS: dict[str, Colour] = {
     "black": (0.07, 0.065, 0.065),
     "dark brown": (0.15, 0.10, 0.075),
     "brown": (0.27, 0.18, 0.12),
@@ -38,6 +39,7 @@ HAIR_COLOURS: dict[str, tuple[float, float, float]] = {
     "grey": (0.52, 0.51, 0.50),
     "white": (0.82, 0.81, 0.79),
 }
+EYE_COLOURS: tuple[Colour, ...] = ((0.10, 0.07, 0.05), (0.18, 0.13, 0.09), (0.22, 0.28, 0.34), (0.20, 0.24, 0.17))
 HAIR_SHARES: dict[str, float] = {
     "black": 5,
     "dark brown": 4,
@@ -91,7 +93,6 @@ def sample_appearance(rng: np.random.Generator, gender: int, variant: Variant) -
     if variant == "shape-only" or gender == 0:
         beard = 0.0
     lips = np.clip(skin * np.array([0.92, 0.66, 0.66]), 0, 1)
-    eyes = np.asarray(
-        ((0.10, 0.07, 0.05), (0.18, 0.13, 0.09), (0.22, 0.28, 0.34), (0.20, 0.24, 0.17))[int(rng.integers(4))]
-    )
-    return Appearance(skin, hair, style, beard, lips, eyes, float(rng.normal(0, 0.006)))
+    eyes = np.asarray(EYE_COLOURS[int(rng.integers(len(EYE_COLOURS)))])
+    hairline = float(rng.normal(0, 0.006))
+    return Appearance(skin=skin, hair=hair, style=style, beard=beard, lips=lips, eyes=eyes, hairline=hairline)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from fastreid_clip3d.body.constants import Framing
 from fastreid_clip3d.body.rasterizer import rasterize_face_vertices
 from fastreid_clip3d.synthcc.background import paint_background, paint_occluder
 from fastreid_clip3d.synthcc.camera import CAMERAS, Shot, aim, key_light_direction
@@ -20,6 +21,9 @@ from fastreid_clip3d.synthcc.shading import shade, tables
 
 NOTHING: int = 255
 """Value of `parts` where no person is."""
+
+IMAGES_AT_ONCE: int = 16
+"""Images that a set renders together. Part of the format: they share the depth of what lies far away."""
 
 
 @dataclasses.dataclass
@@ -38,15 +42,19 @@ def render(
     streams: list[np.random.Generator],
     height: int,
     width: int,
-    framing: str,
+    framing: Framing,
     supersampling: int = 2,
 ) -> Pictures:
     """Renders one image of each person with the shot beside it.
 
     Args:
+        people: B dressed people.
+        shots: B shots.
         poses: the pose pool, float [K, 72].
-        streams: one random stream an image, for scene and sensor noise.
+        streams: B random streams, for scene and sensor noise.
+        height, width: of the images, pixels.
         framing: ``fixed`` or ``crop``.
+        supersampling: a pixel is the mean of this many squared.
     """
     posed = [pose_person(person, poses[shot.pose], shot.heading) for person, shot in zip(people, shots)]
     views = [aim(shot, body.vertices, framing, height / width) for shot, body in zip(shots, posed)]

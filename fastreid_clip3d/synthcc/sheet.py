@@ -7,30 +7,32 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from fastreid_clip3d.body.constants import Framing
 from fastreid_clip3d.common.files import check_writable
 from fastreid_clip3d.common.images import IMAGE_ENDINGS, save_image
-from fastreid_clip3d.synthcc.generate import sample_people
+from fastreid_clip3d.synthcc.person import Variant
+from fastreid_clip3d.synthcc.sampling import sample_people
 
 
 def contact_sheet(
     people: int,
     seed: int,
-    variant: str = "natural",
-    framing: str = "fixed",
+    variant: Variant = "natural",
+    framing: Framing = "fixed",
     outfits: int = 2,
     images: int = 4,
     size: tuple[int, int] = (128, 64),
 ) -> np.ndarray:
-    """RGB uint8 [people * H, outfits * images * W, 3]: each row one person, outfit by outfit."""
+    """RGB uint8 [people * H, outfits * images * W, 3]: one row per person, outfit by outfit."""
     per_person = outfits * images
     rows = []
     batches = sample_people(
         people,
         per_person,
         seed,
-        size,
-        variant,
-        framing,
+        size=size,
+        variant=variant,
+        framing=framing,
         population="sheet",
         outfits_per_person=outfits,
         batch_size=per_person,
@@ -46,8 +48,8 @@ def write_sheet(
     path: str | Path,
     people: int,
     seed: int,
-    variant: str = "natural",
-    framing: str = "fixed",
+    variant: Variant = "natural",
+    framing: Framing = "fixed",
     quality: int = 85,
     **sizes,
 ) -> None:

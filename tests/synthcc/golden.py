@@ -15,14 +15,15 @@ import numpy as np
 import torch
 
 from fastreid_clip3d.body.poses import load_pose_pool
+from fastreid_clip3d.common.threads import one_thread
 from fastreid_clip3d.synthcc.background import paint_background, paint_occluder
 from fastreid_clip3d.synthcc.camera import CAMERAS, aim, key_light_direction, sample_shot
 from fastreid_clip3d.synthcc.dressing import dress
 from fastreid_clip3d.synthcc.figure import load_figure
-from fastreid_clip3d.synthcc.generate import one_thread, sample_people
 from fastreid_clip3d.synthcc.patterns import paint
 from fastreid_clip3d.synthcc.plan import TINY, plan_person, sample_clothes, sample_person
 from fastreid_clip3d.synthcc.render import render
+from fastreid_clip3d.synthcc.sampling import sample_people
 from fastreid_clip3d.synthcc.seeds import stream
 from fastreid_clip3d.synthcc.wardrobe import PATTERNS
 

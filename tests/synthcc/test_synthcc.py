@@ -14,7 +14,7 @@ from PIL import Image
 from fastreid_clip3d.body.poses import load_pose_pool
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.protocols import removed_mask
-from fastreid_clip3d.synthcc import generate, leakage
+from fastreid_clip3d.synthcc import generate, plan
 from fastreid_clip3d.synthcc.camera import CAMERAS, FIXED_FLOOR, FIXED_HEIGHT, aim, sample_shot
 from fastreid_clip3d.synthcc.dressing import dress
 from fastreid_clip3d.synthcc.figure import CANONICAL, NORMAL, REST, load_figure
@@ -31,12 +31,15 @@ from fastreid_clip3d.synthcc.plan import (
     plan_person,
     sample_clothes,
     sample_person,
+    settings_of,
     version_of,
 )
 from fastreid_clip3d.synthcc.posing import pose_person, rotations
+from fastreid_clip3d.synthcc.sampling import sample_people
 from fastreid_clip3d.synthcc.seeds import pick, stream
 from fastreid_clip3d.synthcc.skirts import Tube, hang
 from fastreid_clip3d.synthcc.wardrobe import PATTERNS
+from tools.study import leakage
 
 SMALL = SetConfig(
     "Small", train_people=2, test_people=5, val_people=1, height=64, width=32, outfits=2, images_per_outfit=2
@@ -331,9 +334,9 @@ def test_every_query_has_matches_under_every_rule(population, prefix):
 
 
 def test_one_outfit_is_seen_by_different_cameras():
-    for plan in (plan_person(TINY, "train", number, 100) for number in range(20)):
+    for images in (plan_person(TINY, "train", number, 100) for number in range(20)):
         for outfit in range(TINY.outfits):
-            cameras = [image.shot.camera for image in plan if image.outfit == outfit]
+            cameras = [image.shot.camera for image in images if image.outfit == outfit]
             assert len(set(cameras)) == len(cameras) == 4
 
 
@@ -346,6 +349,31 @@ def test_versions_differ_by_seed_kind_and_size_only():
         FULL,
     ]
     assert len({version_of(config) for config in (TINY, *others)}) == 5
+
+
+def test_versions_follow_the_format_the_bodies_and_the_poses(monkeypatch, tmp_path):
+    def changed(name, value):
+        with monkeypatch.context() as patch:
+            patch.setattr(plan, name, value)
+            return version_of(TINY)
+
+    (tmp_path / "bodies.npz").write_bytes(b"other bodies")
+    versions = [
+        version_of(TINY),
+        changed("FORMAT", plan.FORMAT + 1),
+        changed("EMBEDDED", tmp_path / "bodies.npz"),
+        changed("load_pose_pool", lambda: torch.zeros(3, 72)),
+    ]
+    assert len(set(versions)) == 4
+
+
+def test_versions_do_not_follow_the_source_text():
+    """They are the hash of numbers that the meta.json of a set shows."""
+    shown = settings_of(TINY)
+    assert shown["format"] == plan.FORMAT and shown["seed"] == 1 and shown["variant"] == "natural"
+    assert all(isinstance(value, str | int) for value in shown.values())
+    text = json.dumps(shown, sort_keys=True).encode()
+    assert version_of(TINY) == hashlib.sha256(text).hexdigest()[:16]
 
 
 @pytest.mark.parametrize(
@@ -414,17 +442,34 @@ def test_a_stopped_run_goes_on_and_mends_what_is_broken(small_set, tmp_path, mon
     assert made == []
 
 
-def test_another_version_in_the_folder_is_not_overwritten(tmp_path):
+def write_meta(tmp_path, meta):
     folder = tmp_path / SMALL.folder
     folder.mkdir()
-    (folder / "meta.json").write_text('{"version": "other"}')
-    with pytest.raises(ClearError, match="another version"):
+    (folder / "meta.json").write_text(json.dumps(meta))
+    return folder
+
+
+def test_another_version_in_the_folder_is_named_and_not_overwritten(tmp_path):
+    meta = {"version": "other", "complete": True, **settings_of(SMALL), "format": 0, "seed": 5}
+    folder = write_meta(tmp_path, meta)
+    with pytest.raises(ClearError, match="another version .*format was 0, now 1; seed was 5, now 1.*--root.*remove"):
         generate.generate_set(tmp_path, SMALL, workers=1)
+    assert [path.name for path in folder.iterdir()] == ["meta.json"]
+
+
+def test_a_set_from_before_formats_had_numbers_is_named_with_both_ways_on(tmp_path):
+    folder = write_meta(tmp_path, {"version": "81c54aa8ab5c1d23", "complete": True, **dataclasses.asdict(SMALL)})
+    words = (
+        "before formats had numbers .version 81c54aa8ab5c1d23.*can still be trained on.*keep that set.*render it anew"
+    )
+    with pytest.raises(ClearError, match=words):
+        generate.generate_set(tmp_path, SMALL, workers=1)
+    assert [path.name for path in folder.iterdir()] == ["meta.json"]
 
 
 def test_sampled_people_are_the_same_however_the_work_is_split():
-    whole = list(generate.sample_people(3, 2, seed=4, size=(64, 32), batch_size=2))
-    part = list(generate.sample_people(1, 2, seed=4, size=(64, 32), batch_size=2, first=1))
+    whole = list(sample_people(3, 2, seed=4, size=(64, 32), batch_size=2))
+    part = list(sample_people(1, 2, seed=4, size=(64, 32), batch_size=2, first=1))
     assert torch.equal(whole[1]["images"], part[0]["images"]) and torch.equal(whole[1]["scores"], part[0]["scores"])
     assert whole[0]["images"].shape == (2, 3, 64, 32) and whole[0]["images"].dtype == torch.uint8
     assert whole[1]["pid"].tolist() == [1, 1] and whole[1]["clothes_id"].tolist() == [2, 3]

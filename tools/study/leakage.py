@@ -17,7 +17,7 @@ import numpy as np
 
 from fastreid_clip3d.evaluation.protocols import removed_mask
 from fastreid_clip3d.synthcc.garments import HAIR, SKIN
-from fastreid_clip3d.synthcc.generate import sample_people
+from fastreid_clip3d.synthcc.sampling import sample_people
 
 OUTFITS, IMAGES_PER_OUTFIT = 4, 4
 

@@ -117,7 +117,7 @@ def _make_chunk(job: tuple[PeopleSettings, str, int, str]) -> None:
 @torch.no_grad()
 def clothed_pictures(settings: PeopleSettings, people: range) -> LabelledPictures:
     """Pictures of each person, each in another outfit before another camera; both framings and both variants."""
-    from fastreid_clip3d.synthcc.generate import sample_people
+    from fastreid_clip3d.synthcc.sampling import sample_people
 
     parts = []
     for start in range(people.start, people.stop, CLOTHED_BLOCK):
