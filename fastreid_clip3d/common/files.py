@@ -128,6 +128,8 @@ def check_writable(path: str | os.PathLike, endings: Sequence[str] = ()) -> Path
         ending = f"ends in {target.suffix}" if target.suffix else "has no ending"
         raise ClearError(f"{shown}: the name {ending}; it can be written as {' or '.join(endings)}. Change the name.")
     with _clear_errors(path):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.stat(target)  # a name that no file can have
         if os.path.isdir(target):
             raise ClearError(f"{shown} is a folder; name a file, for example {shown.rstrip('/')}/result{target.suffix}.")
         if not _is_special(target):

@@ -129,12 +129,8 @@ class TorchModel(ReIDModel):
         table = weights.get("phrase_table")
         if table is None:
             table = self._table_of_teacher()
-        first, second = (weights[f"ot_loss.projection.{layer}.weight"] for layer in (0, 2))
-        loss = OTLoss(first.shape[1], second.shape[0], first.shape[0])
-        own = {name: value for name, value in weights.items() if name.startswith("ot_loss.")}
-        loss.load_state_dict({name.removeprefix("ot_loss."): value for name, value in own.items()})
         with torch.no_grad():
-            return loss.project(table.float())
+            return OTLoss.from_weights(weights).project(table.float())
 
     def _table_of_teacher(self) -> Tensor:
         from fastreid_clip3d.teacher.guidance import guidance_from_config

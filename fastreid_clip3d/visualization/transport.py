@@ -5,7 +5,6 @@ B: images. N = h x w: patches. M: phrases of an image (16). P: phrases asked for
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Sequence
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from fastreid_clip3d.common.figures import save_figure
 from fastreid_clip3d.common.images import read_image
+from fastreid_clip3d.common.phrases import require_phrase
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.losses import OTLoss
 from fastreid_clip3d.teacher.guidance import teacher_from_config
@@ -41,24 +41,6 @@ class PhraseMaps:
     phrases: tuple[str, ...]
     maps: Tensor
     chosen: Tensor
-
-
-def find_phrase(name: str) -> int:
-    """The row of a phrase in the table of 32; capitals and hyphens do not matter.
-
-    Raises:
-        ClearError: no such phrase; the nearest ones are named.
-    """
-    known = {_plain(phrase): row for row, phrase in enumerate(PHRASES)}
-    if _plain(name) in known:
-        return known[_plain(name)]
-    near = difflib.get_close_matches(_plain(name), known, n=3, cutoff=0.3)
-    hint = f"Did you mean {', '.join(PHRASES[known[match]] for match in near)}? " if near else ""
-    raise ClearError(f"{name!r} is none of the 32 phrases. {hint}All of them: {', '.join(PHRASES)}.")
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("-", " ").strip()
 
 
 @torch.no_grad()
@@ -110,7 +92,7 @@ def transport_maps(model: Any, images: Sequence[str | Path], phrases: Sequence[s
     Raises:
         ClearError: a run without OTLoss, an unknown phrase, no teacher at hand, an unreadable image.
     """
-    rows = [find_phrase(phrase) for phrase in phrases]
+    rows = [require_phrase(phrase) for phrase in phrases]
     table = phrase_table(model)
     labels = label_images(teacher or teacher_from_config(model.cfg), images)
     choices = torch.from_numpy(np.stack([label.phrase_choices for label in labels]))

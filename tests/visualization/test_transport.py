@@ -14,7 +14,6 @@ from PIL import Image
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.losses import OTLoss, sinkhorn
 from fastreid_clip3d.visualization import transport
-from fastreid_clip3d.vocabulary import PHRASES
 
 
 def two_patches() -> tuple[OTLoss, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -57,13 +56,6 @@ def test_the_opposite_phrase_is_exchanged_and_said_to_be() -> None:
     as_label, _ = transport.phrase_maps(solver, patches, table, torch.tensor([[1, 0]]), [1], (2, 1))
     assert torch.equal(maps, as_label) and maps[0, 0, 1, 0] > maps[0, 0, 0, 0]
     assert choices.tolist() == [[0, 0]]
-
-
-def test_phrases_are_found_as_people_write_them() -> None:
-    assert PHRASES[transport.find_phrase("broad shouldered")] == "Broad-Shouldered"
-    assert PHRASES[transport.find_phrase(" long legs")] == "Long Legs"
-    with pytest.raises(ClearError, match="Did you mean Tall.*All of them: Muscular"):
-        transport.find_phrase("tal")
 
 
 def test_a_run_without_transport_is_told() -> None:

@@ -17,9 +17,9 @@ from tabulate import tabulate
 
 from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.synthcc.index import true_choices
 from fastreid_clip3d.vocabulary import NUM_PAIRS, PHRASE_PAIRS
 from tools.study.results import machine
-from tools.study.true_answers import true_choices
 from tools.study.variants import folder_name, split_teacher
 
 SPLITS = {"train": ("train",), "val": ("val_query", "val_gallery")}

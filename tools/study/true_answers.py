@@ -18,6 +18,7 @@ import numpy as np
 
 from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.synthcc.index import read_columns, true_choices
 from fastreid_clip3d.teacher.cache import MANIFEST, PHRASE_TABLE, TeacherCache, array_path, sidecar_path
 from fastreid_clip3d.teacher.labels import pack_choices
 from fastreid_clip3d.vocabulary import NUM_PAIRS
@@ -28,24 +29,6 @@ LABELS, EMBEDDINGS = "labels", "embeddings"
 """What can be true: the 16 labels, and g."""
 FARTHEST = 3.0
 """Standard deviations to which a body's numbers are cut off in a true g, so that no image outweighs a batch."""
-
-
-def true_choices(dataset: str | Path, splits: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    """phrase_choices, int64 [16], of the images of a SynthCC folder by file name (``train/0000_o1_c3_00.jpg``).
-
-    Args:
-        dataset: the folder with ``index.npz``. splits: only these, e.g. ("train",); (): all.
-
-    Raises:
-        ClearError: no such file, or it is no index of SynthCC.
-    """
-    files, split, choices = _read_index(Path(dataset), "files", "split", "phrase_choices")
-    if choices.shape != (len(files), NUM_PAIRS) or not np.isin(choices, (0, 1)).all():
-        raise ClearError(
-            f"{Path(dataset) / 'index.npz'}: phrase_choices is not [{len(files)}, {NUM_PAIRS}] of 0 and 1."
-        )
-    wanted = np.isin(split, splits) if splits else np.ones(len(files), dtype=bool)
-    return {str(file): row for file, row in zip(files[wanted], choices[wanted].astype(np.int64))}
 
 
 def true_embeddings(dataset: str | Path, dims: int) -> dict[str, np.ndarray]:
@@ -60,7 +43,7 @@ def true_embeddings(dataset: str | Path, dims: int) -> dict[str, np.ndarray]:
     Raises:
         ClearError: no such file, it is no index of SynthCC, or too few dims.
     """
-    files, split, scores, betas = _read_index(Path(dataset), "files", "split", "scores", "betas")
+    files, split, scores, betas = read_columns(dataset, "files", "split", "scores", "betas")
     numbers = np.concatenate((scores, betas), axis=1).astype(np.float64)
     if dims < numbers.shape[1]:
         raise ClearError(f"a true g needs at least {numbers.shape[1]} numbers; this teacher's g has {dims}.")
@@ -71,17 +54,6 @@ def true_embeddings(dataset: str | Path, dims: int) -> dict[str, np.ndarray]:
     embeddings = numbers @ directions[: numbers.shape[1]]
     embeddings /= np.sqrt(np.square(embeddings[train]).mean())
     return {str(file): row for file, row in zip(files, embeddings)}
-
-
-def _read_index(dataset: Path, *names: str) -> list[np.ndarray]:
-    path = dataset / "index.npz"
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return [arrays[name] for name in names]
-    except (OSError, ValueError, KeyError) as error:
-        raise ClearError(
-            f"{path} cannot be read as an index of SynthCC ({error}); render the set with `clip3d render-people`."
-        ) from error
 
 
 def write_true_answers(

@@ -5,6 +5,8 @@ B: images. N: patches. M: descriptors of an image (16). d: width of the text spa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -59,6 +61,19 @@ class OTLoss(nn.Module):
             )
         # Wrong settings are told when the model is built, not at the first step.
         sinkhorn(torch.zeros(1, 1, 1), self.reg, self.num_iters, tolerance=self.tolerance)
+
+    @classmethod
+    def from_weights(cls, weights: Mapping[str, Tensor], prefix: str = "ot_loss.") -> OTLoss:
+        """The loss of a checkpoint with its trained Psi; the settings of the transport are the defaults.
+
+        Args:
+            weights: tensors by name. prefix: what stands before this loss's names.
+        """
+        own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+        first, second = own["projection.0.weight"], own["projection.2.weight"]  # [hidden, d], [d', hidden]
+        loss = cls(first.shape[1], second.shape[0], first.shape[0])
+        loss.load_state_dict(own)
+        return loss
 
     def project(self, phrase_table: Tensor) -> Tensor:
         """Psi of the text embeddings, L2-normalised: [2 M, d] -> [2 M, d'], float32 (or float64)."""

@@ -11,12 +11,13 @@ import torch
 
 from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.synthcc.index import true_choices
 from fastreid_clip3d.teacher.cache import CacheError, TeacherCache, build_cache
 from fastreid_clip3d.teacher.clip import load_teacher
 from fastreid_clip3d.teacher.guidance import cache_folder, guidance_from_config
 from fastreid_clip3d.teacher.labels import choose_phrases
 from tests.tools.study.small_benchmark import teacher_options
-from tools.study.true_answers import EMBEDDINGS, LABELS, true_choices, true_embeddings, write_true_answers
+from tools.study.true_answers import EMBEDDINGS, LABELS, true_embeddings, write_true_answers
 
 METHOD = "configs/CLIP3D/synthcc.yml"
 
