@@ -5,13 +5,15 @@ B: images. V: vertices. K: shape coefficients. Metres unless said otherwise.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastreid_clip3d.body import BodyModel, load_body_model
 from fastreid_clip3d.body.constants import GENDERS
@@ -23,6 +25,7 @@ from fastreid_clip3d.common.images import read_image
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.backbones.build import student_maps
 from fastreid_clip3d.modeling.losses import MLP
+from fastreid_clip3d.modeling.meta_arch.clip3d_reid import running_statistics_kept
 
 PHI = "body_shape_loss.regressor."
 PICTURE_SIZE = (192, 96)
@@ -32,12 +35,13 @@ ZOOM = 0.82
 
 @dataclass(frozen=True)
 class SeenBodies:
-    """What :func:`known_bodies` or :func:`unknown_bodies` found, one row an image.
+    """What :func:`known_bodies` or :func:`unknown_bodies` found, one row per drawn image.
 
     Attributes:
         paths: B image files.
         pictures: uint8 [B, H, W] pictures by title ("predicted", "true"), posed and lit alike in a row.
-        errors: mean distance of the predicted from the true vertices in the T-pose, millimetres, float [B]; or None.
+        errors: mean distance of the predicted from the true vertices in the T-pose, millimetres, float [M]; the first B
+            belong to the drawn images, the others to bodies that were measured only. None where the truth is unknown.
         mean_body_errors: the same for the mean body in the prediction's place, or None.
     """
 
@@ -48,11 +52,11 @@ class SeenBodies:
 
     def caption(self) -> str:
         """One line with both errors, or that the truth is not known."""
-        if self.errors is None:
+        if self.errors is None or self.mean_body_errors is None:
             return "Predicted bodies in a resting pose; the true ones are not known."
         return (
-            f"Mean vertex error in the T-pose, {len(self.paths)} bodies: {self.errors.mean():.1f} mm; the mean body in place "
-            f"of the prediction: {self.mean_body_errors.mean():.1f} mm."
+            f"Mean vertex error in the T-pose over {len(self.errors)} bodies: {self.errors.mean():.1f} mm; the mean body in "
+            f"place of the prediction: {self.mean_body_errors.mean():.1f} mm."
         )
 
 
@@ -80,31 +84,66 @@ def phi_of(weights: dict[str, Tensor]) -> MLP:
 
 
 @torch.no_grad()
-def predict_betas(model: Any, phi: MLP, images: Sequence[str | Path]) -> Tensor:
+def predict_betas(
+    model: Any, phi: MLP, images: Sequence[str | Path], batch_statistics: bool = False, batch: int = 64
+) -> Tensor:
     """Shape coefficients of the neutral body [B, K] from the f_id that the losses saw: before the neck by default.
 
     Args:
         model: what :func:`fastreid_clip3d.inference.load_model` returns for a CLIP3DReID run.
+        batch_statistics: batch norms use the statistics of these images instead of the running ones. A run with
+            ``MODEL.SYNTHETIC_STATISTICS separate`` learned from its grey bodies that way.
+        batch: images per forward pass.
     """
-    network = model.network
-    pixels = model.preprocess([str(path) for path in images], "RGB").to(next(network.parameters()).device)
-    maps = student_maps(network.backbone, network.preprocess_image({"images": pixels}))
-    return phi(network.global_features(maps.head_input).float().cpu())
+    parts = [list(images[start : start + batch]) for start in range(0, len(images), batch)]
+    if batch_statistics and len(parts) > 1 and len(parts[-1]) < batch:
+        parts[-2:] = [parts[-2] + parts[-1]]  # the statistics of a few images would be poor
+    found = []
+    with statistics_of_the_batch(model.network) if batch_statistics else contextlib.nullcontext():
+        for part in parts:
+            pixels = model.preprocess([str(path) for path in part], "RGB").to(next(model.network.parameters()).device)
+            maps = student_maps(model.network.backbone, model.network.preprocess_image({"images": pixels}))
+            found.append(phi(model.network.global_features(maps.head_input).float().cpu()))
+    return torch.cat(found)
 
 
-def known_bodies(model: Any, weights: dict[str, Tensor], bodies: SyntheticIndex, rows: Sequence[int]) -> SeenBodies:
+@contextlib.contextmanager
+def statistics_of_the_batch(network: nn.Module) -> Iterator[None]:
+    """While entered, batch norms use the statistics of their batch; running statistics and modes stay as they are."""
+    batch_norms = [part for part in network.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    modes = [part.training for part in batch_norms]
+    with running_statistics_kept(network):
+        for part in batch_norms:
+            part.train()
+        try:
+            yield
+        finally:
+            for part, mode in zip(batch_norms, modes):
+                part.train(mode)
+
+
+def known_bodies(
+    model: Any, weights: dict[str, Tensor], bodies: SyntheticIndex, rows: Sequence[int], measured: int = 400
+) -> SeenBodies:
     """Pictures of a synthetic set: prediction and truth in the picture's own pose, camera and light.
+
+    Args:
+        rows: of the pictures to draw.
+        measured: pictures that the mean error is taken over, the drawn ones among them.
 
     Raises:
         ClearError: no BodyShapeLoss, or a set of bodies with another number of vertices or coefficients.
     """
-    phi, rows = phi_of(weights), list(rows)
-    betas = predict_betas(model, phi, [bodies.paths[row] for row in rows])
+    phi, drawn = phi_of(weights), list(rows)
+    others = [row for row in choose_bodies(bodies, measured) if row not in set(drawn)]
+    rows = [*drawn, *others[: max(0, measured - len(drawn))]]
+    grey_like_training = model.cfg.MODEL.SYNTHETIC_STATISTICS == "separate"
+    betas = predict_betas(model, phi, [bodies.paths[row] for row in rows], grey_like_training)
     neutral = _body(model.cfg, "neutral")
     true_betas = torch.from_numpy(bodies.betas[rows])
     if true_betas.shape[1] != neutral.num_betas:
         raise ClearError(
-            f"{bodies.folder} has {true_betas.shape[1]} shape coefficients a body, the run's body model "
+            f"{bodies.folder} has {true_betas.shape[1]} shape coefficients per body, the run's body model "
             f"{neutral.num_betas} (MODEL.BODY.NUM_BETAS)."
         )
     models = [_body(model.cfg, gender) for gender in GENDERS]
@@ -115,24 +154,23 @@ def known_bodies(model: Any, weights: dict[str, Tensor], bodies: SyntheticIndex,
             "mean other bodies. Render a set with `clip3d render-bodies --body-model`."
         )
     owners = [models[int(gender)] for gender in bodies.gender[rows]]
-    true = torch.cat([owner.shape(one[None]) for owner, one in zip(owners, true_betas)])
-    poses = torch.from_numpy(bodies.poses[rows])
-    views, lights = torch.from_numpy(bodies.cameras[rows]).clone(), torch.from_numpy(bodies.lights[rows])
+    errors = [
+        torch.cat(
+            [vertex_errors(shaped, owner.shape(one[None])) for shaped, owner, one in zip(given, owners, true_betas)]
+        )
+        for given in (neutral.shape(betas)[:, None], neutral.v_template.expand(len(rows), 1, -1, -1))
+    ]
+    poses = torch.from_numpy(bodies.poses[drawn])
+    views, lights = torch.from_numpy(bodies.cameras[drawn]).clone(), torch.from_numpy(bodies.lights[drawn])
     views[:, 3:] *= ZOOM
     posed_true = torch.cat([owner.pose(b[None], p[None])[0] for owner, b, p in zip(owners, true_betas, poses)])
     height, width = bodies.image_size
     renderer = GreyRenderer(neutral.faces, (PICTURE_SIZE[0], round(PICTURE_SIZE[0] * width / height)))
     pictures = {
-        "predicted": _render(renderer, neutral.pose(betas, poses)[0], views, lights),
+        "predicted": _render(renderer, neutral.pose(betas[: len(drawn)], poses)[0], views, lights),
         "true": _render(renderer, posed_true, views, lights),
     }
-    mean_body = neutral.v_template.expand_as(true)
-    return SeenBodies(
-        [bodies.paths[row] for row in rows],
-        pictures,
-        vertex_errors(neutral.shape(betas), true).numpy(),
-        vertex_errors(mean_body, true).numpy(),
-    )
+    return SeenBodies([bodies.paths[row] for row in drawn], pictures, *(one.numpy() for one in errors))
 
 
 def unknown_bodies(model: Any, weights: dict[str, Tensor], images: Sequence[str | Path]) -> SeenBodies:
@@ -171,7 +209,7 @@ def choose_bodies(bodies: SyntheticIndex, count: int, seed: int = 0) -> list[int
 
 
 def bodies_sheet(seen: SeenBodies, output: str | Path) -> Path:
-    """Draws a column a body: image, predicted, true (or mean) body, with the errors below; returns `output`."""
+    """Draws one column per body: image, predicted, true (or mean) body, with the errors below; returns `output`."""
     from matplotlib.figure import Figure
 
     titles = ["image", *seen.pictures]
@@ -190,7 +228,7 @@ def bodies_sheet(seen: SeenBodies, output: str | Path) -> Path:
                 one.imshow(seen.pictures[title][place], cmap="gray", vmin=0, vmax=255)
             if place == 0:
                 one.set_ylabel(title, fontsize=9)
-        if seen.errors is not None:
+        if seen.errors is not None and seen.mean_body_errors is not None:
             text = f"{seen.errors[place]:.0f} mm\n(mean {seen.mean_body_errors[place]:.0f})"
             axes[-1, place].set_xlabel(text, fontsize=8)
     figure.supxlabel(seen.caption().replace("; ", ";\n"), fontsize=8, color="0.25")

@@ -74,8 +74,8 @@ def test_errors_of_a_student_that_knows_and_of_one_that_says_the_mean(
 ) -> None:
     model, weights = trained
     rows = [0, 3]
-    monkeypatch.setattr(bodies, "predict_betas", lambda *_: torch.zeros(2, 10))
-    seen = bodies.known_bodies(model, weights, rendered, rows)
+    monkeypatch.setattr(bodies, "predict_betas", lambda _, __, images, *___: torch.zeros(len(images), 10))
+    seen = bodies.known_bodies(model, weights, rendered, rows, measured=2)
     assert seen.errors == pytest.approx(seen.mean_body_errors) and seen.errors.min() > 1
     true = [
         load_body_model("", ("female", "male")[int(rendered.gender[row])]).shape(
@@ -90,11 +90,46 @@ def test_errors_of_a_student_that_knows_and_of_one_that_says_the_mean(
     # The true body, in the picture's pose and camera, is the picture itself but for the zoom.
     assert seen.pictures["true"].shape == (2, 192, 96)
     monkeypatch.setattr(bodies, "ZOOM", 1.0)
-    again = bodies.known_bodies(model, weights, rendered, rows).pictures["true"][0]
+    again = bodies.known_bodies(model, weights, rendered, rows, measured=2).pictures["true"][0]
     from PIL import Image
 
     picture = np.asarray(Image.open(rendered.paths[0]).convert("L").resize((96, 192))).astype(int)
     assert np.abs(picture - again).mean() < 6
+
+
+def test_the_caption_speaks_of_many_bodies_and_the_sheet_draws_few(
+    trained: tuple, rendered: SyntheticIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, weights = trained
+    seen = bodies.known_bodies(model, weights, rendered, [0])
+    assert len(seen.paths) == len(seen.pictures["true"]) == 1 and len(seen.errors) == 4
+    drawn = [bodies.known_bodies(model, weights, rendered, [row], measured=1).errors[0] for row in (0,)]
+    assert seen.errors[0] == pytest.approx(drawn[0], rel=1e-4)
+    assert "over 4 bodies" in seen.caption() and f"{seen.errors.mean():.1f} mm" in seen.caption()
+
+
+def test_grey_bodies_are_predicted_with_the_statistics_that_they_were_learned_with(
+    trained: tuple, rendered: SyntheticIndex
+) -> None:
+    model, weights = trained
+    phi, images = bodies.phi_of(weights), rendered.paths[:6]
+    running = {name: value.clone() for name, value in model.network.state_dict().items()}
+    found = bodies.predict_betas(model, phi, images, batch_statistics=True)
+    with torch.no_grad():
+        network = build_model(model.cfg).train()
+        network.load_state_dict(running)
+        pixels = network.preprocess_image({"images": model.preprocess(images, "RGB")})
+        expected = phi(network.heads.pool_layer(network.backbone(pixels))[:, :, 0, 0])
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(found, bodies.predict_betas(model, phi, images), atol=1e-3)
+    for name, value in model.network.state_dict().items():
+        assert torch.equal(value, running[name]) or name.endswith("num_batches_tracked"), name
+    assert not any(part.training for part in model.network.modules())
+
+    separate = SimpleNamespace(**{**vars(model), "cfg": model.cfg.clone()})
+    separate.cfg.MODEL.SYNTHETIC_STATISTICS = "separate"
+    errors = [bodies.known_bodies(one, weights, rendered, [0, 2]).errors for one in (model, separate)]
+    assert not np.allclose(errors[0], errors[1])
 
 
 def test_people_of_unknown_shape_get_the_mean_body_beside_them(

@@ -82,16 +82,8 @@ def predicted_betas(run: str | Path, images: Sequence[str], batch_statistics: bo
     from fastreid_clip3d.modeling.weights import read_weights
     from fastreid_clip3d.visualization.bodies import phi_of, predict_betas
 
-    model = load_model(run)
     phi = phi_of(read_weights(find_run_files(Path(run))[0]))
-    if batch_statistics:
-        for part in model.network.backbone.modules():
-            if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
-                part.train()
-    parts = [images[start : start + batch] for start in range(0, len(images), batch)]
-    if batch_statistics and len(parts) > 1 and len(parts[-1]) < batch:
-        parts[-2:] = [[*parts[-2], *parts[-1]]]  # statistics of a few images would be poor
-    return torch.cat([predict_betas(model, phi, list(part)) for part in parts])
+    return predict_betas(load_model(run), phi, list(images), batch_statistics, batch)
 
 
 @dataclass(frozen=True)
