@@ -16,7 +16,7 @@ from fastreid_clip3d.compat.table import TABLE
 
 
 def apply() -> None:
-    """Finds fast-reid (a git checkout named by ``FASTREID_HOME``, else the installed package) and replaces what must be.
+    """Finds fast-reid (the checkout that ``FASTREID_HOME`` names, else the installed package) and applies the table.
 
     A second call changes nothing: after the first one the probes find nothing to replace.
     """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 import torch
@@ -34,8 +35,8 @@ def distributed_data_parallel(
 ) -> DistributedDataParallel:
     """torch's wrapper; a model on a CPU has no device ids, which fast-reid's trainer always gives.
 
-    ``static_graph``: torch finds out in the first step which parameters take part. Without it a loss whose weight is 0, or
-    a student with a part that training does not use, stops the second step with an error.
+    ``static_graph``: torch finds out in the first step which parameters take part. Without it a loss whose weight is 0,
+    or a student with a part that training does not use, stops the second step with an error.
     """
     on_cuda = next(model.parameters()).device.type == "cuda"
     keywords.setdefault("static_graph", True)

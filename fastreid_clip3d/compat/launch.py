@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 import functools
 import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator
+from typing import Any
 from unittest import mock
 
 import torch
@@ -16,8 +17,9 @@ from fastreid_clip3d.compat.replacement import Reached
 from fastreid_clip3d.errors import ClearError
 
 PATIENCE = datetime.timedelta(hours=2)
-"""How long a process waits for the others. Rank 0 alone scores a test set, and the others wait for it in the next step:
-torch's own 10 minutes (NCCL) or 30 minutes (gloo) would end the run. The launcher notices a process that ends at once."""
+"""How long a process waits for the others. Rank 0 alone scores a test set, and the others wait for it in the next
+step: torch's own 10 minutes (NCCL) or 30 minutes (gloo) would end the run. When a process dies, the launcher ends the
+others at once, whatever this time is."""
 
 
 def set_up_local_group(processes_per_machine: int) -> None:
@@ -36,8 +38,8 @@ def set_up_local_group(processes_per_machine: int) -> None:
 def process_group(use_cuda: bool, local_rank: int, processes_per_machine: int, **rendezvous: Any) -> Iterator[None]:
     """The process group of a run, and of this machine: NCCL on CUDA devices, gloo on CPUs.
 
-    `rendezvous`: ``init_method``, ``world_size`` and ``rank`` of ``init_process_group``; none where torchrun has set the
-    environment. After an error the group stays as it is: its other processes may be gone, and destroying the group
+    `rendezvous`: ``init_method``, ``world_size`` and ``rank`` of ``init_process_group``; none where torchrun has set
+    the environment. After an error the group stays as it is: its other processes may be gone, and destroying the group
     would wait for them.
     """
     if use_cuda:

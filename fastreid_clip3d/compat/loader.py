@@ -7,7 +7,8 @@ current one is used) and lets errors through.
 
 from __future__ import annotations
 
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 from unittest import mock
 
 import torch
@@ -19,7 +20,7 @@ _device: torch.device | None = None
 
 
 def use_device(device: str) -> None:
-    """Says where batches go, for loaders made by fast-reid's own build functions, which do not know ``MODEL.DEVICE``."""
+    """Sets where batches go, for loaders made by fast-reid's own functions, which do not know ``MODEL.DEVICE``."""
     global _device
     _device = torch.device(device)
 
@@ -32,7 +33,7 @@ def _default_device(local_rank: int) -> torch.device:
 
 
 class DeviceLoader(DataLoader):
-    """Same signature and batches as fast-reid's ``DataLoaderX``: tensors at the top level of a batch are on the device."""
+    """Same signature and batches as fast-reid's ``DataLoaderX``: a batch's top-level tensors are on the device."""
 
     def __init__(self, local_rank: int, **kwargs: Any) -> None:
         self.target_device = _default_device(local_rank)

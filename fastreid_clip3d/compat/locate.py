@@ -31,8 +31,8 @@ def make_importable() -> None:
         _import_from_checkout(os.path.abspath(os.path.expanduser(checkout)))
     elif importlib.util.find_spec("fastreid") is None:
         raise FastReIDNotFound(
-            "fast-reid is not installed. Run `pip install --no-deps fastreid==1.4.0` (its own pin on torch 1.13 does not "
-            f"matter here), or set {ENVIRONMENT_VARIABLE} to the folder of a git checkout of fast-reid."
+            "fast-reid is not installed. Run `pip install --no-deps fastreid==1.4.0` (its own pin on torch 1.13 does "
+            f"not matter here), or set {ENVIRONMENT_VARIABLE} to the folder of a git checkout of fast-reid."
         )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 Arguments = Callable[..., dict[str, Any]]
 """Gets the arguments of a loader's build function, the config first, and returns them with the datasets put in."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 import torch
@@ -12,6 +13,9 @@ from torch import nn
 
 FUSED_DEVICES = ("cpu", "cuda")
 """Types of devices for which torch has a fused step."""
+
+CPU_ONLY = ("cpu",)
+"""The same for Adagrad."""
 
 Build = Callable[..., tuple[Any, Any]]
 """``build_optimizer(cfg, model, contiguous=True)`` -> optimiser, flat parameters."""
@@ -35,8 +39,9 @@ def fused(build_optimizer: Build) -> Build:
     @functools.wraps(build_optimizer)
     def build(*arguments: Any, **keywords: Any) -> tuple[Any, Any]:
         optimizer, params = build_optimizer(*arguments, **keywords)
+        devices = CPU_ONLY if isinstance(optimizer, torch.optim.Adagrad) else FUSED_DEVICES
         for group in optimizer.param_groups:
-            if "fused" in group and all(weight.device.type in FUSED_DEVICES for weight in group["params"]):
+            if "fused" in group and all(weight.device.type in devices for weight in group["params"]):
                 group["fused"] = True
         return optimizer, params
 

@@ -6,9 +6,10 @@ import contextlib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Callable, Iterator, Literal
+from typing import Any, Literal
 
 ABSENT = object()
 """Stands for a name that does not exist."""

@@ -62,11 +62,29 @@ TABLE = (
         when="while fast-reid is imported",
     ),
     Replacement(
+        names=("getpass:getuser",),
+        needed=imports.fails_without_a_name,
+        make=imports.numbered_user,
+        why="torchvision imports torch's compiler, which asks for the user's name to name its cache folder. Under a user id "
+        "without an entry in /etc/passwd (containers) that fails, and nothing could be imported.",
+        until="torch takes the number where there is no name.",
+        when="while fast-reid is imported",
+    ),
+    Replacement(
+        names=("faiss",),
+        needed=imports.is_absent,
+        make=imports.missing_faiss,
+        why="fast-reid's evaluation imports faiss, which only re-ranking and ROC curves use; a machine without it could not "
+        "even train.",
+        until="fast-reid imports faiss where it searches.",
+        when="while fast-reid is imported",
+    ),
+    Replacement(
         names=("fastreid.data.data_utils:DataLoaderX", "fastreid.data.build:DataLoaderX"),
         needed=loader.opens_a_stream,
         make=constant(loader.DeviceLoader),
-        why="fast-reid's loader opens a CUDA stream whatever MODEL.DEVICE says, and after an error in a worker training "
-        "waits for ever.",
+        why="fast-reid's loader opens a CUDA stream whatever MODEL.DEVICE says, and after an error in a worker "
+        "training waits for ever.",
         until="fast-reid's loader takes a device, and an error of its thread reaches the caller.",
     ),
     *(
@@ -84,15 +102,16 @@ TABLE = (
         names=("fastreid.data.transforms.functional:to_tensor", "fastreid.data.transforms.transforms:to_tensor"),
         needed=pixels.tensor_needs_old_libraries,
         make=constant(pixels.to_tensor),
-        why="fast-reid's function uses torch's deprecated typed storages, and NumPy 2 refuses its np.array(copy=False).",
+        why="fast-reid's function uses torch's deprecated typed storages, and an np.array(copy=False) that NumPy 2 "
+        "refuses.",
         until="fast-reid's function runs without torch.ByteStorage and with NumPy 2.",
     ),
     Replacement(
         names=("fastreid.data.data_utils:read_image", "fastreid.data.common:read_image"),
         needed=pixels.error_lacks_the_file,
         make=constant(pixels.read_image),
-        why="fast-reid's error for a truncated image does not name the file, and pictures with transparency or a palette "
-        "reach the network with another number of channels than 3.",
+        why="fast-reid's error for a truncated image does not name the file, and pictures with transparency or a "
+        "palette reach the network with another number of channels than 3.",
         until="fast-reid's function names the file and returns RGB for every kind of picture.",
     ),
     Replacement(
@@ -113,8 +132,9 @@ TABLE = (
         ),
         needed=optimizer.removes_gradients,
         make=optimizer.with_gradients_kept,
-        why="fast-reid's optimiser works on one flat buffer, whose gradient the parameters' gradients are views of. Since "
-        "torch 2 zero_grad() sets gradients to None: the optimiser then finds none on the buffer, and no weight changes.",
+        why="fast-reid's optimiser works on one flat buffer, whose gradient the parameters' gradients are views of. "
+        "Since torch 2 zero_grad() sets gradients to None: the optimiser then finds none on the buffer, and no weight "
+        "changes.",
         until="fast-reid's trainer calls zero_grad(set_to_none=False), or its flat buffer goes.",
     ),
     Replacement(
@@ -154,7 +174,8 @@ TABLE = (
         names=("fastreid.evaluation.rank:eval_market1501",),
         needed=evaluation.fails_on_small_galleries,
         make=constant(evaluation.eval_market1501),
-        why="fast-reid stacks rank lists of different lengths, which NumPy 2 refuses, where a gallery is smaller than 50.",
+        why="Where a gallery is smaller than 50, fast-reid stacks rank lists of different lengths, which NumPy 2 "
+        "refuses.",
         until="fast-reid pads its rank lists.",
     ),
     Replacement(
@@ -169,7 +190,7 @@ TABLE = (
         names=("fastreid.utils.comm:_get_global_gloo_group",),
         needed=launch.gloo_group_has_no_timeout,
         make=constant(launch.global_gloo_group),
-        why="The group through which fast-reid gathers losses has gloo's timeout of 30 minutes, whatever the run's has.",
+        why="The group through which fast-reid gathers losses has gloo's timeout of 30 minutes, not that of the run.",
         until="fast-reid gives this group the timeout of the run.",
     ),
     Replacement(
@@ -183,8 +204,8 @@ TABLE = (
         names=("fastreid.engine.defaults:DistributedDataParallel",),
         needed=distributed.gives_device_ids_on_a_cpu,
         make=constant(distributed.distributed_data_parallel),
-        why="fast-reid's trainer always gives device ids, which torch refuses for a model on a CPU; and a parameter that "
-        "a step does not use stops the next step.",
+        why="fast-reid's trainer always gives device ids, which torch refuses for a model on a CPU; and a parameter "
+        "that a step does not use stops the next step.",
         until="fast-reid's trainer leaves device ids out on a CPU, and sets static_graph or find_unused_parameters.",
     ),
     STUDENT_BUILDER,

@@ -27,7 +27,8 @@ def replacements(source: str) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for name in node.names:
-                imported[name.asname or name.name.split(".")[0]] = name.asname and name.name or name.name.split(".")[0]
+                first = name.name.split(".")[0]
+                imported[name.asname or first] = name.name if name.asname else first
         elif isinstance(node, ast.ImportFrom):
             for name in node.names:
                 imported[name.asname or name.name] = f"{node.module}.{name.name}"
@@ -99,7 +100,10 @@ def test_compat_itself_is_found_out() -> None:
         ("import torch\ntorch.nn.Module.load_state_dict = print", "torch.nn.Module.load_state_dict"),
         ("from torch import nn\ndef f():\n    nn.Module.load_state_dict = print", "torch.nn.Module.load_state_dict"),
         ("import torch.nn as nn\nnn.ReLU = None", "torch.nn.ReLU"),
-        ("from fastreid.modeling.meta_arch import baseline as b\nb.build = 1", "fastreid.modeling.meta_arch.baseline.build"),
+        (
+            "from fastreid.modeling.meta_arch import baseline as b\nb.build = 1",
+            "fastreid.modeling.meta_arch.baseline.build",
+        ),
         ("import timm\nsetattr(timm, 'create_model', print)", "timm.?"),
         ("import open_clip\nsetattr(open_clip.model, 'CLIP', print)", "open_clip.model.?"),
         ("import torchvision\ndel torchvision.io", "torchvision.io"),

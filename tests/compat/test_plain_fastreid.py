@@ -64,7 +64,9 @@ def test_start_is_quiet() -> None:
 
 
 def test_nothing_stays_behind_in_python_or_torch() -> None:
-    code = "import fastreid_clip3d, collections, sys; print(hasattr(collections, 'Mapping'), 'torch._six' in sys.modules)"
+    code = (
+        "import fastreid_clip3d, collections, sys; print(hasattr(collections, 'Mapping'), 'torch._six' in sys.modules)"
+    )
     assert run_python(code).stdout.split() == ["False", "False"]
 
 
@@ -91,7 +93,10 @@ def test_checkout_named_by_the_environment_is_used(tmp_path: Path) -> None:
     for shadow in ("tests", "tools", "configs"):
         (checkout / shadow).mkdir()
         (checkout / shadow / "__init__.py").write_text("raise RuntimeError('shadowed')")
-    code = "import fastreid_clip3d, fastreid, sys; print(fastreid.__file__); print([p for p in sys.path if 'fast-reid' in p])"
+    code = (
+        "import fastreid_clip3d, fastreid, sys; print(fastreid.__file__); "
+        "print([path for path in sys.path if 'fast-reid' in path])"
+    )
     result = run_python(code, FASTREID_HOME=str(checkout))
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == [str(checkout / "fastreid" / "__init__.py"), "[]"]
