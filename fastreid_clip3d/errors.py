@@ -5,6 +5,18 @@ from __future__ import annotations
 import sys
 from typing import Callable, NoReturn
 
+OPTIONAL = {
+    "faiss": "faiss-cpu",
+    "gdown": "gdown",
+    "matplotlib": "matplotlib",
+    "onnx": "onnx",
+    "onnxruntime": "onnxruntime",
+    "pyarrow": "pyarrow",
+    "pytorch3d": "easypytorch3d",
+    "trimesh": "trimesh",
+}
+"""Libraries that are imported only where they are used, and what to install for each."""
+
 
 class ClearError(Exception):
     """A problem with the user's input or machine, told in one message without a traceback."""
@@ -22,12 +34,19 @@ def message_of(error: ClearError) -> str:
 def run_tool(main: Callable[[], int | None]) -> NoReturn:
     """Runs a command line's `main` and turns a :class:`ClearError` into one message and exit code 2.
 
-    Ctrl-C ends with code 130, as shells expect. Any other exception is a bug and keeps its traceback.
+    So does an optional library that is missing. Ctrl-C ends with code 130, as shells expect. Any other exception is a bug
+    and keeps its traceback.
     """
     try:
         sys.exit(main() or 0)
     except ClearError as error:
         print(f"error: {message_of(error)}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library not in OPTIONAL:
+            raise
+        print(f"error: this needs {library}, which is not installed: pip install {OPTIONAL[library]}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -1,6 +1,7 @@
 """The command ``clip3d VERB``: one module per verb, imported when its verb is asked for.
 
 A verb's module has ``EXAMPLES`` (shown below its help), ``add_arguments(parser)`` and ``run(arguments) -> exit code``.
+With ``NEEDS_FASTREID = False`` it also runs where fast-reid is missing.
 At its top it imports nothing heavy, so that ``--help`` answers at once; torch and fast-reid come with ``run``.
 """
 
@@ -32,6 +33,7 @@ VERBS = {
     "check-dataset": "checks a dataset on disk without training",
     "blur-faces": "copies a dataset with blurred faces",
     "config-keys": "prints every config key with its default and meaning",
+    "doctor": "prints what this machine has and lacks: versions, devices, libraries, folders",
     "report": "writes one page about a run: scores, curves, pictures, settings",
 }
 """Verb -> what it does, in the order of the help page."""
@@ -52,7 +54,8 @@ def run_verb(words: Sequence[str]) -> int:
     if words and words[0] in VERBS:
         verb = importlib.import_module(f"{__name__}.{words[0].replace('-', '_')}")
         arguments = verb_parser(words[0]).parse_args(list(words[1:]))
-        register()
+        if getattr(verb, "NEEDS_FASTREID", True):
+            register()
         return verb.run(arguments)
     if words and not words[0].startswith("-"):
         raise ClearError(f"{COMMAND} has no verb {words[0]!r}. {did_you_mean(words[0], VERBS)}")
