@@ -97,6 +97,7 @@ def test_classes_of_ones_own_register_parse_and_train(name: str, reader: Reader)
     assert any("Campus/CC/mAP" in line and "Campus/general/mAP" in line for line in lines)
     commands = [step for step in PAGES[name].steps if not isinstance(step, PythonBlock) and OWN_MODULE in step.text]
     assert commands
+    reader.environment["FASTREID_DATASETS"] = "datasets/demo"
     for command in commands:
         reader.take(command)
 

@@ -92,7 +92,7 @@ def test_odd_pictures_go_through_or_are_named(odd_folder, run, model, tmp_path, 
     assert main(command) == 0
     told = capsys.readouterr()
     assert "10 of 14 entries have a feature of 48 numbers" in told.out
-    assert "1 files of the folders are no images" in told.out
+    assert "1 files in the folders do not have the ending of an image" in told.out
     listed = told.err[told.err.index("Not read, 4:") :]
     assert all(name in listed for name in BROKEN) and not any(name in listed for name in GOOD)
     with np.load(tmp_path / "f.npz", allow_pickle=False) as saved:
