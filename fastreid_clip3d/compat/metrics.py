@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastreid_clip3d.compat.classification import ON_DEVICE
 from fastreid_clip3d.compat.replacement import Reached
 
 
 def write_metrics(trainer: Any, loss_dict: dict[str, Tensor], data_time: float) -> None:
-    """Puts the losses (averaged over processes), their sum and the waiting time into fast-reid's event storage.
+    """Puts losses (averaged over processes), their sum, the accuracy and the waiting time into fast-reid's event storage.
 
     Args:
         trainer: fast-reid's ``SimpleTrainer``, of which ``iter`` is read.
@@ -27,11 +28,14 @@ def write_metrics(trainer: Any, loss_dict: dict[str, Tensor], data_time: float) 
     from fastreid.utils import comm
     from fastreid.utils.events import get_event_storage
 
-    values = torch.stack([loss.detach().reshape(()) for loss in loss_dict.values()]).tolist()
+    storage = get_event_storage()
+    waiting = vars(storage).pop(ON_DEVICE, {})
+    scalars = [value.detach().reshape(()).float() for value in (*loss_dict.values(), *waiting.values())]
+    values = torch.stack(scalars).tolist()
     gathered = comm.gather((dict(zip(loss_dict, values)), data_time))
     if not comm.is_main_process():
         return
-    storage = get_event_storage()
+    storage.put_scalars(**dict(zip(waiting, values[len(loss_dict) :])))
     storage.put_scalar("data_time", max(waited for _, waited in gathered))
     losses = {name: float(np.mean([of_rank[name] for of_rank, _ in gathered])) for name in gathered[0][0]}
     total = sum(losses.values())

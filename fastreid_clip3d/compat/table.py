@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastreid_clip3d.compat import (
     backbones,
+    classification,
     distributed,
     evaluation,
     events,
@@ -74,8 +75,8 @@ TABLE = (
         names=("faiss",),
         needed=imports.is_absent,
         make=imports.missing_faiss,
-        why="fast-reid's evaluation imports faiss, which only re-ranking and ROC curves use; a machine without it could not "
-        "even train.",
+        why="fast-reid's evaluation imports faiss, which only re-ranking and ROC curves use; a machine without it could "
+        "not even train.",
         until="fast-reid imports faiss where it searches.",
         when="while fast-reid is imported",
     ),
@@ -147,6 +148,23 @@ TABLE = (
         make=optimizer.fused,
         why="fast-reid does not ask for torch's fused step, which reads every weight once, not once per operation.",
         until="fast-reid passes fused=True, or torch makes it the default.",
+    ),
+    *(
+        Replacement(
+            names=tuple(
+                f"fastreid.modeling.{module}:{name}"
+                for module in ("losses.cross_entroy_loss", "losses", "meta_arch.baseline", "meta_arch.mgn")
+            ),
+            needed=needed,
+            make=constant(replacement),
+            why=f"fast-reid's {name} asks the device for a value in every step, so that the host waits for the device, "
+            "and the device then for the host.",
+            until=f"fast-reid's {name} computes on the device alone.",
+        )
+        for name, needed, replacement in (
+            ("cross_entropy_loss", classification.cross_entropy_asks, classification.cross_entropy_loss),
+            ("log_accuracy", classification.asks_the_device, classification.log_accuracy),
+        )
     ),
     Replacement(
         names=("fastreid.engine.train_loop:SimpleTrainer._write_metrics",),
