@@ -1,4 +1,4 @@
-"""Bodies: models in the SMPL schema, their measurements and descriptors, poses and pictures. No re-identification here."""
+"""Bodies: models in the SMPL schema, measurements, descriptors, poses and pictures. No re-identification here."""
 
 from __future__ import annotations
 

@@ -36,4 +36,4 @@ FEMALE, MALE = 0, 1
 
 Framing = Literal["crop", "fixed"]
 FRAMINGS: tuple[Framing, ...] = ("crop", "fixed")
-"""`crop`: the body fills the picture, as in a detector's box. `fixed`: one scale for everybody, so that stature shows."""
+"""`crop`: the body fills the picture, as in a detector's box. `fixed`: one scale for all, so that stature shows."""

@@ -198,7 +198,7 @@ class GreyRenderer:
         meshes, cameras, lamps, materials = self.scene(vertices, views, lights)
         fragments = self.rasterizer(meshes, cameras=cameras, raster_settings=self.settings(vertices))
         pixels, covered = covered_pixels(fragments.pix_to_face)
-        points, normals = surface_points(meshes, fragments, pixels, covered)
+        points, normals = surface_points(meshes, fragments, pixels)
         diffuse = lamps.diffuse(normals=normals, points=points)
         specular = lamps.specular(normals, points, cameras.get_camera_center(), materials.shininess)
         ambient = lamps.ambient_color[:, None] * materials.ambient_color
@@ -238,19 +238,17 @@ def covered_pixels(pix_to_face: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
     return pixels, covered
 
 
-def surface_points(
-    meshes: Meshes, fragments: Fragments, pixels: torch.Tensor, covered: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def surface_points(meshes: Meshes, fragments: Fragments, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Position and normal of the surface at the covered pixels of meshes of one topology.
 
     Args:
         meshes: B meshes of V vertices each and the same F faces.
         fragments: their raster [B, H, W, 1].
-        pixels, covered: from :func:`covered_pixels`, [B, P].
+        pixels: from :func:`covered_pixels`, int64 [B, P].
 
     Returns:
-        Positions [B, P, 3] in the world and normals [B, P, 3], interpolated as Phong shading asks, not normalised. Both
-        are views of tensors whose last axis is P, on which the arithmetic of shading runs several times faster.
+        Positions [B, P, 3] in the world and normals [B, P, 3], interpolated for Phong shading, not normalised. Both are
+        views of tensors whose last axis is P, on which the arithmetic of shading runs several times faster.
     """
     count, longest = pixels.shape
     vertices, faces = meshes.verts_padded(), meshes.faces_padded()

@@ -3,7 +3,7 @@
 On disk, below one folder::
 
     images/00012_03.png   body 12 in its fourth pose, 8-bit, one channel
-    index.npz             one row a picture: names, betas, gender, scores, phrase_choices, poses, cameras, lights, sizes
+    index.npz             one row per picture: names, betas, gender, scores, phrase_choices, poses, cameras, lights, sizes
     meta.json             settings, seed, fingerprints, thresholds, population statistics, version
     parts/                while the set is being made: cameras of finished groups of bodies
 
@@ -130,16 +130,28 @@ def read_meta(folder: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         raise ClearError(f"cannot read {path} ({error}): remove {folder} and run {TOOL} again") from error
-    missing = [key for key in ("version", "settings", "num_images", "complete") if key not in meta]
-    if not isinstance(meta, dict) or missing or "image_size" not in meta["settings"]:
+    if not _is_description(meta):
         raise ClearError(f"{path} is not a description of synthetic bodies: give another folder or remove this one")
     return meta
 
 
+def _is_description(meta: Any) -> bool:
+    if not isinstance(meta, dict) or not {"version", "complete"} <= set(meta):
+        return False
+    settings, count = meta.get("settings"), meta.get("num_images")
+    size = settings.get("image_size") if isinstance(settings, dict) else None
+    return isinstance(count, int) and isinstance(size, list) and [type(side) for side in size] == [int, int]
+
+
 def read_arrays(path: Path, num_images: int) -> dict[str, np.ndarray]:
+    """The arrays of an index by name, checked against ``_ARRAYS``.
+
+    Raises:
+        ClearError: the file is missing, damaged, or holds other arrays than a set of `num_images` pictures.
+    """
     remedy = f"run {TOOL} again, it makes the index anew"
     if not path.is_file():
-        raise ClearError(f"{path} is missing: run {TOOL} again, it makes the index anew")
+        raise ClearError(f"{path} is missing: {remedy}")
     try:
         with np.load(path, allow_pickle=False) as file:
             missing = sorted(set(_ARRAYS) - set(file.files))

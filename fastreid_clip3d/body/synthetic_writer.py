@@ -7,7 +7,6 @@ Legend: N pictures, M = 16 descriptors, K shape coefficients. The layout on disk
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
@@ -15,10 +14,9 @@ import os
 import shutil
 import threading
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Iterator, Mapping
+from typing import Any, Mapping
 
 import cv2
 import numpy as np
@@ -49,7 +47,9 @@ from fastreid_clip3d.body.synthetic_index import (
     sizes_there,
 )
 from fastreid_clip3d.common.files import remove_leftovers, write_atomically
+from fastreid_clip3d.common.locks import lock_folder
 from fastreid_clip3d.common.resumable import Parts, differences
+from fastreid_clip3d.common.threads import one_thread
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.vocabulary import NUM_PAIRS
 
@@ -112,7 +112,7 @@ class SyntheticSet:
     Args:
         folder: where the set goes.
         settings: what it is made of.
-        workers: threads that pose, render and write, 0 for one a core.
+        workers: threads that pose, render and write, 0 for one per core.
 
     Raises:
         ClearError: the folder holds another set, the body model or the poses cannot be read.
@@ -140,7 +140,7 @@ class SyntheticSet:
             (self.folder / "parts").mkdir(exist_ok=True)
         except OSError as error:
             raise ClearError(f"cannot write to {self.folder}: {error.strerror}; give another --output") from error
-        with _only_one(self.folder / "parts" / "lock", self.folder):
+        with lock_folder(self.folder):
             meta = read_meta(self.folder)
             there = sizes_there(self.folder)
             if meta is None or not meta["complete"] or not self._is_whole(there):
@@ -156,7 +156,7 @@ class SyntheticSet:
         self._check_free_space(sum(len(group) for group in waiting) * self.settings.poses_per_body)
         if meta is None or meta["complete"]:
             self._write_meta(complete=False)
-        with _one_thread_a_worker():
+        with one_thread():  # per worker: more would fight for the cores
             self._render_all(waiting, progress)
             self._write_index(groups)
 
@@ -308,6 +308,7 @@ class SyntheticSet:
 
     def _describe(self) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         """True descriptors: scores [bodies, 16], phrase choices [bodies, 16], and what meta.json tells of them."""
+
         def scored(body: int) -> torch.Tensor:
             model = self.models[body % len(GENDERS)]
             part = self.betas[body : body + _DESCRIBED_AT_ONCE * len(GENDERS) : len(GENDERS)]
@@ -318,7 +319,7 @@ class SyntheticSet:
         choices = np.zeros((self.settings.bodies, NUM_PAIRS), np.int64)
         thresholds, population = {}, {}
         with ThreadPoolExecutor(self.workers) as executor:
-            populations = [executor.submit(_population, model) for model in self.models]
+            populations = [executor.submit(population_statistics, model) for model in self.models]
             firsts = [range(code, self.settings.bodies, step) for code in range(len(GENDERS))]
             parts = [[executor.submit(scored, first) for first in row] for row in firsts]
             for code, gender in enumerate(GENDERS):
@@ -383,17 +384,6 @@ class SyntheticSet:
             )
 
 
-_populations: dict[str, Any] = {}
-
-
-def _population(model: BodyModel) -> Any:
-    """Statistics of a model's population, computed once in a process."""
-    key = model.fingerprint()
-    if key not in _populations:
-        _populations[key] = population_statistics(model)
-    return _populations[key]
-
-
 def version_of(configuration: dict[str, Any]) -> str:
     """Hash of everything that decides the bytes of a set."""
     return hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()[:16]
@@ -409,34 +399,6 @@ def npz_bytes(arrays: dict[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
-
-
-@contextmanager
-def _one_thread_a_worker() -> Iterator[None]:
-    """One thread inside each worker: more would fight for the cores, and sums would depend on the number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@contextmanager
-def _only_one(path: Path, folder: Path) -> Iterator[None]:
-    """Holds a lock that ends with the process, so that two runs do not write one set.
-
-    Raises:
-        ClearError: another process holds it.
-    """
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ClearError(f"another process is making the set at {folder}: wait for it or stop it") from error
-        except OSError:  # a file system without locks
-            pass
-        yield
 
 
 _POSES, _VIEWS = 1, 2

@@ -32,8 +32,7 @@ def small_population():
     """Thresholds from a few bodies: here they only have to be the same ones everywhere."""
     patch = pytest.MonkeyPatch()
     full = descriptors.population_statistics
-    patch.setattr(descriptors, "population_statistics", lambda model: full(model, count=21))
-    patch.setattr(synthetic_writer, "_populations", {})
+    patch.setattr(synthetic_writer, "population_statistics", lambda model: full(model, count=21))
     yield
     patch.undo()
 
@@ -167,7 +166,7 @@ def test_two_runs_do_not_write_one_set(copy, monkeypatch):
     (copy / "images" / "00000_00.png").unlink()
 
     def second_run(self, waiting, progress):
-        with pytest.raises(ClearError, match="another process"):
+        with pytest.raises(ClearError, match=f"in use: process {os.getpid()} "):
             make(copy)
 
     monkeypatch.setattr(SyntheticSet, "_render_all", second_run)
@@ -224,7 +223,15 @@ def test_an_index_of_other_arrays_is_told(copy):
         read_index(copy)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"version": "1"}', json.dumps({"version": 1, "settings": {}})])
+def foreign_descriptions() -> list[dict]:
+    whole = {"version": "1", "complete": True, "num_images": 24, "settings": {"image_size": [32, 16]}}
+    changes = [{"settings": {}}, {"settings": 3}, {"settings": {"image_size": "32"}}, {"num_images": "24"}]
+    return [{**whole, **change} for change in changes]
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "5", "null", '"text"', '{"version": "1"}', *map(json.dumps, foreign_descriptions())]
+)
 def test_a_foreign_meta_json_is_told(copy, content):
     (copy / "meta.json").write_text(content)
     with pytest.raises(ClearError, match="meta.json"):

@@ -21,5 +21,5 @@ def render_few_bodies(folder: Path, bodies: int, poses_per_body: int, image_size
         bodies=bodies, poses_per_body=poses_per_body, image_size=image_size, poses=str(poses)
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic_writer, "_population", lambda model: population_statistics(model, count=20))
+        patch.setattr(synthetic_writer, "population_statistics", lambda model: population_statistics(model, count=20))
         return synthetic_writer.SyntheticSet(folder, settings, workers=1).make(progress=False)

@@ -134,8 +134,8 @@ def clothed_pictures(settings: PeopleSettings, people: range) -> LabelledPicture
             first=start,
             batch_size=32,
         ):
-            populations = [_population(_body_model(GENDERS[int(gender)])) for gender in found["gender"]]
-            median, deviation = (np.stack(values) for values in zip(*populations))
+            of_sex = [_population(_body_model(gender)) for gender in GENDERS]
+            median, deviation = (np.stack(values)[found["gender"].numpy()] for values in zip(*of_sex))
             parts.append(
                 LabelledPictures(
                     found["images"].permute(0, 2, 3, 1).contiguous().numpy(),
@@ -191,14 +191,9 @@ def _body_model(gender: str):
     return load_body_model(gender=gender)
 
 
-_populations: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-
-
 def _population(model) -> tuple[np.ndarray, np.ndarray]:
+    """Median and standard deviation of the scores of a model's population, [16] each."""
     from fastreid_clip3d.body.descriptors import population_statistics
 
-    key = model.fingerprint()
-    if key not in _populations:
-        statistics = population_statistics(model)
-        _populations[key] = statistics.median.numpy(), statistics.standard_deviation.numpy()
-    return _populations[key]
+    statistics = population_statistics(model)
+    return statistics.median.numpy(), statistics.standard_deviation.numpy()
