@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Iterable
+from collections.abc import Iterable
 
 CUTOFF = 0.6
 """difflib's similarity, 0..1, from which a name counts as near; below it unrelated words begin to match."""

@@ -9,6 +9,8 @@ from typing import Any
 Arguments = Callable[..., dict[str, Any]]
 """Gets the arguments of a loader's build function, the config first, and returns them with the datasets put in."""
 
+MARK = "asks_the_data_room"
+
 _arguments_of: dict[str, Arguments] = {}
 
 
@@ -27,14 +29,14 @@ def looks_into_the_registry_only(build: Callable) -> bool:
     try:
         build(cfg, **named)
     except KeyError:
-        return not hasattr(build, "__wrapped_by_names__")
+        return not hasattr(build, MARK)
     except Exception:
         return False
     return False
 
 
 def found_by_name(which: str) -> Callable[[Callable], Callable]:
-    """A replacement of the build function of this kind, "train" or "test": built from a config, it asks the data room."""
+    """Makes the replacement of one build function, "train" or "test"; given a config, it asks the data room."""
 
     def make(original: Callable) -> Callable:
         @functools.wraps(original)
@@ -48,7 +50,7 @@ def found_by_name(which: str) -> Callable[[Callable], Callable]:
             completed = _arguments_of[which](cfg, *args[1:], **kwargs)
             return original(cfg, **completed)
 
-        build.__wrapped_by_names__ = True
+        setattr(build, MARK, True)
         return build
 
     return make

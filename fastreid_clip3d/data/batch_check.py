@@ -35,18 +35,20 @@ def check_batch_fits(cfg: CfgNode, dataset: Any, world_size: int) -> None:
         )
     if batch < 2 * world_size:
         raise ClearError(
-            f"SOLVER.IMS_PER_BATCH {batch} on {world_size} process(es) gives {batch // world_size} image(s) per process, "
-            f"and batch norm needs at least 2. Set SOLVER.IMS_PER_BATCH to {2 * world_size} or more."
+            f"SOLVER.IMS_PER_BATCH {batch} on {world_size} process(es) gives {batch // world_size} image(s) per "
+            f"process, and batch norm needs at least 2. Set SOLVER.IMS_PER_BATCH to {2 * world_size} or more."
         )
     images_of = Counter(record[1] for record in dataset.img_items)
     people, images = len(images_of), len(dataset.img_items)
     held = f"The training set ({', '.join(cfg.DATASETS.NAMES)}) has {images} images of {people} people"
     if people < 2:
-        raise ClearError(f"{held}; training needs at least 2 people. Look at DATASETS.NAMES and at the data's person ids.")
+        raise ClearError(
+            f"{held}; training needs at least 2 people. Look at DATASETS.NAMES and at the data's person ids."
+        )
     if images < batch:
         raise ClearError(
-            f"{held}, fewer images than one batch of SOLVER.IMS_PER_BATCH {batch}. Set SOLVER.IMS_PER_BATCH to {images} "
-            "or less."
+            f"{held}, fewer images than one batch of SOLVER.IMS_PER_BATCH {batch}. Set SOLVER.IMS_PER_BATCH to "
+            f"{images} or less."
         )
     if sampler not in ("NaiveIdentitySampler", "BalancedIdentitySampler"):
         return
@@ -55,8 +57,8 @@ def check_batch_fits(cfg: CfgNode, dataset: Any, world_size: int) -> None:
     if not 1 <= instances <= share or (batch := share * world_size) % instances:
         raise ClearError(
             f"{sampler} cannot divide SOLVER.IMS_PER_BATCH {batch} on {world_size} process(es) into groups of "
-            f"DATALOADER.NUM_INSTANCE {instances} images per person. Make SOLVER.IMS_PER_BATCH a multiple of NUM_INSTANCE "
-            "x processes."
+            f"DATALOADER.NUM_INSTANCE {instances} images per person. Make SOLVER.IMS_PER_BATCH a multiple of "
+            "NUM_INSTANCE x processes."
         )
     people_per_share = share // instances
     if sampler == "BalancedIdentitySampler":

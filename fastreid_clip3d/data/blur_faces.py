@@ -11,9 +11,10 @@ import csv
 import io
 import os
 import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Callable, Iterator, Sequence
+from typing import IO
 
 import cv2
 import numpy as np

@@ -24,6 +24,7 @@ from fastreid_clip3d.data.training_set import MixedImages, RealImages, TeacherAn
 
 logger = logging.getLogger(__name__)
 
+
 def _train_transform(cfg: CfgNode) -> Transform:
     """fast-reid's augmentation without the mirror image, which the dataset decides."""
     cfg = cfg.clone()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import Any, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -178,14 +179,16 @@ def duplicate_paths(splits: dict[str, list[Record]]) -> list[str]:
 def unreadable_images(paths: Sequence[str], workers: int = 0, progress: bool = True) -> dict[str, str]:
     """Decodes every image to its last byte; path -> reason of those that cannot be."""
     unreadable = {}
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        with tqdm(total=len(paths), desc="reading images", unit="image", disable=not progress) as bar:
-            for start in range(0, len(paths), CHUNK):
-                chunk = paths[start : start + CHUNK]
-                for path, reason in zip(chunk, pool.map(why_unreadable, chunk)):
-                    if reason:
-                        unreadable[path] = reason
-                    bar.update()
+    with (
+        ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool,
+        tqdm(total=len(paths), desc="reading images", unit="image", disable=not progress) as bar,
+    ):
+        for start in range(0, len(paths), CHUNK):
+            chunk = paths[start : start + CHUNK]
+            for path, reason in zip(chunk, pool.map(why_unreadable, chunk)):
+                if reason:
+                    unreadable[path] = reason
+                bar.update()
     return unreadable
 
 

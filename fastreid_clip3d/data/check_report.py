@@ -6,9 +6,10 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, Sequence, TextIO
+from typing import TextIO
 
 from fastreid_clip3d.common.files import check_writable, write_atomically
 from fastreid_clip3d.common.images import IMAGE_ENDINGS

@@ -6,7 +6,8 @@ Importing this module puts the datasets of ``DATASETS.CSV``, clear errors and th
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import fastreid.data.build
 from fastreid.config import CfgNode
@@ -36,7 +37,7 @@ def train_arguments(
     if sampler is None and cfg.DATALOADER.SAMPLER_TRAIN == MIXED_SAMPLER:
         raise ClearError(
             f"fast-reid's trainer does not know DATALOADER.SAMPLER_TRAIN {MIXED_SAMPLER}. Train with "
-            "fastreid_clip3d.engine.trainer.CLIP3DTrainer, which takes the same config, or choose a sampler of fast-reid."
+            "fastreid_clip3d.engine.trainer.CLIP3DTrainer, which takes the same config, or choose fast-reid's sampler."
         )
     if train_set is None:
         records = training_records(cfg, fastreid.data.build._root, **{"combineall": False, **kwargs})

@@ -1,4 +1,4 @@
-"""The order in which a mixed training set is read: P x K real images and S synthetic ones in every batch, on every rank.
+"""The order in which a mixed training set is read: P x K real and S synthetic images in every batch, on every rank.
 
 Shape letters: R real images of a batch over all ranks (``SOLVER.IMS_PER_BATCH``), K images per person
 (``DATALOADER.NUM_INSTANCE``), P = R / K persons, S synthetic images over all ranks.
@@ -7,7 +7,7 @@ Shape letters: R real images of a batch over all ranks (``SOLVER.IMS_PER_BATCH``
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -82,7 +82,9 @@ class MixedIdentitySampler(Sampler[int]):
                 f"Cannot fill {wanted}: IMS_PER_BATCH must be a positive multiple of NUM_INSTANCE x processes."
             )
         if self.synthetic_per_batch < 0 or self.synthetic_per_batch % self.world_size:
-            raise ClearError(f"Cannot fill {wanted}: SYNTHETIC_PER_BATCH must be a multiple of the number of processes.")
+            raise ClearError(
+                f"Cannot fill {wanted}: SYNTHETIC_PER_BATCH must be a multiple of the number of processes."
+            )
         persons_wanted = self.batch_size // self.num_instances
         if len(self.images_of) < persons_wanted:
             raise ClearError(

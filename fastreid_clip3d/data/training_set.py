@@ -6,7 +6,8 @@ synthetic half begin with ``synthetic_``; :func:`collate` keeps the halves of a 
 
 from __future__ import annotations
 
-from typing import Any, Callable, Protocol, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import torch
 from PIL import Image, ImageOps
@@ -156,7 +157,7 @@ class MixedImages(Dataset):
 def collate(items: Sequence[dict[str, Any]], channels_last: bool = False) -> dict[str, Any]:
     """One flat dict for a batch of real and synthetic items in any order, each half stacked by itself.
 
-    With `channels_last` the images of both halves are laid out so; a convolutional student then computes in that layout.
+    With `channels_last` the images of both halves have that layout, and a convolutional student computes in it.
     """
     real = [item for item in items if "images" in item]
     synthetic = [item for item in items if "images" not in item]

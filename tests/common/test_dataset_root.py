@@ -11,5 +11,7 @@ def test_the_variable_is_read_at_each_call(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delenv("FASTREID_DATASETS", raising=False)
     assert dataset_root() == "datasets" and below_dataset_root("LTCC_ReID") == Path("datasets/LTCC_ReID")
     monkeypatch.setenv("FASTREID_DATASETS", "/data/people")
-    assert dataset_root() == "/data/people" and below_dataset_root("SyntheticBodies") == Path("/data/people/SyntheticBodies")
+    assert dataset_root() == "/data/people" and below_dataset_root("SyntheticBodies") == Path(
+        "/data/people/SyntheticBodies"
+    )
     assert below_dataset_root("/other/set") == Path("/other/set")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from itertools import islice
 from types import SimpleNamespace
 
@@ -43,7 +45,9 @@ def test_one_person_or_a_batch_above_the_set_is_refused(sampler: str) -> None:
 @pytest.mark.parametrize("sampler", WORKING)
 @pytest.mark.parametrize(("batch", "processes", "images"), [(1, 1, 1), (2, 2, 1), (3, 2, 1), (1, 2, 0)])
 def test_one_image_per_process_is_refused(sampler: str, batch: int, processes: int, images: int) -> None:
-    with pytest.raises(ClearError, match=rf"gives {images} image\(s\) per process.*Set SOLVER.IMS_PER_BATCH to {2 * processes}"):
+    with pytest.raises(
+        ClearError, match=rf"gives {images} image\(s\) per process.*Set SOLVER.IMS_PER_BATCH to {2 * processes}"
+    ):
         check_batch_fits(config(sampler, batch, 1), training_set(8, 8), processes)
 
 
@@ -63,6 +67,21 @@ def test_too_few_people_are_refused(sampler: str) -> None:
 
 class Rounds(Exception):
     pass
+
+
+def at_most(passes: int) -> Callable[[Callable], Callable]:
+    """Wraps functions so that all of them together raise Rounds after this many calls."""
+    count = itertools.count()
+
+    def limited(original: Callable) -> Callable:
+        def call(*arguments, **options):
+            if next(count) >= passes:
+                raise Rounds
+            return original(*arguments, **options)
+
+        return call
+
+    return limited
 
 
 @pytest.mark.parametrize("sampler", BY_PEOPLE)
@@ -85,23 +104,18 @@ def test_what_is_let_through_gives_a_batch_and_what_is_refused_gives_none(
                     allowed = True
                 except ClearError:
                     allowed = False
-                passes = []
-
-                def limited(original):
-                    def call(*arguments, **options):
-                        passes.append(0)
-                        if len(passes) > 3000:
-                            raise Rounds
-                        return original(*arguments, **options)
-
-                    return call
-
+                limited = at_most(3000)
                 with monkeypatch.context() as patch:
                     # each pass over the people begins with one of these
                     patch.setattr(f"{module}.copy.deepcopy", limited(list))
-                    patch.setattr(f"{module}.np.random.permutation", limited(fastreid_samplers.triplet_sampler.np.random.permutation))
+                    patch.setattr(
+                        f"{module}.np.random.permutation",
+                        limited(fastreid_samplers.triplet_sampler.np.random.permutation),
+                    )
                     try:
-                        made = getattr(fastreid_samplers, sampler)(data.img_items, batch // processes, instances, seed=0)
+                        made = getattr(fastreid_samplers, sampler)(
+                            data.img_items, batch // processes, instances, seed=0
+                        )
                         gives = len(list(islice(iter(made), batch // processes))) == batch // processes
                     except (Rounds, ZeroDivisionError):
                         gives = False
@@ -122,7 +136,9 @@ def test_sampler_names() -> None:
         check_batch_fits(config("SetReWeightSampler", 8), training_set(4, 4), 1)
 
 
-@pytest.mark.parametrize(("batch", "weights", "instances"), [(16, [2, 2], 2), (16, [1, 1], 2), (12, [3, 1], 1), (8, [2, 2], 2)])
+@pytest.mark.parametrize(
+    ("batch", "weights", "instances"), [(16, [2, 2], 2), (16, [1, 1], 2), (12, [3, 1], 1), (8, [2, 2], 2)]
+)
 def test_fast_reids_reweighting_sampler_has_no_setting_that_works(
     batch: int, weights: list[int], instances: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

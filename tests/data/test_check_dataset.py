@@ -15,6 +15,7 @@ from fastreid_clip3d.data.records import Record
 from fastreid_clip3d.evaluation.protocols import CC, GENERAL, SC, Protocol
 from tests.data import miniatures
 
+
 def noise(path: Path, **options) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 32, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path, **options)

@@ -421,7 +421,7 @@ def test_order_does_not_depend_on_the_file_system(name: str, root: Path, monkeyp
             self.entries = scandir(folder)
 
         def __enter__(self):
-            return reversed(sorted(self.entries, key=lambda entry: entry.name))
+            return iter(sorted(self.entries, key=lambda entry: entry.name, reverse=True))
 
         def __exit__(self, *_):
             self.entries.close()

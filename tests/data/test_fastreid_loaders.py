@@ -1,4 +1,4 @@
-"""fast-reid's own trainer and loaders, built from a config with our keys: datasets by name, and errors a user can act on."""
+"""fast-reid's own trainer and loaders with our keys: datasets by name, and errors a user can act on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def cfg(tmp_path: Path) -> CfgNode:
             for split in ("train", "query", "gallery"):
                 name = f"{split}_{person}_{number}.png"
                 Image.fromarray(generator.integers(0, 255, (16, 8, 3), dtype=np.uint8)).save(tmp_path / name)
-                lines.append(f"{name},{person + (0 if split == 'train' else 100)},{number + (5 if split == 'query' else 0)},{split}")
+                pid, camera = person + (0 if split == "train" else 100), number + (5 if split == "query" else 0)
+                lines.append(f"{name},{pid},{camera},{split}")
     (tmp_path / "people.csv").write_text("\n".join(lines) + "\n")
     cfg = get_cfg()
     add_clip3d_config(cfg)
@@ -78,8 +79,10 @@ def test_a_misspelt_dataset_lists_the_nearest(cfg: CfgNode) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:The current data structure is deprecated")
-def test_a_dataset_that_is_not_there_is_a_clear_error(cfg: CfgNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastreid.data.build._root", str(tmp_path / "elsewhere"))  # fast-reid reads the variable at import
+def test_a_dataset_that_is_not_there_is_a_clear_error(
+    cfg: CfgNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastreid.data.build._root", str(tmp_path / "elsewhere"))
     for name in ("Market1501", "LTCC"):
         with pytest.raises(DatasetNotFound, match=f"{name}: .*elsewhere.*FASTREID_DATASETS"):
             build_reid_test_loader(cfg, dataset_name=name)

@@ -4,10 +4,9 @@ import copy
 import pickle
 
 import pytest
+from fastreid.data.common import CommDataset
 
 from fastreid_clip3d.data.records import Record  # first: the package makes fast-reid importable
-
-from fastreid.data.common import CommDataset
 
 RECORD = Record("a.jpg", 3, 1, clothes_id=5, frames=("a.jpg", "b.jpg"))
 

@@ -35,7 +35,9 @@ def image_files(tmp_path: Path) -> list[str]:
 
 
 def records_of(paths: list[str]) -> list[Record]:
-    return [Record(path, f"p{number // 2}", f"c{number % 2}", clothes_id=number // 2) for number, path in enumerate(paths)]
+    return [
+        Record(path, f"p{number // 2}", f"c{number % 2}", clothes_id=number // 2) for number, path in enumerate(paths)
+    ]
 
 
 class Answers:
@@ -147,8 +149,19 @@ def csv_of(root: Path, people: int = 6, images: int = 4) -> None:
     (root / "dataset.csv").write_text("\n".join(lines) + "\n")
 
 
-@pytest.mark.parametrize("sampler", ["MixedIdentitySampler", "NaiveIdentitySampler", "BalancedIdentitySampler", "TrainingSampler", "ImbalancedDatasetSampler"])
-def test_loader_gives_batches_of_the_configured_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str) -> None:
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        "MixedIdentitySampler",
+        "NaiveIdentitySampler",
+        "BalancedIdentitySampler",
+        "TrainingSampler",
+        "ImbalancedDatasetSampler",
+    ],
+)
+def test_loader_gives_batches_of_the_configured_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str
+) -> None:
     csv_of(tmp_path)
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
     cfg = small_config()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable
+from collections.abc import Iterable
+from typing import Any
 
 from fastreid.data.datasets.bases import ImageDataset
 
@@ -23,14 +24,14 @@ from fastreid_clip3d.data.datasets.vc_clothes import VCClothes
 __all__ = [
     "CCDA",
     "CCVID",
+    "LTCC",
+    "PRCC",
     "CSVDataset",
     "ClothesDataset",
     "DatasetNotFound",
     "DatasetProblem",
     "DeepChange",
-    "LTCC",
     "LaST",
-    "PRCC",
     "VCClothes",
     "build_dataset",
     "dataset_names",

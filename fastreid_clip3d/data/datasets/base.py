@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any, ClassVar, Hashable, Iterable, Mapping, NamedTuple
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any, ClassVar, NamedTuple
 
 from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 
 from fastreid_clip3d.common.dataset_root import dataset_root
 from fastreid_clip3d.data.datasets.counts import Count, Official, count_records, count_table
-from fastreid_clip3d.data.datasets.listing import DatasetNotFound, DatasetProblem, SplitNotes, first_few
+from fastreid_clip3d.data.datasets.listing import DatasetNotFound, DatasetProblem, SplitNotes
 from fastreid_clip3d.data.records import Record
 from fastreid_clip3d.evaluation.protocols import GENERAL, Protocol
 
@@ -286,7 +287,7 @@ def _numbers(names: Iterable[str | None]) -> dict[str | None, int]:
 
 
 def _numbers_or_same(names: Iterable[Hashable]) -> dict[Any, int]:
-    """Numbers stay as they are; if one id is no number, or too large for int64, we number all from 0 in sorted order."""
+    """Numbers stay as they are; if one id is no number, or too large for int64, all are numbered in sorted order."""
     distinct = set(names)
     if all(isinstance(name, int) and abs(name) < 2**63 for name in distinct):
         return {name: name for name in distinct}

@@ -9,7 +9,7 @@ a query the person's gallery images with the same digit; the protocol ``general`
 from __future__ import annotations
 
 import re
-from typing import Iterator
+from collections.abc import Iterator
 
 from fastreid_clip3d.data.datasets.base import ClothesDataset, Item, register_dataset
 from fastreid_clip3d.data.datasets.listing import SplitNotes, matching_images

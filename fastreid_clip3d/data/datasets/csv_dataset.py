@@ -6,8 +6,9 @@ import csv
 import io
 import os
 import re
+from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, Iterator
+from typing import Any
 
 from fastreid.data.datasets import DATASET_REGISTRY
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Callable, Iterator, Pattern
+from re import Pattern
 
 from fastreid_clip3d.common.names import printable
 from fastreid_clip3d.errors import ClearError

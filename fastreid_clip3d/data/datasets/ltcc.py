@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Iterator
 from functools import cached_property
-from typing import Iterator
 
 from fastreid.data.datasets import DATASET_REGISTRY
 

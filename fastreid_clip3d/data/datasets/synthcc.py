@@ -4,7 +4,7 @@ camera, number."""
 from __future__ import annotations
 
 import re
-from typing import Iterator
+from collections.abc import Iterator
 
 from fastreid_clip3d.data.datasets.base import ClothesDataset, Item, register_dataset
 from fastreid_clip3d.data.datasets.listing import SplitNotes, matching_images

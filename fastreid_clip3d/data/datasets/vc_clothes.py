@@ -4,7 +4,7 @@ person."""
 from __future__ import annotations
 
 import re
-from typing import Iterator
+from collections.abc import Iterator
 
 from fastreid.data.datasets import DATASET_REGISTRY
 
