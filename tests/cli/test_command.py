@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import subprocess
 import sys
@@ -52,8 +53,12 @@ def test_the_check_of_imports_finds_heavy_modules() -> None:
 
 
 def test_every_verb_is_a_module_and_every_module_a_verb() -> None:
-    modules = {path.stem.replace("_", "-") for path in Path(cli.__file__).parent.glob("*.py")} - {"--init--"}
-    assert modules == set(cli.VERBS)
+    names = {path.stem for path in Path(cli.__file__).parent.glob("*.py")} - {"__init__"}
+    modules = {name: importlib.import_module(f"{OURS}.cli.{name}") for name in names}
+    verbs = {name.replace("_", "-") for name, module in modules.items() if hasattr(module, "run")}
+    assert verbs == set(cli.VERBS)
+    for verb in verbs:
+        assert {"EXAMPLES", "add_arguments", "run"} <= set(vars(modules[verb.replace("-", "_")])), verb
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)
