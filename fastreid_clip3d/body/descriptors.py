@@ -1,14 +1,15 @@
 """The 16 descriptors of a body (paper, Table 1) as scores from measurements of its mesh, and labels from the scores.
 
 A score grows towards phrase 1 of its pair. Nearly all are logarithms of ratios of measurements, so a score of one body
-minus that of another tells by which factor they differ; only Heavyset, Tall and Stocky depend on absolute size.
+minus that of another says by which factor they differ; only Heavyset, Tall and Stocky depend on absolute size.
 A label says on which side of the median of the body's own sex the score lies. Shapes: B bodies, V vertices, M = 16.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 POPULATION_SIZE = 1000
 POPULATION_SEED = 16
-"""Bodies of one sex whose median is the threshold, and the seed they are drawn with."""
+"""Number of bodies of one sex whose median is the threshold, and the seed to draw them with."""
 
 _POPULATION_CHUNK = 256  # bodies whose vertices are in memory at a time
 

@@ -7,8 +7,9 @@ Body parts are chosen by skinning weight, never by vertex index, so that any mes
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ _CHUNK: int = 64  # bodies at a time: keeps the working set of a slice inside th
 
 
 class MeasurableBody(Protocol):
-    """What measuring needs of a body model: `fastreid_clip3d.body.BodyModel` has it."""
+    """What is needed of a body model to measure bodies; `fastreid_clip3d.body.BodyModel` has it."""
 
     weights: Tensor  # [V, 24] skinning weights
     faces: Tensor  # [F, 3] int64
@@ -225,7 +226,7 @@ def measure(vertices: Tensor, body_model: MeasurableBody) -> Measurements:
     """Measures T-posed bodies.
 
     Args:
-        vertices: [B, V, 3] metres, y up; anywhere in the plane and turned about y as one likes.
+        vertices: [B, V, 3] metres, y up; at any place on the ground, turned about y by any angle.
         body_model: gives joints, skinning weights and faces of the same topology.
 
     Raises:
@@ -274,7 +275,7 @@ def check_vertices(vertices: Tensor, body_model: MeasurableBody) -> Tensor:
 
 
 def _check_t_pose(joints: Tensor) -> None:
-    """Arms out to the sides, legs down: anything else would be measured wrongly without a sign of it."""
+    """Refuses bodies whose arms are not level or whose legs are not down: their measures would be wrong."""
     for side in _SIDES:
         arm = joints[:, JOINTS[side + "wrist"]] - joints[:, JOINTS[side + "shoulder"]]
         leg = joints[:, JOINTS[side + "hip"]] - joints[:, JOINTS[side + "ankle"]]

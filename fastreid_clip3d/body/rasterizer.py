@@ -1,4 +1,4 @@
-"""A z-buffer in plain torch that returns PyTorch3D's own Fragments, thousands of times sooner on a CPU.
+"""A z-buffer in plain torch that returns PyTorch3D's own Fragments, thousands of times faster on a CPU.
 
 PyTorch3D's CPU rasteriser tries every face for every pixel. Here each face is expanded to the pixel centres of its own
 bounding box only, those inside the face compete for their pixel by depth, and the winner's fields are computed with the
@@ -9,6 +9,8 @@ pixel of its bounding box.
 """
 
 from __future__ import annotations
+
+import itertools
 
 import torch
 from pytorch3d.renderer import MeshRasterizer
@@ -250,7 +252,7 @@ def _nearest_faces(
         left, top, across, first_pixel, face = fields[10:].view(torch.int32)
         before = (ends[start:stop] - counts[start:stop] - (ends[start] - counts[start])).int()
         position = torch.arange(len(of_face), dtype=torch.int32).sub_(before.index_select(0, of_face))
-        # Exact, since a float64 holds every whole number of pixels, and sooner than a division of whole numbers.
+        # Exact, since a float64 holds every whole number of pixels, and faster than a division of whole numbers.
         down = (position.double() / across).int()
         column = position - down * across + left
         row = down + top
@@ -278,7 +280,7 @@ def _blocks(ends: torch.Tensor) -> list[tuple[int, int]]:
     """
     limits = torch.arange(CANDIDATES_AT_ONCE, int(ends[-1]) + CANDIDATES_AT_ONCE, CANDIDATES_AT_ONCE)
     stops = sorted({0, *(torch.searchsorted(ends, limits) + 1).clamp_(max=len(ends)).tolist(), len(ends)})
-    return list(zip(stops, stops[1:]))
+    return list(itertools.pairwise(stops))
 
 
 def _depth(

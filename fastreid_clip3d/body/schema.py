@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastreid_clip3d.body.constants import NUM_JOINTS
 from fastreid_clip3d.errors import ClearError
 
 REQUIRED = ("v_template", "shapedirs", "J_regressor", "weights", "f", "kintree_table")
 OPTIONAL = ("posedirs",)
 
-NUM_JOINTS = 24
 _BODY_JOINTS = 22  # shared by SMPL, SMPL-H and SMPL-X, in one order
 _STATURE_RANGE = (0.4, 2.8)  # metres, from infants to giants
 _POSE_COMPONENTS = 9 * (NUM_JOINTS - 1)

@@ -5,8 +5,8 @@ Legend: R rows and C columns of pictures, each uint8 [H, W].
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import cv2
 import numpy as np
@@ -34,8 +34,8 @@ EXTREMES_OF = 400
 def write_sheet(path: str | Path, body_model: str = "", poses: str = "", seed: int = 0) -> None:
     """Writes one picture with three sheets, one below the other.
 
-    1. Shape directions: a column each, female and male at -2.5 and +2.5 standard deviations.
-    2. Descriptors: a column each, for both sexes the body with the highest (phrase 1) and the lowest score (phrase 2).
+    1. Shape directions, one per column: female and male at -2.5 and +2.5 standard deviations.
+    2. Descriptors, one per column: for both sexes the body with the highest (phrase 1) and the lowest score (phrase 2).
     3. Every pose of the pool, on the mean female body and seen from its left front.
 
     Args:
@@ -94,7 +94,15 @@ def relaxed_pose() -> torch.Tensor:
 
 def draw_bodies(model: BodyModel, betas: torch.Tensor, poses: torch.Tensor, azimuth: float = 0.0) -> np.ndarray:
     """Pictures uint8 [B, H, W] of bodies [B, K] in poses [B, 72], all at one scale and under one light."""
-    view = Draw(azimuth, 5.0, 5.0, 0.0, (0.0, 0.0), (-40.0, 35.0), 0.4)
+    view = Draw(
+        azimuth=azimuth,
+        elevation=5.0,
+        distance=5.0,
+        margin=0.0,
+        shift=(0.0, 0.0),
+        light=(-40.0, 35.0),
+        ambient=0.4,
+    )
     renderer = GreyRenderer(model.faces, PICTURE_SIZE)
     pictures = []
     with torch.no_grad():

@@ -3,7 +3,8 @@
 On disk, below one folder::
 
     images/00012_03.png   body 12 in its fourth pose, 8-bit, one channel
-    index.npz             one row per picture: names, betas, gender, scores, phrase_choices, poses, cameras, lights, sizes
+    index.npz             one row per picture: names, betas, gender, scores, phrase_choices, poses, cameras, lights,
+                          sizes
     meta.json             settings, seed, fingerprints, thresholds, population statistics, version
     parts/                while the set is being made: cameras of finished groups of bodies
 

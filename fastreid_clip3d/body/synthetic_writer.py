@@ -13,17 +13,18 @@ import json
 import os
 import shutil
 import threading
+from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from fastreid_clip3d.body.constants import GENDERS
+from fastreid_clip3d.body.constants import GENDERS, Framing
 from fastreid_clip3d.body.descriptors import describe, label, population_statistics
 from fastreid_clip3d.body.model import BodyModel, load_body_model
 from fastreid_clip3d.body.poses import load_pose_pool, pool_fingerprint
@@ -84,7 +85,7 @@ class SyntheticSettings:
     bodies: int = 1000
     poses_per_body: int = 10
     image_size: tuple[int, int] = (256, 128)
-    framing: str = "crop"
+    framing: Framing = "crop"
     seed: int = 0
     grey: float = 0.75
     background: float = 1.0
@@ -307,7 +308,7 @@ class SyntheticSet:
         self._write_meta(complete=True, **more)
 
     def _describe(self) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        """True descriptors: scores [bodies, 16], phrase choices [bodies, 16], and what meta.json tells of them."""
+        """True descriptors: scores [bodies, 16], phrase choices [bodies, 16], and what meta.json says of them."""
 
         def scored(body: int) -> torch.Tensor:
             model = self.models[body % len(GENDERS)]

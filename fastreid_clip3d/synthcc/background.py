@@ -1,7 +1,7 @@
 """Procedural scenes behind the people: a floor and a wall in true perspective, drawn anew for every image.
 
 The scene of an image depends on the image's own random stream only, never on the person, the clothes or the camera's
-number: a background must not tell who stands in front of it. Colours are sRGB in 0..1; lengths in metres.
+number: a background must not give away who stands in front of it. Colours are sRGB in 0..1; lengths in metres.
 """
 
 from __future__ import annotations

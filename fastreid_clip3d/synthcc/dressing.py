@@ -1,4 +1,4 @@
-"""Puts the pieces of an outfit on a body: one mesh in the T-pose, ready to be posed any number of times.
+"""Puts the pieces of an outfit on a body: one mesh in the T-pose, which can be posed any number of times.
 
 Legend: V vertices, F faces, P parts.
 """

@@ -19,8 +19,9 @@ import dataclasses
 import io
 import json
 import multiprocessing
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch

@@ -15,7 +15,7 @@ def _hash(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
 
 
 def cell_values(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
-    """One uniform value for every cell [floor(x), floor(y)]."""
+    """One uniform value per cell [floor(x), floor(y)]."""
     return _hash(np.floor(x).astype(np.int64), np.floor(y).astype(np.int64), seed)
 
 

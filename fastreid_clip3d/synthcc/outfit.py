@@ -1,7 +1,7 @@
 """What a person wears: which garments, how they are cut, of which cloth.
 
-An outfit is drawn from its own stream and does not depend on the person but for the sex (skirts and dresses are mostly,
-not only, women's). Lengths in metres; colours sRGB in 0..1.
+An outfit is drawn from its own stream. Of the person it depends on the sex only (skirts and dresses: mostly women's).
+Lengths in metres; colours sRGB in 0..1.
 """
 
 from __future__ import annotations

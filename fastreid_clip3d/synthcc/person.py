@@ -1,7 +1,7 @@
 """Who a person is: body shape, sex, and the skin and hair that may or may not stay the same.
 
 Variants: ``natural`` keeps skin tone, hair and beard for life; ``shape-only`` draws them anew with every outfit, from
-distributions that do not depend on the sex, so that nothing but the body tells who it is.
+distributions that do not depend on the sex, so that nothing but the body gives away who it is.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is to be rendered: people, their outfits and shots, and how a set divides them into splits.
+"""Plans what is rendered: people, their outfits and shots, and how a set divides them into splits.
 
 Everything is drawn from streams keyed by seed, population, person, outfit and image number, so any part can be drawn
 alone.
@@ -54,7 +54,7 @@ class SetConfig:
             raise ClearError(f"framing {self.framing!r} is unknown; known: {', '.join(FRAMINGS)}")
         if self.outfits < 2 or not 2 <= self.images_per_outfit <= len(CAMERAS):
             raise ClearError(
-                f"A cloth-changing set needs at least 2 outfits and 2 to {len(CAMERAS)} images of each (one a camera), "
+                f"A cloth-changing set needs 2 or more outfits and 2 to {len(CAMERAS)} images of each, one per camera, "
                 f"not {self.outfits} and {self.images_per_outfit}."
             )
         if self.height < 32 or self.width < 16:
@@ -88,16 +88,16 @@ SETS: dict[str, SetConfig] = {config.name: config for config in (FULL, TINY)}
 
 @dataclasses.dataclass(frozen=True)
 class Person:
-    """Sex (0 female, 1 male) and shape [10] of one person."""
+    """One person."""
 
-    population: str
+    population: str  # train, test, val, or any other word
     number: int
-    gender: int
-    betas: np.ndarray
+    gender: int  # 0 female, 1 male
+    betas: np.ndarray  # [10], shape in standard deviations
 
 
 def sample_person(seed: int, population: str, number: int) -> Person:
-    """Person `number` of a population; numbers and populations have streams of their own."""
+    """Draws person `number` of a population; each number of each population has its own random stream."""
     rng = stream(seed, population, number)
     gender = int(rng.integers(2))
     betas = np.clip(rng.standard_normal(NUM_BETAS), -BETA_LIMIT, BETA_LIMIT).astype(np.float32)

@@ -5,7 +5,7 @@ Legend: B images of a batch.
 
 from __future__ import annotations
 
-from typing import Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ def sample_people(
 
     Args:
         num_people: how many.
-        images_per_person: images of each person, one after the other.
+        images_per_person: images per person; they come one after the other.
         seed: the same seed, sizes and arguments give the same people.
         size: height and width in pixels.
         variant: ``natural`` keeps a person's skin and hair, ``shape-only`` redraws them with every outfit.

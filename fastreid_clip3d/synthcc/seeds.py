@@ -1,4 +1,4 @@
-"""One random stream for every thing that is drawn, so that no image depends on which other images were made."""
+"""One random stream for each thing that is drawn, so that no image depends on which other images were made."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def stream(seed: int, *keys: int | str) -> np.random.Generator:
     ``stream(0, "train", 12, "outfit", 3)`` is the same on every machine, for any number of workers and in any order
     of calls.
     """
-    # The number of words is one more word: SeedSequence cannot tell [1] from [1, 0].
+    # SeedSequence makes the same of [1] and [1, 0], so the number of words is a word, too.
     words = [zlib.crc32(key.encode()) if isinstance(key, str) else int(key) for key in keys]
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([int(seed), len(words), *words])))
 

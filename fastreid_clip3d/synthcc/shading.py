@@ -6,7 +6,7 @@ Legend: N covered pixels of all images of a batch, B images, P parts; light is c
 from __future__ import annotations
 
 import dataclasses
-from typing import Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import torch

@@ -8,9 +8,9 @@ colours sRGB in 0..1; chances are relative to each other. What the measures mean
 from __future__ import annotations
 
 import dataclasses
-from typing import Mapping, Union
+from collections.abc import Mapping
 
-Number = Union[float, tuple[float, float], list[float]]
+Number = float | tuple[float, float] | list[float]
 Colour = tuple[float, float, float]
 
 NEUTRALS: dict[str, Colour] = {

@@ -8,13 +8,11 @@ import torch
 from fastreid.config import CfgNode
 
 from fastreid_clip3d.body import load_body_model
+from fastreid_clip3d.body.constants import GENDERS
 from fastreid_clip3d.common import loss_names
 from fastreid_clip3d.modeling.heads.mlp_head import global_feature_dim
 from fastreid_clip3d.modeling.losses import BodyShapeLoss, ClothesAdversarialLoss, GlobalDistillLoss, OTLoss
 from fastreid_clip3d.teacher.guidance import Guidance, guidance_from_config
-
-GENDERS = ("female", "male")
-"""Order of ``synthetic_gender`` in a batch."""
 
 
 def build_own_losses(cfg: CfgNode, guidance: Guidance | None = None) -> dict[str, Any]:
