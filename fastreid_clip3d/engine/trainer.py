@@ -55,6 +55,7 @@ class CLIP3DTrainer(DefaultTrainer):
         use_device(cfg.MODEL.DEVICE)
         check_training_config(cfg)
         self._seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+        os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)  # fast-reid writes the config there while it builds the loader
         super().__init__(cfg)
         if cfg.SOLVER.AMP.ENABLED:
             self._trainer = MixedPrecisionTrainer(
