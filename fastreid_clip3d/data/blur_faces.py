@@ -1,8 +1,8 @@
 """Makes a copy of a dataset's folder with blurred faces: same folders, same names, the source untouched.
 
-The copy holds every image, with its faces blurred, or byte for byte where the detector found none; text lists; and two
-files of ours, ``blur_faces.json`` (the settings) and ``blur_faces.csv`` (one line per image: name, number of faces), from
-which an interrupted run goes on. Anything else (a Thumbs.db holds small pictures of faces) is left out and counted.
+The copy holds every image, with its faces blurred, or byte for byte where the detector found none. It holds text lists,
+and two files of ours from which an interrupted run goes on: ``blur_faces.json`` (the settings) and ``blur_faces.csv``
+(one line per image: name, number of faces). Anything else (a Thumbs.db holds small pictures of faces) is left out and counted.
 """
 
 from __future__ import annotations
