@@ -2,7 +2,8 @@
 
 The copy holds every image, with its faces blurred, or byte for byte where the detector found none. It holds text lists,
 and two files of ours from which an interrupted run goes on: ``blur_faces.json`` (the settings) and ``blur_faces.csv``
-(one line per image: name, number of faces). Anything else (a Thumbs.db holds small pictures of faces) is left out and counted.
+(one line per image: name, number of faces). It leaves out and counts anything else: a Thumbs.db holds small pictures of
+faces.
 """
 
 from __future__ import annotations
