@@ -23,6 +23,8 @@ _PACKAGE = Path(__file__).parent
 CONFIG_FOLDER = next((place for place in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if place.is_dir()), None)
 """The config files that come with the package: beside it in an installation, one folder up in a checkout."""
 
+_imports_allowed = False
+
 
 def load_config(config_file: str, options: Sequence[str] = (), import_modules: bool = True) -> CfgNode:
     """The defaults, changed by a yaml file ("": none) and then by ``KEY VALUE`` pairs.
@@ -110,6 +112,29 @@ def import_named_modules(cfg: CfgNode) -> None:
                 f"IMPORTS names the module {name!r}, which Python does not find in {os.getcwd()} or on its path. Start "
                 f"the command where {name.split('.')[0]}.py lies, or add its folder to PYTHONPATH."
             ) from error
+
+
+def allow_imports_of_runs() -> None:
+    """Lets :func:`load_run_config` import in this process what any run names: the flag ``--allow-imports``."""
+    global _imports_allowed
+    _imports_allowed = True
+
+
+def load_run_config(config_file: str | Path, allow_imports: bool = False) -> CfgNode:
+    """The config of a trained run, whose modules (``IMPORTS``) are its author's code and run only with permission.
+
+    Raises:
+        ClearError: modules that are neither imported yet nor allowed; names them and how to allow them.
+    """
+    cfg = load_config(str(config_file), import_modules=False)
+    unknown = [name for name in cfg.IMPORTS if name not in sys.modules]
+    if unknown and not (allow_imports or _imports_allowed):
+        raise ClearError(
+            f"{config_file} names modules of the run's author that would be imported (IMPORTS): {', '.join(unknown)}. If you "
+            "trust this run, allow it with load_model(..., allow_imports=True), or --allow-imports behind a command."
+        )
+    import_named_modules(cfg)
+    return cfg
 
 
 def inference_config(cfg: CfgNode) -> CfgNode:

@@ -11,7 +11,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from fastreid_clip3d.errors import run_tool  # noqa: E402
+from fastreid_clip3d.errors import run_tool
 
 EXAMPLES = """\
 examples:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from fastreid_clip3d.cli.run_options import add_allow_imports
+
 EXAMPLES = """\
 examples:
   # on the query and gallery of a dataset (below FASTREID_DATASETS): 1 % of pairs of different people may be confused
@@ -23,6 +25,7 @@ exit code: 0 calibrated, 2 an error
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
     parser.add_argument("--model", required=True, metavar="RUN", help="run folder, checkpoint or .onnx file")
+    add_allow_imports(parser)
     parser.add_argument("--data", required=True, metavar="DATA", help="name of a dataset, a CSV or an npz file of features")
     parser.add_argument(
         "--protocols", nargs="+", metavar="NAME", help="default: the dataset's; of a file general, CC, SC"
@@ -43,5 +46,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Calibrates the model and writes json and plot."""
     from fastreid_clip3d.inference.search.calibration_run import calibrate_run
 
-    calibrate_run(**vars(arguments))
+    calibrate_run(
+        arguments.model,
+        arguments.data,
+        protocols=arguments.protocols,
+        false_match_rate=arguments.false_match_rate,
+        output=arguments.output,
+        batch_size=arguments.batch_size,
+        max_memory=arguments.max_memory,
+        device=arguments.device,
+    )
     return 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from fastreid_clip3d.cli.run_options import add_allow_imports
+
 EXAMPLES = """\
 examples:
   clip3d export --model logs/demo/clip3d --output student.onnx
@@ -18,6 +20,7 @@ Before it is kept it is run on random and on real images beside PyTorch; it must
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
     parser.add_argument("--model", required=True, metavar="RUN", help="run folder or checkpoint")
+    add_allow_imports(parser)
     parser.add_argument("--output", required=True, metavar="FILE", help="the file to write")
     parser.add_argument(
         "--format",

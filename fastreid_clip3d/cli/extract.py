@@ -7,6 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+from fastreid_clip3d.cli.run_options import add_allow_imports
 from fastreid_clip3d.errors import ClearError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
     parser.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders, globs, or .txt lists of these")
     parser.add_argument("--model", required=True, metavar="RUN", help="run folder, checkpoint or .onnx file")
+    add_allow_imports(parser)
     parser.add_argument("--output", required=True, metavar="FILE", help="FILE.npz or FILE.parquet")
     parser.add_argument("--tracklets", action="store_true", help="each folder of images and each list is one entry")
     parser.add_argument("--batch-size", type=int, default=64, help="images at once (default: 64)")

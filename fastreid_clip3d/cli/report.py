@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from fastreid_clip3d.cli.run_options import add_allow_imports
+
 EXAMPLES = """\
 examples:
   clip3d report logs/demo/clip3d                                  writes logs/demo/clip3d/report.html
@@ -21,6 +23,7 @@ exit code: 0 written, 2 an error
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
     parser.add_argument("run", metavar="RUN", help="run folder: the OUTPUT_DIR of a training")
+    add_allow_imports(parser)
     parser.add_argument("--compare", default="", metavar="RUN", help="another run in the same curves and tables")
     parser.add_argument("--output", default="", metavar="FILE", help="default: report.html in the run folder")
     parser.add_argument(

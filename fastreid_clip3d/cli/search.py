@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from fastreid_clip3d.cli.run_options import add_allow_imports
 from fastreid_clip3d.errors import ClearError
 
 EXAMPLES = """\
@@ -34,6 +35,7 @@ exit code: 0 found, 1 no query could be read, 2 an error
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
     parser.add_argument("--model", required=True, metavar="RUN", help="run folder, checkpoint or .onnx file")
+    add_allow_imports(parser)
     parser.add_argument("--gallery", metavar="FOLDER", default="", help="folder with the pictures to search in")
     parser.add_argument(
         "--query", nargs="+", metavar="IMAGE", default=[], help="pictures, folders, globs or .txt lists"

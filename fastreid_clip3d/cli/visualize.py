@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from fastreid_clip3d.cli.run_options import add_allow_imports
+
 EXAMPLES = """\
 examples:
   # where do phrases go in an image? (Figure 3 of the paper)
@@ -54,6 +56,7 @@ def _add_transport(commands: argparse._SubParsersAction) -> None:
         '--model logs/demo/clip3d --images a.jpg b.jpg --phrases "tall" "short legs"',
     )
     command.add_argument("--model", required=True, metavar="RUN", help="run folder or checkpoint of a CLIP3DReID run")
+    add_allow_imports(command)
     command.add_argument("--images", nargs="+", required=True, metavar="IMAGE", help="files, folders, globs, lists")
     command.add_argument("--phrases", nargs="+", required=True, metavar="PHRASE", help="some of the paper's 32 phrases")
     command.add_argument("--most", type=int, default=6, metavar="N", help="images drawn at most (default: 6)")
@@ -68,6 +71,7 @@ def _add_bodies(commands: argparse._SubParsersAction) -> None:
         "--model logs/demo/clip3d --data datasets/SyntheticBodies",
     )
     command.add_argument("--model", required=True, metavar="RUN", help="run folder or checkpoint of a CLIP3DReID run")
+    add_allow_imports(command)
     command.add_argument("--data", default="", metavar="FOLDER", help="synthetic bodies from `clip3d render-bodies`")
     command.add_argument(
         "--images", nargs="+", default=[], metavar="IMAGE", help="images whose true bodies are not known"
@@ -110,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Draws the picture and prints where it is."""
     from fastreid_clip3d.visualization import commands
 
-    options = vars(arguments)
-    path, line = getattr(commands, options.pop("command"))(**options)
+    options = {name: value for name, value in vars(arguments).items() if name not in ("command", "allow_imports")}
+    path, line = getattr(commands, arguments.command)(**options)
     print(f"{path}: {line}")
     return 0

@@ -54,16 +54,17 @@ def check_processes(cfg: CfgNode, here: int, everywhere: int, training: bool) ->
 def check_machine(cfg: CfgNode, training: bool = True) -> None:
     """Refuses a device that is not there and an output folder that cannot be written, before any work.
 
-    When `training`, also mixed precision on a CPU, which fast-reid's trainer has for CUDA only.
+    When `training`, also float16 on a CPU.
 
     Raises:
         ClearError: which key, and what to set it to.
     """
     device = cfg.MODEL.DEVICE
-    find_device(device, "MODEL.DEVICE")
-    if training and cfg.SOLVER.AMP.ENABLED and not device.startswith("cuda"):
+    if find_device(device, "MODEL.DEVICE").type not in ("cpu", "cuda"):
+        raise ClearError(f"MODEL.DEVICE is {device!r}; it must be cpu, cuda or cuda:N.")
+    if training and cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.AMP.DTYPE == "float16" and not device.startswith("cuda"):
         raise ClearError(
-            f"SOLVER.AMP.ENABLED is True and MODEL.DEVICE {device}: mixed precision needs CUDA. Add `SOLVER.AMP.ENABLED "
-            "False` to the command."
+            f"SOLVER.AMP.ENABLED is True and MODEL.DEVICE {device}: float16 needs CUDA. Add `SOLVER.AMP.ENABLED False` to "
+            "the command or, for a CPU that computes in bfloat16 (AMX, AVX512-BF16), `SOLVER.AMP.DTYPE bfloat16`."
         )
     check_writable_folder(cfg.OUTPUT_DIR, "OUTPUT_DIR")

@@ -6,18 +6,21 @@ and the remedy.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import sys
 import time
-from typing import Any, Callable, NoReturn
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 
+from fastreid_clip3d.common.processes import end_with_parent
 from fastreid_clip3d.compat.distributed import lost_peer
 from fastreid_clip3d.compat.launch import process_group
 from fastreid_clip3d.engine.job import Job
@@ -29,6 +32,8 @@ LOST_PEER = 75
 """Exit code of a process that ends because another one is gone."""
 
 GO_ON = "Go on from the last checkpoint with the same command and --resume."
+SECONDS_TO_END = 4.0
+"""What ranks get to end by themselves before they are killed."""
 _LONGEST_MESSAGE = 16_000  # characters; fits into the pipe, so that the sender never waits for a reader
 
 
@@ -50,8 +55,9 @@ def run_local_processes(main: Main, job: Job, use_cuda: bool) -> None:
     context = multiprocessing.start_processes(_local_process, shared, per_machine, join=False, start_method="spawn")
     first_rank = job.machine_rank * per_machine
     try:
-        while not context.join():
-            pass
+        with _ended_by_sigterm():
+            while not context.join():
+                pass
     except (multiprocessing.ProcessExitedException, multiprocessing.ProcessRaisedException) as error:
         if not messages.empty():
             raise ClearError(messages.get()) from None
@@ -70,8 +76,20 @@ def run_local_processes(main: Main, job: Job, use_cuda: bool) -> None:
         _end(context.processes)
 
 
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """While entered, SIGTERM (of systemd, slurm or docker) ends this process as an exception would, after its ranks."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _local_process(local_rank: int, messages: Any, main: Main, job: Job, use_cuda: bool, url: str) -> None:
-    """One process of :func:`run_local_processes`."""
+    """One process of :func:`run_local_processes`. It ends when the command ends, however that came about."""
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the command too, which ends its ranks
     per_machine = job.num_gpus
     if not use_cuda and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // per_machine))
@@ -93,9 +111,16 @@ def run_under_torchrun(main: Main, job: Job, use_cuda: bool) -> Any:
     """Runs `main(job)` as one of the processes that torchrun has started. Only the first error is printed."""
     local_rank, per_machine = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     store = None
+
+    def say_why(*_: object) -> NoReturn:
+        if _may_report(store):
+            print(f"error: torchrun ended the run, since one of its processes ended. {GO_ON}", file=sys.stderr, flush=True)
+        os._exit(128 + signal.SIGTERM)
+
     try:
         with process_group(use_cuda, local_rank, per_machine):
             store = dist.distributed_c10d._get_default_store()
+            signal.signal(signal.SIGTERM, say_why)  # torchrun sends it to the others when one process has ended
             return main(job)
     except ClearError:
         if not _may_report(store):
@@ -150,8 +175,9 @@ def _end(processes: list[Any]) -> None:
     for process in processes:
         if process.is_alive():
             process.terminate()
+    deadline = time.monotonic() + SECONDS_TO_END
     for process in processes:
-        process.join(10)
+        process.join(max(0.0, deadline - time.monotonic()))
         if process.is_alive():
             process.kill()
             process.join()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from typing import Any
 
 from fastreid.config import CfgNode
@@ -14,11 +15,14 @@ from fastreid.utils.logger import setup_logger
 
 from fastreid_clip3d.compat.distributed import lost_peer
 from fastreid_clip3d.config_loading import find_config, inference_config, load_config
+from fastreid_clip3d.engine.config_checks import check_model_config, check_training_config
 from fastreid_clip3d.engine.job import Job
 from fastreid_clip3d.engine.machine import check_machine
 from fastreid_clip3d.engine.trainer import CLIP3DTrainer
 from fastreid_clip3d.errors import ClearError, message_of
 from fastreid_clip3d.modeling.weights import load_weights
+
+logger = logging.getLogger(__name__)
 
 
 def run(job: Job) -> Any:
@@ -28,6 +32,7 @@ def run(job: Job) -> Any:
         cfg = inference_config(cfg)
     cfg.freeze()
     check_machine(cfg, training=not job.eval_only)
+    (check_model_config if job.eval_only else check_training_config)(cfg)
     default_setup(
         cfg, dataclasses.replace(job, config_file=str(find_config(job.config_file)) if job.config_file else "")
     )
@@ -48,6 +53,16 @@ def one_line_for_known_errors(record: logging.LogRecord) -> bool:
 
 def train(cfg: CfgNode, resume: bool) -> Any:
     """Trains from ``MODEL.WEIGHTS`` or, with `resume`, from the last checkpoint of ``OUTPUT_DIR``."""
+    if not resume and os.path.exists(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint")):
+        logger.warning(
+            f"{cfg.OUTPUT_DIR} holds the checkpoints of an earlier training. This one begins anew, overwrites them and adds "
+            "its curves to theirs. To go on with the earlier one add --resume; to keep it set another OUTPUT_DIR."
+        )
+    if cfg.SEED >= 0 and cfg.CUDNN_BENCHMARK and cfg.MODEL.DEVICE.startswith("cuda"):
+        logger.info(
+            f"SEED is {cfg.SEED}, but CUDNN_BENCHMARK lets cuDNN choose its algorithms by their speed, so two runs differ in "
+            "their last digits. Set CUDNN_BENCHMARK False for equal runs."
+        )
     trainer = CLIP3DTrainer(cfg)
     trainer.resume_or_load(resume=resume)
     return trainer.train()

@@ -48,6 +48,16 @@ def results_table(results: Mapping[str, ProtocolResult]) -> str:
     )
 
 
+def check_test_sets(cfg: CfgNode) -> None:
+    """Finds every dataset of ``DATASETS.TESTS`` and its protocols, so that a training does not end in an error.
+
+    Raises:
+        ClearError: a dataset or protocol that is unknown, or files that are not there.
+    """
+    for name in cfg.DATASETS.TESTS:
+        ClothesEvaluator(cfg, dataset_of(cfg, name), name)
+
+
 def build_evaluator(cfg: CfgNode, dataset_name: str) -> tuple[DeviceLoader, Any]:
     """Query and gallery of a dataset as batches, and the evaluator that knows the dataset's protocols."""
     dataset = dataset_of(cfg, dataset_name)

@@ -35,7 +35,7 @@ from fastreid_clip3d.engine.mixed_precision import DTYPES, MixedPrecisionTrainer
 from fastreid_clip3d.engine.reproducible import SeededEpochs, reproducible
 from fastreid_clip3d.engine.schedule import FreshSchedule, LearningRate, check_schedule, with_warmup_in_iterations
 from fastreid_clip3d.engine.tensorboard import unwrapped, with_measurements
-from fastreid_clip3d.engine.testing import ImagesKept, build_evaluator, results_table
+from fastreid_clip3d.engine.testing import ImagesKept, build_evaluator, check_test_sets, results_table
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.backbones.build import whole_students
 from fastreid_clip3d.modeling.meta_arch.clip3d_reid import CLIP3DReID
@@ -54,6 +54,7 @@ class CLIP3DTrainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode) -> None:
         use_device(cfg.MODEL.DEVICE)
         check_training_config(cfg)
+        check_test_sets(cfg)
         self._seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
         os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)  # fast-reid writes the config there while it builds the loader
         super().__init__(cfg)

@@ -14,8 +14,8 @@ Shape letters: Q queries, G gallery items, T thresholds, P people, R bootstrap d
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from scipy import sparse

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from typing import Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -46,10 +46,21 @@ def per_query_table(
     """The table's columns, one entry for each protocol and asked query."""
     table: dict[str, list] = {
         name: []
-        for name in (
-            "protocol query query_name pid camid clothes_id matches AP INP first_match_rank top_matches "
-            "top_are_matches top_names"
-        ).split()
+        for name in [
+            "protocol",
+            "query",
+            "query_name",
+            "pid",
+            "camid",
+            "clothes_id",
+            "matches",
+            "AP",
+            "INP",
+            "first_match_rank",
+            "top_matches",
+            "top_are_matches",
+            "top_names",
+        ]
     }
     gallery_pids = [int(pid) for pid in gallery.pids]
     for name, result in results.items():

@@ -20,8 +20,8 @@ Shape letters: Q queries, G gallery items.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Iterable
 
 import numpy as np
 

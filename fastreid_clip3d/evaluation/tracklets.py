@@ -18,7 +18,7 @@ Shape letters: B frames of a batch, D feature dimensions, N tracklets, T frames 
 
 from __future__ import annotations
 
-from typing import Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import torch

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 from fastreid_clip3d.common.images import UnreadableImage
 from fastreid_clip3d.inference.encoder import ReIDModel

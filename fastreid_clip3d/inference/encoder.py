@@ -5,8 +5,9 @@ B: images. d': width of the feature. h, w: input size of the student.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor

@@ -8,9 +8,10 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Iterable, Iterator, Protocol, Union
+from typing import Protocol, Union
 
 import numpy as np
 import torch

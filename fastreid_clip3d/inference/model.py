@@ -8,8 +8,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from fastreid_clip3d.common.devices import find_device
 from fastreid_clip3d.common.images import AnyImage, Channels
-from fastreid_clip3d.config_loading import inference_config, load_config
+from fastreid_clip3d.config_loading import inference_config, load_run_config
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.encoder import ReIDModel
 from fastreid_clip3d.inference.onnx_model import OnnxModel
@@ -35,13 +36,15 @@ from fastreid_clip3d.modeling.weights import (
 )
 
 
-def load_model(run: str | Path, device: str = "") -> ReIDModel:
+def load_model(run: str | Path, device: str = "", allow_imports: bool = False) -> ReIDModel:
     """A trained student, ready for pictures.
 
     Args:
         run: a run folder (its ``model_final.pth``, or the file that ``last_checkpoint`` names), a checkpoint with
             ``config.yaml`` beside it, or an ``.onnx`` file of ``clip3d export``.
         device: ``cpu``, ``cuda`` or ``cuda:N``; "": CUDA where there is a device, else the CPU.
+        allow_imports: whether the run's own modules (``IMPORTS`` in its config.yaml) may be imported. They are Python code
+            of whoever trained the run.
 
     Raises:
         ClearError: what is missing, damaged or does not fit, by file, and what helps.
@@ -49,14 +52,14 @@ def load_model(run: str | Path, device: str = "") -> ReIDModel:
     path = Path(run)
     if path.suffix.lower() == ".onnx":
         return OnnxModel(path, device)
-    return load_torch_model(path, device)
+    return load_torch_model(path, device, allow_imports)
 
 
-def load_torch_model(run: str | Path, device: str = "") -> TorchModel:
+def load_torch_model(run: str | Path, device: str = "", allow_imports: bool = False) -> TorchModel:
     """:func:`load_model` for what needs the network itself: an ``.onnx`` file is refused."""
     if Path(run).suffix.lower() == ".onnx":
         raise ClearError(f"{run} is an exported student; this needs the run folder or checkpoint it was exported from.")
-    return TorchModel(*find_run_files(Path(run)), device)
+    return TorchModel(*find_run_files(Path(run)), device, allow_imports)
 
 
 class TorchModel(ReIDModel):
@@ -67,11 +70,11 @@ class TorchModel(ReIDModel):
         cfg: the run's config, reduced to inference.
     """
 
-    def __init__(self, checkpoint: Path, config: Path, device: str = "") -> None:
+    def __init__(self, checkpoint: Path, config: Path, device: str = "", allow_imports: bool = False) -> None:
         self.run_folder = checkpoint.parent
         self.device = find_device(device)
         weights = read_weights(checkpoint)
-        full_cfg = load_config(str(config))
+        full_cfg = load_run_config(config, allow_imports)
         self.recipe = InputSize.from_config(full_cfg)
         self.network, self.cfg = _build_network(full_cfg, weights, checkpoint, self.device)
         self.backbone_name = f"{self.cfg.MODEL.BACKBONE.NAME} {self.cfg.MODEL.BACKBONE.DEPTH}"

@@ -45,12 +45,12 @@ def true_choices(folder: str | Path, splits: Sequence[str] = ()) -> dict[str, np
     Raises:
         ClearError: no such table, or its choices are not [N, 16] of 0 and 1.
     """
-    files, split, choices = read_columns(folder, "files", "split", "phrase_choices")
+    files, choices, *split = read_columns(folder, "files", "phrase_choices", *(["split"] if splits else []))
     if choices.shape != (len(files), NUM_PAIRS) or not np.isin(choices, (0, 1)).all():
         raise ClearError(
             f"{Path(folder) / INDEX}: phrase_choices is not [{len(files)}, {NUM_PAIRS}] of 0 and 1; render the set anew."
         )
-    wanted = np.isin(split, splits) if splits else np.ones(len(files), dtype=bool)
+    wanted = np.isin(split[0], splits) if splits else np.ones(len(files), dtype=bool)
     return {str(file): row for file, row in zip(files[wanted], choices[wanted].astype(np.int64))}
 
 

@@ -11,8 +11,8 @@ import json
 import logging
 import types
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Iterator
 
 import open_clip
 import timm

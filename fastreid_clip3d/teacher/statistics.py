@@ -6,9 +6,9 @@ the pose, the clothes or nothing agrees within a person no more than between per
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 

@@ -5,9 +5,10 @@ B: images. N = h x w: patches. M: phrases of an image (16). P: phrases asked for
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 import numpy as np
 import torch

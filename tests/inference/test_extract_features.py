@@ -57,7 +57,7 @@ def odd_folder(tmp_path) -> Path:
     good.convert("P").save(place / "palette.gif")
     good.save(place / "animated.gif", save_all=True, append_images=[picture(2)])
     good.save(place / "animated.webp", save_all=True, append_images=[picture(2)])
-    Image.fromarray((np.asarray(good.convert("L")).astype(np.uint16) * 257)).save(place / "deep.png")
+    Image.fromarray(np.asarray(good.convert("L")).astype(np.uint16) * 257).save(place / "deep.png")
     good.resize((3000, 2000)).save(place / "large.jpg")
     good.resize((1, 1)).save(place / "dot.bmp")
     content = (place / "plain.jpg").read_bytes()

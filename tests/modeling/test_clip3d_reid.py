@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
 import pytest
 import torch
@@ -255,7 +254,9 @@ def test_separate_statistics_keep_synthetic_images_out_of_the_neck_too(teacher: 
     torch.testing.assert_close(model.heads.bottleneck[0].running_mean, expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("backbone, depth, width", [("build_timm_backbone", "test_vit", 64), ("build_vit_backbone", "small", 768)])
+@pytest.mark.parametrize(
+    "backbone, depth, width", [("build_timm_backbone", "test_vit", 64), ("build_vit_backbone", "small", 768)]
+)
 def test_compile_reaches_students_whose_patches_are_read_from_parts(backbone: str, depth: str, width: int) -> None:
     cfg = small_config()
     cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.DEPTH, cfg.MODEL.BACKBONE.FEAT_DIM = backbone, depth, width

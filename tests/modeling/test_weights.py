@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,7 +86,11 @@ def test_old_names_of_fastreid_are_understood() -> None:
 
 def test_an_old_batch_norm_comes_after_the_reduction_where_there_is_one() -> None:
     expected = ["heads.bottleneck.0.weight", "heads.bottleneck.1.weight", "heads.bottleneck.1.bias"]
-    old = {"heads.bottleneck.0.weight": torch.zeros(1), "heads.bnneck.weight": torch.ones(1), "heads.bnneck.bias": torch.ones(1)}
+    old = {
+        "heads.bottleneck.0.weight": torch.zeros(1),
+        "heads.bnneck.weight": torch.ones(1),
+        "heads.bnneck.bias": torch.ones(1),
+    }
     assert set(with_current_names(old, expected)) == set(expected)
 
 
@@ -95,7 +100,10 @@ def test_an_old_batch_norm_comes_after_the_reduction_where_there_is_one() -> Non
     [
         (lambda weights: weights.pop("backbone.bias"), r"f.pth lacks 1 of the \d+ tensors of it: backbone.bias"),
         (lambda weights: weights.pop("heads.bottleneck.0.running_var"), "lacks 1 .*running_var"),
-        (lambda weights: weights.update({"backbone.weight": torch.ones(1)}), r"another shape.*\[1\], expected \[3, 2\]"),
+        (
+            lambda weights: weights.update({"backbone.weight": torch.ones(1)}),
+            r"another shape.*\[1\], expected \[3, 2\]",
+        ),
         (lambda weights: weights.update({"layer9.weight": torch.ones(1)}), "1 tensors more than it: layer9.weight"),
     ],
 )
@@ -185,7 +193,9 @@ def test_a_folder_and_last_checkpoint_mean_what_they_name(tmp_path: Path) -> Non
 def test_garbage_in_last_checkpoint_is_named(tag: bytes, tmp_path: Path) -> None:
     (tmp_path / "last_checkpoint").write_bytes(tag)
     (tmp_path / "model_0003.pth").touch()
-    with pytest.raises(ClearError, match="last_checkpoint names .*Name one of its checkpoints: model_0003.pth") as caught:
+    with pytest.raises(
+        ClearError, match="last_checkpoint names .*Name one of its checkpoints: model_0003.pth"
+    ) as caught:
         find_checkpoint(tmp_path)
     assert str(caught.value).isprintable()
 

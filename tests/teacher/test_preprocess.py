@@ -8,8 +8,8 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
-from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.common.images import read_image
+from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.teacher import ImageTransform
 from fastreid_clip3d.teacher.preprocess import normalize
 

@@ -50,7 +50,13 @@ def weights_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "Tiny-16", MODEL)
     tags = {
         "clip": {"file": str(path), "mean": (0.48, 0.46, 0.41), "std": (0.27, 0.26, 0.28), "interpolation": "bicubic"},
-        "half": {"file": str(path), "mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bilinear", "quick_gelu": True},
+        "half": {
+            "file": str(path),
+            "mean": (0.5,) * 3,
+            "std": (0.5,) * 3,
+            "interpolation": "bilinear",
+            "quick_gelu": True,
+        },
     }
     monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "Tiny-16", tags)
     return path
@@ -64,7 +70,9 @@ def test_a_weights_file_takes_the_settings_of_the_tag_that_is_named(weights_file
 
 
 def test_a_weights_file_whose_settings_are_not_known_is_refused(weights_file: Path) -> None:
-    with pytest.raises(ClearError, match=r"clip: mean 0\.480.*half: mean 0\.500.*PRETRAINED TAG=.*clip=.*weights\.safetensors"):
+    with pytest.raises(
+        ClearError, match=r"clip: mean 0\.480.*half: mean 0\.500.*PRETRAINED TAG=.*clip=.*weights\.safetensors"
+    ):
         load_teacher("Tiny-16", str(weights_file))
     with pytest.raises(ClearError, match="gone.pt does not exist"):
         load_teacher("Tiny-16", "half=gone.pt")

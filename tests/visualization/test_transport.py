@@ -89,5 +89,5 @@ def test_sheet_has_a_row_a_person_and_a_column_a_phrase(tmp_path: Path, monkeypa
     monkeypatch.undo()
     path = transport.transport_sheet(images, found, tmp_path / "new" / "sheet.jpg", (20, 10))
     assert Image.open(path).format == "JPEG"
-    with pytest.raises(ClearError, match="not as .xyz"):
+    with pytest.raises(ClearError, match="ends in .xyz; it can be written as .png"):
         transport.transport_sheet(images, found, tmp_path / "sheet.xyz", (20, 10))

@@ -10,11 +10,11 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from fastreid_clip3d.body.archives import read_npz  # noqa: E402
-from fastreid_clip3d.body.compact import save  # noqa: E402
-from fastreid_clip3d.body.files import EMBEDDED  # noqa: E402
-from fastreid_clip3d.errors import ClearError, run_tool  # noqa: E402
-from tools.assets.bodies.build import INSTALL_HINT, build_models, differences, num_steps  # noqa: E402
+from fastreid_clip3d.body.archives import read_npz
+from fastreid_clip3d.body.compact import save
+from fastreid_clip3d.body.files import EMBEDDED
+from fastreid_clip3d.errors import ClearError, run_tool
+from tools.assets.bodies.build import INSTALL_HINT, build_models, differences, num_steps
 
 EXAMPLES = f"""examples:
   python tools/assets/build_body_models.py --check              compares a fresh build with the shipped file

@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from fastreid_clip3d.errors import run_tool  # noqa: E402
+from fastreid_clip3d.errors import run_tool
 
 EXAMPLES = """\
 examples:

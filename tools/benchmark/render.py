@@ -6,9 +6,10 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -102,7 +103,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "largest_difference": int(difference.max()),
         "seconds_for_10000": 10000 / pictures,
         "size": list(size),
-        "faces": int(len(made.models[0].faces)),
+        "faces": len(made.models[0].faces),
         "threads": arguments.threads,
         "images": total,
         "stock_images": count,

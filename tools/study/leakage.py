@@ -11,7 +11,7 @@ Legend: N images, D numbers of a feature.
 from __future__ import annotations
 
 import dataclasses
-from typing import Callable
+from collections.abc import Callable
 
 import numpy as np
 

@@ -6,9 +6,9 @@ the names of our variants.
 
 from __future__ import annotations
 
-from typing import Mapping, Optional, Tuple
+from collections.abc import Mapping
 
-Score = Tuple[Optional[float], Optional[float]]
+Score = tuple[float | None, float | None]
 
 CELEB, LIGHT = "Celeb-reID", "Celeb-reID-light"
 

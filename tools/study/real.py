@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import statistics
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tabulate import tabulate
 

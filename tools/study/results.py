@@ -7,8 +7,9 @@ import io
 import os
 import platform
 import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from tabulate import tabulate
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.teacher.guidance import cache_folder

@@ -11,8 +11,8 @@ import contextlib
 import hashlib
 import io
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Mapping, Sequence
 
 import numpy as np
 

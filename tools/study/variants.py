@@ -10,8 +10,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Iterable, Sequence
 
 from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.errors import ClearError

@@ -20,9 +20,10 @@ import re
 import time
 import uuid
 import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, NamedTuple, Sequence, Union
+from typing import NamedTuple
 
 import faiss
 import numpy as np
@@ -41,7 +42,7 @@ PART_SECONDS = 60.0
 _ROWS_AT_ONCE = 16384
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError)
 
-Compute = Callable[[Sequence[Entry]], Iterator[tuple[Entry, Union[np.ndarray, UnreadableImage]]]]
+Compute = Callable[[Sequence[Entry]], Iterator[tuple[Entry, np.ndarray | UnreadableImage]]]
 """Vectors of entries, in order: float32 [D] each, or why there is none."""
 
 

@@ -15,8 +15,8 @@ B: images. N: patches. d: width of the text space. d': width of the student. K: 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Iterator, Sequence, Union
 
 import numpy as np
 import torch
@@ -103,7 +103,7 @@ def _free_directions(run: str | Path, table: Tensor, texts: list[str]) -> Tensor
     weights = read_weights(checkpoint)
     loss = OTLoss.from_weights(weights)
     text_dim = loss.projection[0].in_features
-    keys = load_config(str(config)).MODEL.TEACHER
+    keys = load_config(str(config), import_modules=False).MODEL.TEACHER
     try:
         embeddings = encode_texts(keys.NAME, keys.PRETRAINED, [*prompts(), *map(sentence_of, texts)])
     except ClearError as error:
@@ -132,7 +132,7 @@ class _PatchMeans:
 
 def patch_means(
     model: ReIDModel, entries: Sequence[Entry], batch_size: int = 64, progress: bool = False
-) -> Iterator[tuple[Entry, Union[np.ndarray, UnreadableImage]]]:
+) -> Iterator[tuple[Entry, np.ndarray | UnreadableImage]]:
     """The mean normalised patch of each entry, float32 [d'], in order; a tracklet's is the mean over its frames.
 
     Frames that cannot be read are left out; an entry without any other has the first one's error.

@@ -9,7 +9,8 @@ import contextlib
 import difflib
 import os
 import sys
-from typing import Any, Callable, NamedTuple, NoReturn
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from fastreid.config import CfgNode

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator
 
 import torch
 from fastreid.config import CfgNode

@@ -7,4 +7,4 @@ from fastreid_clip3d.modeling.losses.mlp import MLP
 from fastreid_clip3d.modeling.losses.optimal_transport import OTLoss
 from fastreid_clip3d.modeling.losses.sinkhorn import sinkhorn
 
-__all__ = ["BodyShapeLoss", "ClothesAdversarialLoss", "GlobalDistillLoss", "MLP", "OTLoss", "sinkhorn"]
+__all__ = ["MLP", "BodyShapeLoss", "ClothesAdversarialLoss", "GlobalDistillLoss", "OTLoss", "sinkhorn"]

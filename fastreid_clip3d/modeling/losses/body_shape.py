@@ -5,7 +5,7 @@ S: synthetic images. V: vertices. K: shape coefficients (10). Lengths are metres
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn

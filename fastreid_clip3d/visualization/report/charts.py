@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from io import StringIO
-from typing import Sequence
 
 from fastreid_clip3d.visualization.report.record import Series
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Iterable, Sequence
 
 from fastreid_clip3d.visualization.report.charts import chart
 from fastreid_clip3d.visualization.report.pictures import Picture

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.visualization.report.page import page

@@ -223,7 +223,7 @@ def test_people_are_adults_and_repeat():
             assert all(np.array_equal(one[label], two[label]) for label in one)
         phenotypes, local_changes = first
         assert (phenotypes["gender"] == code).all() and phenotypes["age"].min() >= 0.6, "18 years and more"
-        assert all(0 <= values.min() and values.max() <= 1 for values in phenotypes.values())
+        assert all(values.min() >= 0 and values.max() <= 1 for values in phenotypes.values())
         assert all(np.abs(values).max() <= 1 for values in local_changes.values())
 
 

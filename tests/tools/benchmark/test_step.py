@@ -16,10 +16,22 @@ from tests.conftest import REPOSITORY
 from tools.benchmark import step
 from tools.benchmark.memory import peak_mib, tensors_mib
 
-SMALL = (
-    "MODEL.BACKBONE.DEPTH 18x MODEL.BACKBONE.FEAT_DIM 512 INPUT.SIZE_TRAIN [32,16] MODEL.HEADS.MLP.HIDDEN_DIM 16 "
-    "MODEL.LOSSES.OT.HIDDEN_DIM 16 MODEL.LOSSES.GLOBAL_DISTILL.HIDDEN_DIM 16 MODEL.LOSSES.BODY_SHAPE.HIDDEN_DIM 16"
-).split()
+SMALL = [
+    "MODEL.BACKBONE.DEPTH",
+    "18x",
+    "MODEL.BACKBONE.FEAT_DIM",
+    "512",
+    "INPUT.SIZE_TRAIN",
+    "[32,16]",
+    "MODEL.HEADS.MLP.HIDDEN_DIM",
+    "16",
+    "MODEL.LOSSES.OT.HIDDEN_DIM",
+    "16",
+    "MODEL.LOSSES.GLOBAL_DISTILL.HIDDEN_DIM",
+    "16",
+    "MODEL.LOSSES.BODY_SHAPE.HIDDEN_DIM",
+    "16",
+]
 
 
 def parse(*options: str, changed: tuple[str, ...] = ()) -> argparse.Namespace:

@@ -141,5 +141,5 @@ def test_images_that_the_set_does_not_describe_are_named(data: Path, source: Pat
         np.savez(other / "index.npz", **arrays)
     with pytest.raises(ClearError, match="0000_o1_c1_00.jpg"):
         write_true_answers(source, tmp_path / "true", other)
-    with pytest.raises(ClearError, match="render_people"):
+    with pytest.raises(ClearError, match="render-people"):
         true_choices(tmp_path / "nowhere")

@@ -154,7 +154,7 @@ def test_teachers_by_name(teacher: str, expected: tuple[str, str]) -> None:
     assert variants.split_teacher(teacher) == expected
     row = variants.table_11([teacher])[0]
     keys = load_config(str(variants.REPOSITORY / row.config), row.options).MODEL.TEACHER
-    assert (keys.NAME, keys.PRETRAINED) == expected
+    assert expected == (keys.NAME, keys.PRETRAINED)
     assert "/" not in row.name and ":" not in row.name
 
 

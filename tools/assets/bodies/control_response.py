@@ -20,9 +20,9 @@ Shapes: C = 16 controls, N people, L levels, K = 10 shape coefficients, V vertic
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Iterator
 
 import numpy as np
 import torch

@@ -184,7 +184,7 @@ def _stream(settings: PeopleSettings, name: str) -> list[int]:
     return [settings.seed, zlib.crc32(b"teacher"), zlib.crc32(name.encode())]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _body_model(gender: str):
     from fastreid_clip3d.body import load_body_model
 

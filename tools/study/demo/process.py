@@ -7,8 +7,8 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Callable, Mapping
 
 from fastreid_clip3d.errors import ClearError
 

@@ -6,8 +6,9 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.errors import ClearError
