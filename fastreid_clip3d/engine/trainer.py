@@ -8,6 +8,7 @@ import re
 from collections import OrderedDict
 from typing import Any
 
+import numpy as np
 from fastreid.config import CfgNode
 from fastreid.engine import DefaultTrainer, HookBase, hooks
 from fastreid.evaluation import inference_on_dataset
@@ -55,6 +56,8 @@ class CLIP3DTrainer(DefaultTrainer):
         use_device(cfg.MODEL.DEVICE)
         check_training_config(cfg)
         check_test_sets(cfg)
+        if cfg.SEED >= 0:
+            np.random.seed(cfg.SEED + comm.get_rank())  # fast-reid draws the samplers' seed from here
         self._seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
         os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)  # fast-reid writes the config there while it builds the loader
         super().__init__(cfg)
