@@ -358,5 +358,10 @@ def _path(name: str) -> Any:
 
 PYTHON_RULES: tuple[tuple[str, str, str], ...] = (
     (r"num_people=\d+", "num_people=2", "thousands of people are minutes"),
+    (
+        r'(?<=\["OUTPUT_DIR", "logs/notebook")(?=\])',
+        "".join(f', "{word}"' for pair in {**TRAINING_KEYS, "DATALOADER.SYNTHETIC_PER_BATCH": "4"}.items() for word in pair),
+        "minutes of training",
+    ),
 )
 """(regular expression, replacement, why) for Python blocks."""
