@@ -81,7 +81,7 @@ def test_a_resumed_run_with_augmentation_is_the_undisturbed_one(
         [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
         for folder in (tmp_path / "whole", killed)
     )
-    kept = ("iteration", "total_loss", "lr", "mAP")
+    kept = ("iteration", "lr", "mAP")  # fast-reid writes losses as medians over the steps of this process
     assert [{key: line.get(key) for key in kept} for line in first] == [
         {key: line.get(key) for key in kept} for line in second
     ]
