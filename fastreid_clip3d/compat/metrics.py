@@ -15,7 +15,7 @@ from fastreid_clip3d.compat.replacement import Reached
 
 
 def write_metrics(trainer: Any, loss_dict: dict[str, Tensor], data_time: float) -> None:
-    """Puts losses (averaged over processes), their sum, the accuracy and the waiting time into fast-reid's event storage.
+    """Puts losses (means over processes), their sum, the accuracy and the waiting time into fast-reid's event storage.
 
     Args:
         trainer: fast-reid's ``SimpleTrainer``, of which ``iter`` is read.

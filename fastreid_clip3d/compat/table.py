@@ -66,8 +66,8 @@ TABLE = (
         names=("getpass:getuser",),
         needed=imports.fails_without_a_name,
         make=imports.numbered_user,
-        why="torchvision imports torch's compiler, which asks for the user's name to name its cache folder. Under a user id "
-        "without an entry in /etc/passwd (containers) that fails, and nothing could be imported.",
+        why="torchvision imports torch's compiler, which asks for the user's name to name its cache folder. Under a "
+        "user id without an entry in /etc/passwd (containers) that fails, and nothing could be imported.",
         until="torch takes the number where there is no name.",
         when="while fast-reid is imported",
     ),
@@ -75,8 +75,8 @@ TABLE = (
         names=("faiss",),
         needed=imports.is_absent,
         make=imports.missing_faiss,
-        why="fast-reid's evaluation imports faiss, which only re-ranking and ROC curves use; a machine without it could "
-        "not even train.",
+        why="fast-reid's evaluation imports faiss, which only re-ranking and ROC curves use; a machine without it "
+        "could not even train.",
         until="fast-reid imports faiss where it searches.",
         when="while fast-reid is imported",
     ),
