@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -14,13 +15,18 @@ def register() -> None:
     global _registered
     if _registered:
         return
-    from fastreid_clip3d import compat
+    collects = gc.isenabled()
+    gc.disable()  # torch and fast-reid make a million objects that stay; collections in between find nothing
+    try:
+        from fastreid_clip3d import compat
 
-    compat.apply()  # before any module of ours imports fast-reid
+        compat.apply()  # before any module of ours imports fast-reid
 
-    from fastreid_clip3d import modeling  # noqa: F401
-    from fastreid_clip3d.data import datasets, fastreid_loaders  # noqa: F401
-
+        from fastreid_clip3d import modeling  # noqa: F401
+        from fastreid_clip3d.data import datasets, fastreid_loaders  # noqa: F401
+    finally:
+        if collects:
+            gc.enable()
     _registered = True
 
 

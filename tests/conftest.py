@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -16,4 +17,28 @@ if (
 ):  # a shell's background job; the children of tests would inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
 import fastreid_clip3d  # noqa: E402, F401  (fast-reid imports only after it)
+
+NO_DEVICE = "no CUDA device"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `cuda` are collected everywhere, and skipped where there is no device."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("cuda"):
+                item.add_marker(pytest.mark.skip(reason=NO_DEVICE))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for all of them."""
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if NO_DEVICE in str(report.longrepr)]
+    if skipped:
+        terminalreporter.write_line(
+            f"{NO_DEVICE}: {len(skipped)} tests that need one were skipped (`clip3d doctor` says what torch sees)"
+        )
+
+gc.freeze()  # collections during the tests and at their end need not walk through torch's modules

@@ -7,6 +7,7 @@ and the remedy.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -105,6 +106,8 @@ def _local_process(local_rank: int, messages: Any, main: Main, job: Job, use_cud
         if lost_peer(error):
             sys.exit(LOST_PEER)
         raise
+    finally:
+        gc.freeze()  # a quick end, as in run_tool
 
 
 def run_under_torchrun(main: Main, job: Job, use_cuda: bool) -> Any:

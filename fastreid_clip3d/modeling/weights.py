@@ -124,12 +124,12 @@ def _reason(error: Exception) -> str:
 
 
 def _numpy_allowed() -> contextlib.AbstractContextManager[Any]:
-    """Lets torch unpickle numpy's numbers and arrays, too: fast-reid keeps a score beside its weights as such a number."""
+    """Lets torch unpickle numpy's numbers and arrays too: fast-reid keeps a score beside its weights as such."""
     if not hasattr(torch.serialization, "safe_globals"):  # before torch 2.5
         return contextlib.nullcontext()
-    multiarray = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
+    core: Any = np._core if hasattr(np, "_core") else np.core
     functions = [
-        (getattr(multiarray, function), f"numpy.{package}.multiarray.{function}")
+        (getattr(core.multiarray, function), f"numpy.{package}.multiarray.{function}")
         for package in ("_core", "core")
         for function in ("scalar", "_reconstruct")
     ]

@@ -2,7 +2,7 @@
 
 A cache is a folder. ``manifest.json`` says what made it and how images are dealt to shards; each shard is one
 memory-mapped array file and a small json beside it that names its images, their content and the array's own hash. The
-json is written last, so a shard either is whole or does not count. ``phrase_table.npy`` is the teacher's phrase table.
+json is written last, so a shard is either whole or is not counted. ``phrase_table.npy`` is the teacher's phrase table.
 
 Choices are stored as bits, made from full-precision scores: float16 could turn a narrow decision.
 
@@ -102,11 +102,10 @@ class TeacherCache:
                 self._places[key] = (shard, row)
                 self._states[key] = ImageState(*state)
         if faults:
-            told = "; ".join(f"{shard_name(shard)} {fault}" for shard, fault in list(faults.items())[:5])
+            shown = "; ".join(f"{shard_name(shard)} {fault}" for shard, fault in list(faults.items())[:5])
             raise CacheError(
                 f"teacher cache {self.folder}: {len(faults)} of {self._manifest['num_shards']} shards are unusable "
-                f"({told}"
-                f"{'; ...' if len(faults) > 5 else ''}); {RECOMPUTE}."
+                f"({shown}{'; ...' if len(faults) > 5 else ''}); {RECOMPUTE}."
             )
         self._arrays: dict[int, np.ndarray] = {}
 
@@ -214,17 +213,18 @@ def build_cache(
 
     Args:
         paths: images; repeated ones count once.
-        teacher: who answers.
-        folder: where the cache is kept.
+        teacher: computes the answers.
+        folder: of the cache.
         root: folder the images' names are relative to; "": the deepest folder that holds them all.
         images_per_shard: most that an interruption can lose.
-        batch: images a forward pass (each with its mirror image).
+        batch: images per forward pass (each with its mirror image).
         num_workers: processes that read and resize.
         rank, world_size: this process computes every world_size-th shard, from `rank` on.
         rebuild: start anew where the folder holds a cache of another teacher.
 
     Raises:
-        CacheError: the folder belongs to another teacher (what differs is said), cannot be written, or the disk is full.
+        CacheError: the folder belongs to another teacher (the message lists the differences) or cannot be written, or
+            the disk is full.
         ClearError: an image is missing or cannot be decoded (named).
     """
     folder = Path(folder)
@@ -248,7 +248,8 @@ def build_cache(
     }
     _prepare_folder(folder, manifest, teacher.fingerprint, rebuild)
 
-    kept, todo = [], []
+    kept: list[int] = []
+    todo: list[int] = []
     for shard in range(rank, len(shards), world_size):
         fits = _shard_fits(folder, shard, shards[shard], root, teacher.embed_dim)
         (kept if fits else todo).append(shard)
@@ -333,11 +334,14 @@ class _BothSides(Dataset):
         return sides, ImageState(status.st_size, status.st_mtime_ns, hashlib.sha256(data).hexdigest())
 
 
-def _stack(items: list[tuple[torch.Tensor, ImageState | str]]) -> tuple[torch.Tensor, list[ImageState]]:
+def _stack(items: list[tuple[torch.Tensor, ImageState | str]]) -> tuple[torch.Tensor, list[ImageState] | str]:
+    """All items of a batch, or the first message about one that cannot be read."""
+    states: list[ImageState] = []
     for _, state in items:
         if isinstance(state, str):
-            return torch.empty(0), [state]
-    return torch.stack([sides for sides, _ in items]), [state for _, state in items]
+            return torch.empty(0), state
+        states.append(state)
+    return torch.stack([sides for sides, _ in items]), states
 
 
 def _compute(
@@ -371,8 +375,8 @@ def _compute(
             states: list[ImageState] = []
             while len(states) < len(keys):
                 sides, found = next(loader)
-                if isinstance(found[0], str):
-                    raise ClearError(found[0])
+                if isinstance(found, str):
+                    raise ClearError(found)
                 place = slice(len(states), len(states) + len(sides))
                 _answer(rows[place], sides, teacher, keys[place])
                 states.extend(found)

@@ -1,4 +1,4 @@
-"""The frozen teacher: any open_clip model behind two questions, the embedding of an image and the table of phrases.
+"""The frozen teacher: any open_clip model, used for image embeddings and for one table of phrase embeddings.
 
 Shape letters: B images, 3 x H x W the teacher's own input, d embedding width (768 for ViT-L/14, 512 for ViT-B).
 """
@@ -13,6 +13,7 @@ import types
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import open_clip
 import timm
@@ -33,7 +34,7 @@ _TEXT_PARTS = ("text", "transformer", "token_embedding", "ln_final", "text_decod
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What made a teacher's answers; two equal fingerprints give equal labels."""
+    """Everything that a teacher's answers depend on; two equal fingerprints give equal labels."""
 
     teacher: str
     weights: str
@@ -64,7 +65,7 @@ class Teacher:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,  # open_clip's models have no common type
         image_transform: ImageTransform,
         phrase_table: torch.Tensor,
         fingerprint: Fingerprint,
@@ -202,14 +203,14 @@ def load_teacher(
 
 
 @torch.no_grad()
-def encode_prompts(model: nn.Module, model_name: str, sentences: list[str]) -> torch.Tensor:
+def encode_prompts(model: Any, model_name: str, sentences: list[str]) -> torch.Tensor:
     """Raw text embeddings [len(sentences), d] of an open_clip model on a CPU, in float32."""
     try:
         tokenizer = open_clip.get_tokenizer(model_name)
     except ModuleNotFoundError as error:
         raise ClearError(
-            f"teacher {model_name}: its tokenizer needs the Python package {error.name}, which is not installed. Install "
-            f"it (pip install {error.name}) and keep the tokenizer's files (tokenizer.json, tokenizer_config.json, "
+            f"teacher {model_name}: its tokenizer needs the Python package {error.name}, which is not installed. "
+            f"Install it (pip install {error.name}) and keep the tokenizer's files (tokenizer.json, tokenizer_config.json, "
             "special_tokens_map.json) in the teacher's folder or in the hub's cache."
         ) from error
     return model.eval().encode_text(tokenizer(sentences), normalize=False).float()
@@ -225,7 +226,7 @@ def hash_weights(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def create_open_clip(source: WeightSource, name: str, pretrained: str) -> nn.Module:
+def create_open_clip(source: WeightSource, name: str, pretrained: str) -> Any:
     """open_clip's own model of a teacher, on a CPU, with its weights; raises ClearError where these do not load."""
     subject = f"{name} / {pretrained}" if pretrained else name
     try:
@@ -271,7 +272,7 @@ def prefers_channels_last(model: nn.Module) -> bool:
     return any(isinstance(part, nn.BatchNorm2d) for part in model.modules())
 
 
-def _fold_visual(model: nn.Module, size: tuple[int, int]) -> nn.Module:
+def _fold_visual(model: Any, size: tuple[int, int]) -> Any:
     model.eval()
     if prefers_channels_last(model):
         model.visual = fold_batch_norm(
@@ -280,7 +281,7 @@ def _fold_visual(model: nn.Module, size: tuple[int, int]) -> nn.Module:
     return model
 
 
-def _drop_text_tower(model: nn.Module) -> nn.Module:
+def _drop_text_tower(model: Any) -> Any:
     """After the table is made the text tower would only take memory (a third of ViT-L/14)."""
     for part in _TEXT_PARTS:
         if isinstance(getattr(model, part, None), nn.Module):
@@ -288,7 +289,7 @@ def _drop_text_tower(model: nn.Module) -> nn.Module:
     return model
 
 
-def _freeze(model: nn.Module) -> nn.Module:
+def _freeze(model: Any) -> Any:
     model.eval().requires_grad_(False)
     model.train = types.MethodType(_stay_in_eval, model)
     return model

@@ -76,7 +76,7 @@ class _Images(Dataset):
 
 def _together(items: list[torch.Tensor | str]) -> torch.Tensor | str:
     faults = [item for item in items if isinstance(item, str)]
-    return faults[0] if faults else torch.stack(items)
+    return faults[0] if faults else torch.stack([item for item in items if not isinstance(item, str)])
 
 
 def reading_processes(teacher: Teacher) -> int:

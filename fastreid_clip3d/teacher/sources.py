@@ -1,4 +1,4 @@
-"""Where a teacher's weights come from: a name and tag of open_clip, a weights file, a folder, or the package itself."""
+"""Finds a teacher's weights: by open_clip's name and tag, in a weights file, in a folder, or in the package."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import difflib
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -192,7 +193,8 @@ def _by_hand(address: str, tag: str = "") -> str:
     return (
         f"By hand, on a machine with a network: download open_clip_model.safetensors and open_clip_config.json from "
         f"{address} into one folder, copy it here and set MODEL.TEACHER.NAME {LOCAL_DIR}FOLDER; or give the weights "
-        f"file as MODEL.TEACHER.PRETRAINED {tag + '=' if tag else ''}FILE. MODEL.TEACHER.NAME {EMBEDDED_TEACHER} needs no download."
+        f"file as MODEL.TEACHER.PRETRAINED {tag + '=' if tag else ''}FILE. MODEL.TEACHER.NAME {EMBEDDED_TEACHER} needs "
+        "no download."
     )
 
 
@@ -214,7 +216,7 @@ def _require_connection(address: str, subject: str, advice: str) -> None:
         ) from error
 
 
-def _download(fetch, subject: str, advice: str) -> str:
+def _download(fetch: Callable[[], str | None], subject: str, advice: str) -> str:
     try:
         path = fetch()
     except Exception as error:  # the hub's client has a dozen error classes of its own

@@ -1,4 +1,4 @@
-"""Whether a data set's labels mean anything: how balanced each pair is, and whether a person's images agree.
+"""Statistics of a dataset's labels: how balanced each pair is, and whether a person's images agree.
 
 A label that follows the body is the same on all images of a person and differs between persons. A label that follows
 the pose, the clothes or nothing agrees within a person no more than between persons.
@@ -36,7 +36,7 @@ class LabelStatistics:
     num_persons: int
 
     def table(self) -> str:
-        """One line a pair, in plain text."""
+        """Plain text, one line per pair."""
         lines = [f"{'pair':<36}{'phrase 1':>10}{'agreement':>11}{'chance':>9}{'kappa':>8}"]
         for m, pair in enumerate(PHRASE_PAIRS):
             lines.append(

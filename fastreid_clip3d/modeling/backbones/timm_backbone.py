@@ -8,9 +8,11 @@ from __future__ import annotations
 import difflib
 import logging
 import math
+from typing import Any
 
 import timm
 import torch
+from fastreid.config import CfgNode
 from fastreid.modeling.backbones.build import BACKBONE_REGISTRY
 from torch import Tensor, nn
 
@@ -30,8 +32,8 @@ class TimmBackbone(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model
-        self.num_features: int = model.num_features
+        self.model: Any = model  # timm's networks have no common type
+        self.num_features = int(getattr(model, "num_features"))  # noqa: B009  (torch types attributes as modules)
         class_token = getattr(model, "cls_token", None) is not None
         self.num_prefix_tokens: int = getattr(model, "num_prefix_tokens", None) or int(class_token)
         self.uses_class_token: bool = class_token and getattr(model, "global_pool", None) == "token"
@@ -59,7 +61,7 @@ class TimmBackbone(nn.Module):
     def _grid(self, num_patches: int, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of the patches: the network's own grid, or the one in the image's proportions."""
         embed = getattr(self.model, "patch_embed", None)
-        grid = embed.dynamic_feat_size((height, width)) if hasattr(embed, "dynamic_feat_size") else None
+        grid = embed.dynamic_feat_size((height, width)) if embed and hasattr(embed, "dynamic_feat_size") else None
         if grid is not None and grid[0] * grid[1] == num_patches:
             return tuple(grid)
         rows = round(math.sqrt(num_patches * height / width))
@@ -67,7 +69,7 @@ class TimmBackbone(nn.Module):
 
 
 @BACKBONE_REGISTRY.register()
-def build_timm_backbone(cfg) -> TimmBackbone:
+def build_timm_backbone(cfg: CfgNode) -> TimmBackbone:
     """The timm network named by ``MODEL.BACKBONE.DEPTH``, for images of ``INPUT.SIZE_TRAIN``.
 
     Keys of fast-reid with their meaning here: ``PRETRAIN_PATH`` a weights file of that network ("" with ``PRETRAIN``
@@ -85,7 +87,7 @@ def build_timm_backbone(cfg) -> TimmBackbone:
         raise ClearError(f"MODEL.BACKBONE.LAST_STRIDE must be 1 or 2, got {options.LAST_STRIDE!r}.")
     check_timm_name(options.DEPTH)
     image_size = tuple(cfg.INPUT.SIZE_TRAIN)
-    weights = {"pretrained": bool(options.PRETRAIN)}
+    weights: dict[str, Any] = {"pretrained": bool(options.PRETRAIN)}
     if options.PRETRAIN and options.PRETRAIN_PATH:
         # timm renames tensors of other versions and resizes position embeddings on the way.
         weights["pretrained_cfg_overlay"] = {"state_dict": _without_classifier(options)}
@@ -99,9 +101,9 @@ def build_timm_backbone(cfg) -> TimmBackbone:
     model.pretrained_cfg = {**model.pretrained_cfg, "state_dict": None}
     backbone = TimmBackbone(model)
     check_patches(backbone, options.DEPTH, image_size)
-    if options.LAST_STRIDE == 1 and "output_stride" not in used:
-        if not _gives_a_map(backbone, image_size) or not remove_last_stride(model, image_size, backbone):
-            logger.info(f"timm {options.DEPTH} has no last stride that can be set to 1; it stays as timm builds it")
+    by_hand = options.LAST_STRIDE == 1 and "output_stride" not in used
+    if by_hand and not (_gives_a_map(backbone, image_size) and remove_last_stride(model, image_size, backbone)):
+        logger.info(f"timm {options.DEPTH} has no last stride that can be set to 1; it stays as timm builds it")
     return backbone
 
 
@@ -149,9 +151,10 @@ def check_patches(backbone: TimmBackbone, name: str, image_size: tuple[int, int]
         )
 
 
-def _without_classifier(options) -> dict[str, Tensor]:
+def _without_classifier(options: CfgNode) -> dict[str, Tensor]:
     """The named tensors of ``PRETRAIN_PATH`` but for the layers that timm calls the network's classifier."""
-    classifiers = timm.get_pretrained_cfg(options.DEPTH).classifier or ()
+    known = timm.get_pretrained_cfg(options.DEPTH)
+    classifiers = (known.classifier if known else None) or ()
     layers = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
     return {
         name: value
@@ -166,7 +169,7 @@ def _gives_a_map(backbone: TimmBackbone, image_size: tuple[int, int]) -> bool:
         return backbone.model.forward_features(torch.zeros(1, 3, *image_size)).dim() == 4
 
 
-def _create(name: str, settings: list[dict], weights: dict) -> tuple[nn.Module, dict]:
+def _create(name: str, settings: list[dict], weights: dict) -> tuple[Any, dict]:
     """The network with the first settings that its constructor takes, and these settings."""
     for chosen in settings:
         try:

@@ -22,8 +22,8 @@ class PooledMLP(nn.Module):
         super().__init__()
         self.pool, self.mlp, self.residual = pool, mlp, residual
         if residual:
-            nn.init.zeros_(mlp[-1].weight)
-            nn.init.zeros_(mlp[-1].bias)
+            for parameter in mlp[-1].parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, feature_map: Tensor) -> Tensor:
         pooled = self.pool(feature_map).flatten(1)
@@ -44,7 +44,7 @@ class MLPHead(EmbeddingHead):
     def __init__(self, *, pooled_dim: int, hidden_dim: int, residual: bool, **embedding_head: Any) -> None:
         super().__init__(**embedding_head)
         mlp = MLP(pooled_dim, hidden_dim, embedding_head["feat_dim"])
-        self.pool_layer = PooledMLP(self.pool_layer, mlp, residual)
+        self.pool_layer: nn.Module = PooledMLP(self.pool_layer, mlp, residual)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:

@@ -35,9 +35,11 @@ class BodyShapeLoss(nn.Module):
         ValueError: if the bodies differ in vertices or coefficients.
     """
 
+    gram_factors: Tensor
+
     def __init__(self, feat_dim: int, hidden_dim: int, neutral: ShapeSpace, targets: Sequence[ShapeSpace]) -> None:
         super().__init__()
-        neutral_template, neutral_directions = neutral
+        _, neutral_directions = neutral
         num_vertices, _, num_betas = neutral_directions.shape
         for template, directions in (neutral, *targets):
             if tuple(template.shape) != (num_vertices, 3) or tuple(directions.shape) != (num_vertices, 3, num_betas):

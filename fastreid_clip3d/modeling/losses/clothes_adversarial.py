@@ -1,4 +1,4 @@
-"""CAL, the clothes-based adversarial loss of Gu et al. (CVPR 2022), a comparator: features that do not depend on clothes.
+"""CAL, the clothes-based adversarial loss of Gu et al. (CVPR 2022), a comparator of the method.
 
 B: images. C: clothes classes (one suit of one person is one class). d': width of the student.
 """
@@ -38,6 +38,8 @@ class ClothesAdversarialLoss(nn.Module):
     Raises:
         ValueError: if a setting is out of range.
     """
+
+    clothes_pids: Tensor
 
     def __init__(self, feat_dim: int, clothes_pids: Tensor, scale: float = 16.0, epsilon: float = 0.1) -> None:
         super().__init__()

@@ -35,7 +35,7 @@ class GlobalDistillLoss(nn.Module):
             raise ValueError(
                 f"GlobalDistillLoss: {len(features)} student features and {len(teacher_features)} teacher features"
             )
-        target = self.projection(teacher_features.to(self.projection[0].weight.dtype))
+        target = self.projection(teacher_features.to(self.projection.dtype))
         if features.dtype.itemsize < 4:
             features = features.float()
         total = (target.to(features.dtype) - features).square().sum()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 
@@ -17,3 +18,8 @@ class MLP(nn.Sequential):
             if width < 1:
                 raise ValueError(f"MLP: {name} must be at least 1, got {width}")
         super().__init__(nn.Linear(in_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, out_dim))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and so of the inputs."""
+        return next(self.parameters()).dtype

@@ -19,7 +19,7 @@ from fastreid_clip3d.modeling.losses.sinkhorn import LOG_DOMAIN_BELOW, sinkhorn
 class OTLoss(nn.Module):
     """Mean over the images of ``<T*, C>`` with ``C[n, m] = 1 - cos(f_n, Psi(h_m))`` (L_OT in Eq. 10, and in Eq. 9).
 
-    Psi sees the table of 2 M phrases once a step: ``table = loss.project(phrase_table)``, and then
+    Psi is applied to the table of 2 M phrases once per step: ``table = loss.project(phrase_table)``, and then
     ``loss(local_features, table, phrase_choices)`` for the real half and again for the synthetic half.
 
     Args:
@@ -57,9 +57,10 @@ class OTLoss(nn.Module):
         self.contrast_temperature = float(contrast_temperature)
         if self.contrast < 0 or self.contrast_temperature <= 0:
             raise ValueError(
-                f"OTLoss: contrast must be 0 or more and its temperature above 0, got {contrast} and {contrast_temperature}"
+                "OTLoss: contrast must be 0 or more and its temperature above 0, got "
+                f"{contrast} and {contrast_temperature}"
             )
-        # Wrong settings are told when the model is built, not at the first step.
+        # One call now, so that wrong settings raise when the model is built and not at the first step.
         sinkhorn(torch.zeros(1, 1, 1), self.reg, self.num_iters, tolerance=self.tolerance)
 
     @classmethod
@@ -77,8 +78,7 @@ class OTLoss(nn.Module):
 
     def project(self, phrase_table: Tensor) -> Tensor:
         """Psi of the text embeddings, L2-normalised: [2 M, d] -> [2 M, d'], float32 (or float64)."""
-        weight = self.projection[0].weight
-        projected = self.projection(phrase_table.to(weight.dtype))
+        projected = self.projection(phrase_table.to(self.projection.dtype))
         with torch.autocast(device_type=projected.device.type, enabled=False):
             scaled, norms = scale_and_norms(projected)
             return scaled / norms[..., None]
@@ -117,10 +117,10 @@ class OTLoss(nn.Module):
         return cosines.gather(2, (first_rows + phrase_choices)[:, None, :].expand(-1, cosines.shape[1], -1))
 
     def opposition(self, cosines: Tensor, phrase_choices: Tensor) -> Tensor:
-        """``softplus((mean_n cos(f_n, opposite) - mean_n cos(f_n, own)) / temperature)``, averaged over images and pairs.
+        """Mean over images and pairs of ``softplus((mean_n cos(f_n, opposite) - mean_n cos(f_n, own)) / temperature)``.
 
-        L_OT draws patches and phrases together and pushes nothing apart: all phrases may become one direction, and then
-        the labels say nothing. This term asks an image to lie nearer to its own phrase than to the opposite one.
+        L_OT draws patches and phrases together and pushes nothing apart. So all phrases may become one direction, and
+        then the labels carry no information. This term pulls an image closer to its own phrase than to the opposite.
 
         Args:
             cosines: [B, N, 2 M]; phrase_choices: [B, M].

@@ -35,8 +35,9 @@ class CLIP3DReID(Baseline):
     baseline step for step. The teacher is held outside the module tree: it is in no state dict, no optimiser, and
     ``train()`` does not reach it. Its phrase table is in the state dict: searching by phrase needs no teacher then.
 
-    Training batch: see :class:`~fastreid_clip3d.common.batch.Batch`. Returns losses by name: fast-reid's, and ``loss_ot`` (alpha L_OT),
-    ``loss_global`` (beta L_global), ``loss_ot_synthetic`` and ``loss_body_shape`` (gamma L_OT^syn, gamma L_3D).
+    Training batch: see :class:`~fastreid_clip3d.common.batch.Batch`. Returns losses by name: fast-reid's, ``loss_ot``
+    (alpha L_OT), ``loss_global`` (beta L_global), ``loss_ot_synthetic`` and ``loss_body_shape`` (gamma L_OT^syn, gamma
+    L_3D).
     """
 
     @configurable
@@ -61,7 +62,7 @@ class CLIP3DReID(Baseline):
         self.scales = scales
         self.separate_statistics = separate_statistics
         self._outside_module_tree = (guidance,)
-        if ot_loss is not None:
+        if ot_loss is not None and guidance is not None:
             # In the checkpoint, so that phrases can be searched for without the teacher.
             self.register_buffer("phrase_table", guidance.phrase_table.float().clone())
         if compile_backbone:
@@ -112,25 +113,19 @@ class CLIP3DReID(Baseline):
     def forward(self, batched_inputs: Batch) -> dict[str, Tensor] | Tensor:
         if not self.training:
             return super().forward(batched_inputs)
-        # fast-reid marks batches that only refresh batch-norm statistics by targets of -1. Reading them to find out would
-        # make every step wait for the device, so they count as class 0 here; nobody uses that loss.
+        # fast-reid marks batches that only refresh batch-norm statistics by targets of -1. Reading targets would make
+        # every step wait for the device, so -1 counts as class 0 here; nobody uses that loss.
         targets = batched_inputs["targets"].clamp(min=0)
         real, synthetic = self.student_maps(batched_inputs)
         outputs = self.heads(real.head_input, targets)
         losses = self.losses(outputs, targets)
         losses.update(self.distillation(batched_inputs, real, outputs["features"], synthetic))
         if self.clothes_loss is not None:
-            losses.update(self._clothes_losses(outputs["features"], batched_inputs["clothes_ids"]))
+            clothes = self.clothes_loss(outputs["features"], batched_inputs["clothes_ids"])
+            started = get_event_storage().epoch >= self.clothes_start_epoch
+            losses["loss_clothes"] = clothes["loss_clothes"]
+            losses["loss_cal"] = clothes["loss_cal"] * (self.scales["clothes"] if started else 0.0)
         return losses
-
-    def _clothes_losses(self, features: Tensor, clothes_ids: Tensor) -> dict[str, Tensor]:
-        """CAL's two losses; the adversarial one counts from its first epoch on."""
-        losses = self.clothes_loss(features, clothes_ids)
-        started = get_event_storage().epoch >= self.clothes_start_epoch
-        return {
-            "loss_clothes": losses["loss_clothes"],
-            "loss_cal": losses["loss_cal"] * (self.scales["clothes"] if started else 0.0),
-        }
 
     def student_maps(self, batch: Batch) -> tuple[StudentMaps, StudentMaps | None]:
         """The student's maps of the real and of the synthetic half; None where the batch has no synthetic half."""
@@ -153,21 +148,22 @@ class CLIP3DReID(Baseline):
         self, batch: Batch, real: StudentMaps, real_features: Tensor, synthetic: StudentMaps | None
     ) -> dict[str, Tensor]:
         """The method's own losses, weighted, by name; `real_features` is f_id of the real half, [R, d']."""
-        losses = {}
-        needs_labels = self.ot_loss is not None and self.scales["ot"] > 0
-        if needs_labels or self.global_distill_loss is not None:
+        losses: dict[str, Tensor] = {}
+        transport, follow = self.ot_loss, self.global_distill_loss
+        table = transport.project(self.phrase_table) if transport is not None else None
+        reads_labels = transport is not None and self.scales["ot"] > 0
+        if self.guidance is not None and (reads_labels or follow is not None):
             teacher_features, phrase_choices = self.guidance.answers_for(batch)
-        table = self.ot_loss.project(self.phrase_table) if self.ot_loss is not None else None
-        if needs_labels:
-            transport = self.ot_loss(local_features(real.feature_map), table, phrase_choices)
-            losses["loss_ot"] = self.scales["ot"] * transport
-        if self.global_distill_loss is not None:
-            losses["loss_global"] = self.scales["global"] * self.global_distill_loss(real_features, teacher_features)
+            if transport is not None and reads_labels:
+                distance = transport(local_features(real.feature_map), table, phrase_choices)
+                losses["loss_ot"] = self.scales["ot"] * distance
+            if follow is not None:
+                losses["loss_global"] = self.scales["global"] * follow(real_features, teacher_features)
         if synthetic is None:
             return losses
-        if self.ot_loss is not None and self.scales["ot_synthetic"] > 0:
-            transport = self.ot_loss(local_features(synthetic.feature_map), table, batch["synthetic_phrase_choices"])
-            losses["loss_ot_synthetic"] = self.scales["ot_synthetic"] * transport
+        if transport is not None and self.scales["ot_synthetic"] > 0:
+            distance = transport(local_features(synthetic.feature_map), table, batch["synthetic_phrase_choices"])
+            losses["loss_ot_synthetic"] = self.scales["ot_synthetic"] * distance
         if self.body_shape_loss is not None:
             if self.separate_statistics:
                 with running_statistics_kept(self.heads):
