@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.cli.run_options import add_batch_size, not_negative, positive
 
 EXAMPLES = """\
 examples:
@@ -31,12 +31,15 @@ exit code: 0 complete, 1 other processes have not finished their shards yet, 2 a
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
     parser.add_argument("--config-file", default="", help="the training's config: its datasets and its teacher")
+    add_batch_size(parser)
     parser.add_argument(
-        "--batch", type=int, default=64, help="images per forward pass, each with its mirror image (default: 64)"
+        "--workers", type=not_negative, help="processes that read images (default: up to 8 beside CUDA, 0 on a CPU)"
     )
-    parser.add_argument("--workers", type=int, help="processes that read images (default: up to 8 beside CUDA, 0 on a CPU)")
     parser.add_argument(
-        "--images-per-shard", type=int, default=1024, help="images that an interruption loses at most (default: 1024)"
+        "--images-per-shard",
+        type=positive,
+        default=1024,
+        help="images that an interruption loses at most (default: 1024)",
     )
     parser.add_argument("--rebuild", action="store_true", help="replace a cache that another teacher made")
     parser.add_argument("--check", action="store_true", help="only report whether the cache fits teacher and images")
@@ -54,13 +57,13 @@ def run(arguments: argparse.Namespace) -> int:
     from fastreid_clip3d.teacher.guidance import cache_folder
     from fastreid_clip3d.teacher.listing import reading_processes
 
-    if min(arguments.batch, arguments.images_per_shard) < 1 or (arguments.workers or 0) < 0:
-        raise ClearError("--batch and --images-per-shard are at least 1, --workers at least 0.")
     cfg = load_config(arguments.config_file, arguments.options)
     rank, world_size = int(os.getenv("RANK", "0")), int(os.getenv("WORLD_SIZE", "1"))
     images = [path for record in training_records(cfg) for path in (getattr(record, "frames", ()) or (record[0],))]
     keys = cfg.MODEL.TEACHER
-    teacher = load_teacher(keys.NAME, keys.PRETRAINED, keys.RESIZE, str(find_local_device(cfg.MODEL.DEVICE)), keys.PRECISION)
+    teacher = load_teacher(
+        keys.NAME, keys.PRETRAINED, keys.RESIZE, str(find_local_device(cfg.MODEL.DEVICE)), keys.PRECISION
+    )
     folder = cache_folder(cfg)
     if arguments.check:
         TeacherCache(folder).require(teacher.fingerprint, images, content=True)
@@ -72,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         folder,
         root=_root(images, dataset_root()),
         images_per_shard=arguments.images_per_shard,
-        batch=arguments.batch,
+        batch=arguments.batch_size,
         num_workers=reading_processes(teacher) if arguments.workers is None else arguments.workers,
         rank=rank,
         world_size=world_size,

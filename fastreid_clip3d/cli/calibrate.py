@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fastreid_clip3d.cli.run_options import add_allow_imports
+from fastreid_clip3d.cli.run_options import add_allow_imports, add_batch_size, add_data, add_device, add_root
 
 EXAMPLES = """\
 examples:
@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
     parser.add_argument("--model", required=True, metavar="RUN", help="run folder, checkpoint or .onnx file")
     add_allow_imports(parser)
-    parser.add_argument("--data", required=True, metavar="DATA", help="name of a dataset, a CSV or an npz file of features")
+    add_data(parser, "name of a dataset, a CSV file, or an npz file of features", required=True)
+    add_root(parser)
     parser.add_argument(
         "--protocols", nargs="+", metavar="NAME", help="default: the dataset's; of a file general, CC, SC"
     )
@@ -35,11 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="share of pairs of different people that may be called the same person (default: 0.01)",
     )  # fmt: skip
     parser.add_argument("--output", metavar="FOLDER", default="", help="default: the run folder")
-    parser.add_argument("--batch-size", type=int, default=64, help="pictures at once (default: 64)")
+    add_batch_size(parser)
     parser.add_argument(
         "--max-memory", type=float, default=1024, metavar="MIB", help="beyond the features (default: 1024)"
     )
-    parser.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
+    add_device(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     calibrate_run(
         arguments.model,
         arguments.data,
+        root=arguments.root,
         protocols=arguments.protocols,
         false_match_rate=arguments.false_match_rate,
         output=arguments.output,

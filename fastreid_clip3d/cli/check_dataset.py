@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from fastreid_clip3d.cli.run_options import add_json, add_root, not_negative
 from fastreid_clip3d.errors import ClearError
 
 EXAMPLES = """\
@@ -28,13 +29,15 @@ exit code: 0 nothing wrong, 1 problems found, 2 the dataset is not there
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
     parser.add_argument("names", nargs="*", metavar="NAME", help="as in DATASETS.NAMES, or a path that ends in .csv")
-    parser.add_argument("--root", default="", help="the datasets' folder (default: $FASTREID_DATASETS, or ./datasets)")
+    add_root(parser)
     parser.add_argument("--names-only", action="store_true", help="do not read the images")
-    parser.add_argument("--workers", type=int, default=0, help="threads that read images (default: one per core)")
+    parser.add_argument(
+        "--workers", type=not_negative, default=0, help="threads that read images (default: one per core)"
+    )
     parser.add_argument(
         "--sheet", metavar="FILE", help="write a picture of some people; with several names, one file each"
     )
-    parser.add_argument("--json", metavar="FILE", help="write the whole report, with every path ('-' for the screen)")
+    add_json(parser, "the whole report, with every path,")
     parser.add_argument("--list", action="store_true", help="print the names of all datasets")
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 
+from fastreid_clip3d.cli.run_options import add_json
 from fastreid_clip3d.errors import ClearError
 
 EXAMPLES = """\
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--gender", choices=("female", "male", "neutral"), default="neutral", help="of model and medians (neutral)"
     )
     parser.add_argument("--body-model", default="", help="SMPL file or folder (default: the embedded model)")
-    parser.add_argument("--json", action="store_true", help="JSON in place of tables")
+    add_json(parser, "descriptors and measurements")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -38,7 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     from fastreid_clip3d.body.description import describe_one, print_tables, vertices_from_betas, vertices_from_file
     from fastreid_clip3d.body.model import load_body_model
+    from fastreid_clip3d.common.json_file import check_json, write_json
 
+    check_json(arguments.json)
     body_model = load_body_model(arguments.body_model, gender=arguments.gender)
     if arguments.mesh is not None:
         vertices = vertices_from_file(arguments.mesh, body_model)
@@ -46,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         vertices = vertices_from_betas(arguments.betas, body_model)
     description = describe_one(vertices, body_model)
     if arguments.json:
-        print(json.dumps(description.as_dict(), indent=2))
-    else:
+        write_json(arguments.json, description.as_dict())
+    if arguments.json != "-":
         print_tables(description)
     return 0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 
+from fastreid_clip3d.cli.run_options import add_json
 from fastreid_clip3d.registration import register
 
 EXAMPLES = """\
@@ -22,11 +22,12 @@ NEEDS_FASTREID = False
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flag."""
-    parser.add_argument("--json", action="store_true", help="JSON in place of text")
+    add_json(parser, "the report")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the report."""
+    from fastreid_clip3d.common.json_file import check_json, write_json
     from fastreid_clip3d.common.machine_report import (
         NOTHING_WORKS,
         machine_report,
@@ -34,6 +35,10 @@ def run(arguments: argparse.Namespace) -> int:
         with_registration,
     )
 
+    check_json(arguments.json)
     report = with_registration(machine_report(), register)
-    print(json.dumps(report, indent=2) if arguments.json else report_text(report))
+    if arguments.json:
+        write_json(arguments.json, report)
+    if arguments.json != "-":
+        print(report_text(report))
     return int(any(one["costs"] == NOTHING_WORKS for one in report["missing"]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from fastreid_clip3d.cli.run_options import add_device, add_json, positive
+
 EXAMPLES = """\
 examples:
   # mAP, Rank-1, -5, -10 and mINP by three protocols, on the screen and as json
@@ -17,7 +19,8 @@ examples:
   clip3d evaluate --features msmt17.npz --protocols general --device cuda
 
 The file is an npz with query_features [Q, D], query_pids, query_camids, query_clothes_ids [Q], and the same four with
-gallery_; clothes ids may be absent. Training writes such files with TEST.EVALUATION.SAVE_FEATURES True.
+gallery_; clothes ids may be absent. `clip3d extract --data DATASET` writes such a file, and so does training with
+TEST.EVALUATION.SAVE_FEATURES True.
 Protocols: general, CC (cloth-changing), SC (same clothes), nothing (no gallery item is removed).
 docs/evaluation.md has the rules, and what happens to equal distances.
 exit code: 0 scored, 2 an error
@@ -28,14 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
     parser.add_argument("--features", required=True, metavar="FILE", help="npz file with features and ids")
     parser.add_argument("--protocols", nargs="+", metavar="NAME", help="default: general, CC and SC as far as possible")
-    parser.add_argument("--json", metavar="FILE", help="write the numbers, in percent; null where no query has a match")
+    add_json(parser, "the numbers, in percent and null where no query has a match,")
     parser.add_argument("--metric", choices=("cosine", "euclidean"), default="cosine", help="default: cosine")
     parser.add_argument("--per-query", metavar="FILE", help="write the results of single queries, .csv or .parquet")
-    parser.add_argument("--top", type=int, default=10, help="closest items listed for each query (default: 10)")
+    parser.add_argument(
+        "--top", type=positive, default=10, metavar="N", help="closest items listed for each query (default: 10)"
+    )
     parser.add_argument(
         "--max-memory", type=float, default=1024, metavar="MIB", help="beyond the features (default: 1024)"
     )
-    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    add_device(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,13 +1,19 @@
-"""Computes features of your own pictures: one L2-normalised vector per picture or tracklet, as npz or parquet."""
+"""Computes features of pictures or of a dataset: one L2-normalised vector per picture or tracklet."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import TYPE_CHECKING
 
-from fastreid_clip3d.cli.run_options import add_allow_imports
+from fastreid_clip3d.cli.run_options import (
+    add_allow_imports,
+    add_batch_size,
+    add_data,
+    add_device,
+    add_json,
+    add_root,
+)
 from fastreid_clip3d.errors import ClearError
 
 if TYPE_CHECKING:
@@ -24,8 +30,13 @@ examples:
   # a folder of frames is one entry
   clip3d extract tracklets --tracklets --model logs/demo/clip3d --output tracklets.parquet
 
-FILE.npz holds features (float32 [N, d']), paths (text [N]) and the model's fingerprint. After an interruption the same
-command goes on: it keeps what FILE.partial holds for pictures that have not changed. With another model it starts anew.
+  # query and gallery of a dataset with their ids, for `clip3d evaluate --features ltcc.npz`; a CSV file works, too
+  clip3d extract --data LTCC --model logs/demo/clip3d --output ltcc.npz
+
+FILE.npz holds features (float32 [N, d']), paths (text [N]) and the model's fingerprint; numpy.load reads it. After an
+interruption the same command goes on: it keeps the features in FILE.partial of pictures that have not changed. With
+another model it starts anew. With --data the file holds features and ids of query and gallery, and an interrupted
+command starts anew.
 
 exit code: 0 done, 1 no picture could be read, or with --strict: some could not; 2 an error
 """
@@ -33,26 +44,34 @@ exit code: 0 done, 1 no picture could be read, or with --strict: some could not;
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
-    parser.add_argument("images", nargs="+", metavar="IMAGES", help="files, folders, globs, or .txt lists of these")
+    parser.add_argument("images", nargs="*", metavar="IMAGES", help="files, folders, globs, or .txt lists of these")
+    add_data(parser, "the query and gallery of a dataset or CSV file, in place of IMAGES")
+    add_root(parser)
     parser.add_argument("--model", required=True, metavar="RUN", help="run folder, checkpoint or .onnx file")
     add_allow_imports(parser)
     parser.add_argument("--output", required=True, metavar="FILE", help="FILE.npz or FILE.parquet")
     parser.add_argument("--tracklets", action="store_true", help="each folder of images and each list is one entry")
-    parser.add_argument("--batch-size", type=int, default=64, help="images at once (default: 64)")
-    parser.add_argument("--device", default="", help="cpu, cuda or cuda:N (default: cuda where there is one)")
+    add_batch_size(parser)
+    add_device(parser)
     parser.add_argument("--strict", action="store_true", help="exit code 1 if any picture could not be read")
-    parser.add_argument("--json", action="store_true", help="print the summary as json")
+    add_json(parser, "the summary")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Extracts the features and reports what could not be read."""
+    if bool(arguments.images) == bool(arguments.data):
+        raise ClearError("Give either IMAGES or --data DATASET.")
+    if arguments.data and (arguments.tracklets or arguments.json):
+        raise ClearError("--tracklets and --json go with IMAGES, not with --data.")
+    if arguments.data:
+        return _extract_dataset(arguments)
+    from fastreid_clip3d.common.json_file import check_json, write_json
     from fastreid_clip3d.inference import load_model
     from fastreid_clip3d.inference.collection import extract_to_file
     from fastreid_clip3d.inference.features_writer import check_output
     from fastreid_clip3d.inference.pictures import list_images
 
-    if arguments.batch_size < 1:
-        raise ClearError(f"--batch-size is {arguments.batch_size}; it must be at least 1.")
+    check_json(arguments.json)
     output = check_output(arguments.output)
     entries = list_images(arguments.images, arguments.tracklets)
     if not entries:
@@ -60,13 +79,32 @@ def run(arguments: argparse.Namespace) -> int:
             f"{' '.join(arguments.images)}: no images there ({entries.passed_over} other files passed over)."
         )
     model = load_model(arguments.model, arguments.device)
-    progress = not arguments.json and sys.stderr.isatty()
+    progress = arguments.json != "-" and sys.stderr.isatty()
     summary = extract_to_file(model, entries, output, arguments.batch_size, arguments.tracklets, progress)
     if arguments.json:
-        print(json.dumps({**summary.as_dict(), "passed_over": entries.passed_over}, indent=2))
-    else:
+        write_json(arguments.json, {**summary.as_dict(), "passed_over": entries.passed_over})
+    if arguments.json != "-":
         _print_summary(summary, entries.passed_over, model.feature_dim)
     return int(summary.written == 0 or (arguments.strict and bool(summary.unreadable)))
+
+
+def _extract_dataset(arguments: argparse.Namespace) -> int:
+    from fastreid_clip3d.common.files import check_writable
+    from fastreid_clip3d.evaluation.features_file import write_features
+    from fastreid_clip3d.inference import load_model
+    from fastreid_clip3d.inference.dataset_features import dataset_features
+
+    output = check_writable(arguments.output, (".npz",))
+    model = load_model(arguments.model, arguments.device)
+    query, gallery, _ = dataset_features(
+        model, arguments.data, arguments.batch_size, progress=sys.stderr.isatty(), root=arguments.root
+    )
+    write_features(output, query, gallery)
+    print(
+        f"{len(query)} query and {len(gallery)} gallery items have a feature of {model.feature_dim} numbers.\n"
+        f"Written to {output}. Score it with: clip3d evaluate --features {output}"
+    )
+    return 0
 
 
 def _print_summary(summary: Summary, passed_over: int, feature_dim: int) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from fastreid_clip3d.cli.run_options import not_negative
+
 EXAMPLES = """examples:
   clip3d render-bodies                                        the paper's 1,000 bodies in 10 poses each
   clip3d render-bodies --bodies 40 --poses-per-body 5 --size 128 64 --output datasets/SyntheticBodies-tiny
@@ -40,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--body-model", default="", help="folder or file of SMPL models (the embedded ones)")
     parser.add_argument("--poses", default="", help="axis-angle poses [K, 72], .npy or .npz (100 built-in poses)")
-    parser.add_argument("--workers", type=int, default=0, help="threads (one per core)")
+    parser.add_argument("--workers", type=not_negative, default=0, help="threads (one per core)")
     parser.add_argument(
         "--sheet",
         metavar="FILE",

@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 
+from fastreid_clip3d.cli.run_options import positive
 from fastreid_clip3d.common.dataset_root import dataset_root
 from fastreid_clip3d.errors import ClearError
 
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--workers",
-        type=int,
+        type=positive,
         default=min(os.cpu_count() or 1, 8),
         help="processes; do not change the images (default: one per core, at most 8)",
     )
@@ -81,9 +82,11 @@ def run(arguments: argparse.Namespace) -> int:
         return _leakage(arguments.people or 120, arguments.seed)
     from tqdm import tqdm
 
+    from fastreid_clip3d.common.files import check_writable_folder
     from fastreid_clip3d.synthcc.generate import generate_set
     from fastreid_clip3d.synthcc.plan import SETS
 
+    check_writable_folder(arguments.root, "--root")
     config = dataclasses.replace(
         SETS[arguments.set], variant=arguments.variant, framing=arguments.framing, seed=arguments.seed
     )

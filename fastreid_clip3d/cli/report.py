@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 
-from fastreid_clip3d.cli.run_options import add_allow_imports
+from fastreid_clip3d.cli.run_options import add_allow_imports, add_data, add_device
 
 EXAMPLES = """\
 examples:
   clip3d report logs/demo/clip3d                                  writes logs/demo/clip3d/report.html
   clip3d report logs/demo/clip3d --compare logs/demo/baseline --output clip3d.html
-  clip3d report logs/demo/clip3d --data held_out --images people/   draw your own bodies and people
+  clip3d report logs/demo/clip3d --bodies held_out --images people/   draw your own bodies and people
   clip3d report logs/celeb/clip3d --no-pictures                   without loading the model
 
 The page needs no network and no other file. A run that was killed gets a page too, which names what is missing.
@@ -27,10 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compare", default="", metavar="RUN", help="another run in the same curves and tables")
     parser.add_argument("--output", default="", metavar="FILE", help="default: report.html in the run folder")
     parser.add_argument(
-        "--data", default="", metavar="FOLDER", help="synthetic bodies to predict (default: the training's)"
+        "--bodies", default="", metavar="FOLDER", help="synthetic bodies to predict (default: the training's)"
     )
     parser.add_argument("--images", nargs="+", default=[], metavar="IMAGE", help="people for the transport plans")
-    parser.add_argument("--dataset", default="", help="draw the features of this test set, where the run has several")
+    add_data(parser, "the test set whose features are drawn, where the run has several", "--dataset")
+    add_device(parser)
     parser.add_argument("--no-pictures", action="store_true", help="settings, curves and tables only")
 
 
@@ -42,10 +43,11 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.run,
         arguments.output,
         arguments.compare,
-        arguments.data,
+        arguments.bodies,
         arguments.images,
-        arguments.dataset,
+        arguments.data,
         not arguments.no_pictures,
+        arguments.device,
     )
     for picture in pictures:
         if not picture.data:

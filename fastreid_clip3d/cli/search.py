@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from fastreid_clip3d.cli.run_options import add_allow_imports
+from fastreid_clip3d.cli.run_options import (
+    add_allow_imports,
+    add_batch_size,
+    add_data,
+    add_device,
+    add_json,
+    add_root,
+    positive,
+)
 from fastreid_clip3d.errors import ClearError
 
 EXAMPLES = """\
@@ -24,10 +32,10 @@ examples:
   clip3d search --model logs/demo/clip3d --gallery GALLERY --phrases tall broad-shouldered --sheet tall.png
   clip3d search --model logs/demo/clip3d --gallery GALLERY --phrases "wears a long coat" --free-text
 
-  # how far can the phrases be trusted? Precision against the true bodies of SynthCC
+  # how well do the phrases find people? Precision against the true bodies of SynthCC
   clip3d search --evaluate-phrases --model logs/demo/clip3d --data SynthCCTiny
 
-After `clip3d calibrate` the table also says how sure the model is. docs/search.md has more.
+After `clip3d calibrate` the table also says whether a hit shows the same person. docs/search.md has more.
 exit code: 0 found, 1 no query could be read, 2 an error
 """
 
@@ -44,17 +52,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--phrases", nargs="+", metavar="PHRASE", default=[], help="body-shape phrases instead of a query"
     )
     parser.add_argument("--free-text", action="store_true", help="take other phrases than the 32, through the teacher")
-    parser.add_argument("--top", type=int, default=10, help="matches to list per query (default: 10)")
+    parser.add_argument("--top", type=positive, default=10, metavar="N", help="matches to list per query (default: 10)")
     parser.add_argument("--tracklets", action="store_true", help="a folder of frames is one entry")
-    parser.add_argument("--json", metavar="FILE", default="", help="write the answers as json")
+    add_json(parser, "the answers")
     parser.add_argument("--html", metavar="FILE", default="", help="write a page that needs no other file")
     parser.add_argument("--sheet", metavar="FILE", default="", help="write one picture with all answers")
     parser.add_argument("--index", metavar="FOLDER", default="", help="keep the index here instead of in the gallery")
     parser.add_argument("--rebuild", action="store_true", help="compute the whole index anew")
-    parser.add_argument("--batch-size", type=int, default=64, help="pictures at once (default: 64)")
-    parser.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
+    add_batch_size(parser)
+    add_device(parser)
     parser.add_argument("--evaluate-phrases", action="store_true", help="measure the phrases on --data and stop")
-    parser.add_argument("--data", metavar="DATASET", default="", help="a SynthCC set, for --evaluate-phrases")
+    add_data(parser, "a SynthCC set, for --evaluate-phrases")
+    add_root(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -67,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         evaluate_phrases(
             arguments.model,
             arguments.data,
+            root=arguments.root,
             batch_size=arguments.batch_size,
             device=arguments.device,
             json_file=arguments.json,

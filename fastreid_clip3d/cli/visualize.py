@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fastreid_clip3d.cli.run_options import add_allow_imports
+from fastreid_clip3d.cli.run_options import add_allow_imports, add_data, add_device, positive
 
 EXAMPLES = """\
 examples:
@@ -13,7 +13,7 @@ examples:
 
   # bodies predicted from f_id beside the true ones (Figure 5), on bodies that no training has seen
   clip3d render-bodies --output held_out --bodies 12 --poses-per-body 1 --seed 1
-  clip3d visualize bodies --model logs/demo/clip3d --data held_out
+  clip3d visualize bodies --model logs/demo/clip3d --bodies held_out
   clip3d visualize bodies --model logs/demo/clip3d --images people/*.jpg
 
   # the same queries answered by two models; runs need TEST.EVALUATION.SAVE_FEATURES True
@@ -59,8 +59,8 @@ def _add_transport(commands: argparse._SubParsersAction) -> None:
     add_allow_imports(command)
     command.add_argument("--images", nargs="+", required=True, metavar="IMAGE", help="files, folders, globs, lists")
     command.add_argument("--phrases", nargs="+", required=True, metavar="PHRASE", help="some of the paper's 32 phrases")
-    command.add_argument("--most", type=int, default=6, metavar="N", help="images drawn at most (default: 6)")
-    command.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
+    command.add_argument("--most", type=positive, default=6, metavar="N", help="images drawn at most (default: 6)")
+    add_device(command)
 
 
 def _add_bodies(commands: argparse._SubParsersAction) -> None:
@@ -68,17 +68,18 @@ def _add_bodies(commands: argparse._SubParsersAction) -> None:
         commands,
         "bodies",
         "bodies predicted from f_id, beside the true ones where known",
-        "--model logs/demo/clip3d --data datasets/SyntheticBodies",
+        "--model logs/demo/clip3d --bodies datasets/SyntheticBodies",
     )
     command.add_argument("--model", required=True, metavar="RUN", help="run folder or checkpoint of a CLIP3DReID run")
     add_allow_imports(command)
-    command.add_argument("--data", default="", metavar="FOLDER", help="synthetic bodies from `clip3d render-bodies`")
+    command.add_argument("--bodies", default="", metavar="FOLDER", help="synthetic bodies from `clip3d render-bodies`")
+    command.add_argument("--data", dest="bodies", default=argparse.SUPPRESS, help=argparse.SUPPRESS)  # its older name
     command.add_argument(
         "--images", nargs="+", default=[], metavar="IMAGE", help="images whose true bodies are not known"
     )
-    command.add_argument("--most", type=int, default=8, metavar="N", help="bodies drawn at most (default: 8)")
+    command.add_argument("--most", type=positive, default=8, metavar="N", help="bodies drawn at most (default: 8)")
     command.add_argument("--seed", type=int, default=0, help="seed of the choice of bodies (default: 0)")
-    command.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
+    add_device(command)
 
 
 def _add_ranking(commands: argparse._SubParsersAction) -> None:
@@ -90,9 +91,9 @@ def _add_ranking(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("--models", nargs="+", required=True, metavar="RUN", help="run folders or features files")
     command.add_argument("--protocol", default="general", help="general (default), CC, SC or nothing")
-    command.add_argument("--dataset", default="", help="which test set, where a run has several")
-    command.add_argument("--queries", type=int, default=4, metavar="N", help="people drawn (default: 4)")
-    command.add_argument("--top", type=int, default=8, metavar="N", help="matches shown (default: 8)")
+    add_data(command, "which test set, where a run has several", "--dataset")
+    command.add_argument("--queries", type=positive, default=4, metavar="N", help="people drawn (default: 4)")
+    command.add_argument("--top", type=positive, default=8, metavar="N", help="matches shown (default: 8)")
     command.add_argument("--seed", type=int, default=0, help="seed of the choice of queries (default: 0)")
 
 
@@ -104,16 +105,20 @@ def _add_embedding(commands: argparse._SubParsersAction) -> None:
         "--model logs/demo/clip3d --method pca --people 8",
     )
     command.add_argument("--model", required=True, metavar="RUN", help="run folder or features file")
-    command.add_argument("--dataset", default="", help="which test set, where the run has several")
+    add_data(command, "which test set, where the run has several", "--dataset")
     command.add_argument("--method", choices=("tsne", "pca"), default="tsne", help="default: tsne")
-    command.add_argument("--people", type=int, default=12, metavar="N", help="drawn at random (default: 12)")
+    command.add_argument("--people", type=positive, default=12, metavar="N", help="drawn at random (default: 12)")
     command.add_argument("--seed", type=int, default=0, help="seed of the people and of t-SNE (default: 0)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Draws the picture and prints where it is."""
+    from fastreid_clip3d.common.figures import FIGURE_ENDINGS
+    from fastreid_clip3d.common.files import check_writable
+    from fastreid_clip3d.common.images import IMAGE_ENDINGS
     from fastreid_clip3d.visualization import commands
 
+    check_writable(arguments.output, IMAGE_ENDINGS if arguments.command == "ranking" else FIGURE_ENDINGS)
     options = {name: value for name, value in vars(arguments).items() if name not in ("command", "allow_imports")}
     path, line = getattr(commands, arguments.command)(**options)
     print(f"{path}: {line}")

@@ -7,7 +7,6 @@ Keys: ``query_features`` [Q, D] and ``gallery_features`` [G, D], floating point;
 
 from __future__ import annotations
 
-import difflib
 import os
 import zipfile
 import zlib
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 
 from fastreid_clip3d.common.files import write_atomically
+from fastreid_clip3d.common.near_names import near_names
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures
 
@@ -28,7 +28,7 @@ _ROWS_AT_ONCE = 4096
 
 
 def write_features(path: str | os.PathLike, query: LabelledFeatures, gallery: LabelledFeatures) -> None:
-    """Writes such a file, uncompressed, so that reading it needs no memory besides the arrays."""
+    """Writes such a file, uncompressed, so that a reader needs no memory besides the arrays."""
     arrays: dict[str, np.ndarray] = {}
     for side, items in zip(SIDES, (query, gallery)):
         arrays[f"{side}_features"] = items.features.numpy()
@@ -77,8 +77,14 @@ def _check_keys(path: str | os.PathLike, keys: list[str]) -> None:
         missing += absent if len(absent) == 1 else []
     if not missing:
         return
+    if {"features", "paths", "fingerprint"} <= set(keys):
+        raise ClearError(
+            f"{path} is a file of `clip3d extract`: it has features and paths, and no person and camera ids to score "
+            "them by. Extract the query and gallery of a dataset (`clip3d extract --data DATASET`), for your own "
+            "pictures from a CSV file (docs/own_dataset.md)."
+        )
     unknown = [key for key in keys if key not in _KNOWN]
-    hints = [f"{near[0]!r} for {key!r}" for key in missing if (near := difflib.get_close_matches(key, unknown, n=1))]
+    hints = [f"{near[0]!r} for {key!r}" for key in missing if (near := near_names(key, unknown, 1))]
     hint = f"; did you write {', '.join(hints)}?" if hints else ""
     raise ClearError(f"{path}: misses {', '.join(missing)}; it holds {', '.join(keys) or 'nothing'}{hint}")
 

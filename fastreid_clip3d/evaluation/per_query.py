@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fastreid_clip3d.common.files import write_atomically
+from fastreid_clip3d.common.files import check_writable, write_atomically
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.protocols import is_member
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures, ProtocolResult
@@ -29,9 +29,7 @@ def check_format(path: str | os.PathLike) -> str:
     Raises:
         ClearError: another ending; parquet without pyarrow.
     """
-    ending = os.path.splitext(path)[1].lower().lstrip(".")
-    if ending not in FORMATS:
-        raise ClearError(f"{path}: per-query results are written as .csv or .parquet")
+    ending = check_writable(path, [f".{known}" for known in FORMATS]).suffix[1:].lower()
     if ending == "parquet":
         try:
             import pyarrow  # noqa: F401

@@ -19,12 +19,12 @@ Shape letters: Q queries, G gallery items.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from fastreid_clip3d.common.near_names import did_you_mean
 from fastreid_clip3d.errors import ClearError
 
 RULES = ("general", "CC", "SC", "nothing")
@@ -102,10 +102,7 @@ def find_protocols(names: Iterable[str], known: Iterable[Protocol] = ()) -> tupl
     found: dict[str, Protocol] = {}
     for name in names:
         if name not in available:
-            by_lower = {candidate.lower(): candidate for candidate in available}
-            near = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.4)
-            hint = f"did you mean {' or '.join(by_lower[match] for match in near)}? " if near else ""
-            raise ClearError(f"protocol {name!r} is unknown; {hint}Known protocols: {', '.join(available)}")
+            raise ClearError(f"Protocol {name!r} is unknown. {did_you_mean(name, available)}")
         found[name] = available[name]
     if not found:
         raise ClearError(f"no protocol was named; known protocols: {', '.join(available)}")

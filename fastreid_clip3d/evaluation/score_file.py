@@ -1,8 +1,7 @@
-"""What `clip3d evaluate` does: scores a file of features and writes the numbers."""
+"""What `clip3d evaluate` does: it scores a file of features and writes the numbers."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -11,7 +10,8 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from fastreid_clip3d.common.devices import find_device
-from fastreid_clip3d.common.files import write_atomically
+from fastreid_clip3d.common.files import check_writable
+from fastreid_clip3d.common.json_file import check_json, write_json
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.features_file import read_features
 from fastreid_clip3d.evaluation.per_query import check_format, write_per_query
@@ -28,31 +28,31 @@ def score_file(
     *,
     protocols: Sequence[str] = (),
     metric: Literal["cosine", "euclidean"] = "cosine",
-    json_file: str | None = None,
-    per_query: str | None = None,
+    json_file: str = "",
+    per_query: str = "",
     top: int = 10,
     max_memory: float = 1024,
-    device: str = "cpu",
+    device: str = "",
 ) -> None:
     """Scores a file of features, prints the table and writes the files that are named.
 
     Args:
         features: npz file with features and ids of query and gallery.
         protocols: names; none means general, and CC and SC where the file has clothes ids.
-        json_file: for the numbers in percent. per_query: .csv or .parquet, for the result of each query.
+        json_file: for the numbers in percent; "-": standard output, in place of the table.
+        per_query: .csv or .parquet file for the result of each query.
         top: gallery items that `per_query` lists per query, 1 or more.
-        max_memory: MiB beyond the features, above 0. device: "cpu", "cuda" or "cuda:N".
+        max_memory: MiB beyond the features, above 0. device: as in ``find_device``.
 
     Raises:
         ClearError: an argument or the file is wrong; nothing has been written then.
     """
     if per_query:
-        check_format(per_query)
+        check_format(check_writable(per_query))
+    check_json(json_file)
     if top < 1 or max_memory <= 0:
-        raise ClearError("--top and --max-memory must be positive")
-    if device.split(":")[0] not in ("cpu", "cuda"):
-        raise ClearError(f"--device {device}: must be cpu or cuda")
-    find_device(device)
+        raise ClearError("--top and --max-memory must be positive.")
+    device = str(find_device(device))
     chosen = find_protocols(protocols) if protocols else ()
     query, gallery = read_features(features)
     has_clothes = query.clothes_ids is not None
@@ -62,8 +62,8 @@ def score_file(
     if refused:
         possible = ", ".join(name for name, protocol in STANDARD_PROTOCOLS.items() if not protocol.needs_clothes)
         raise ClearError(
-            f"{features}: has no query_clothes_ids and gallery_clothes_ids, which protocol "
-            f"{', '.join(refused)} needs; without them: {possible}"
+            f"{features} has no query_clothes_ids and gallery_clothes_ids, which protocol {', '.join(refused)} needs. "
+            f"Protocols that need no clothes: {possible}."
         )
     results = evaluate(
         query,
@@ -76,13 +76,10 @@ def score_file(
         progress=_progress,
     )
     numbers = {name: result.percentages() for name, result in results.items()}
-    columns = list(next(iter(numbers.values())))
-    rows = [
-        [name, *(values[column] for column in columns), results[name].queries_without_match]
-        for name, values in numbers.items()
-    ]
-    headers = ["protocol", *columns, "queries without match"]
-    print(tabulate(rows, headers, tablefmt="pipe", floatfmt=".2f", missingval="-", intfmt=""))
+    if json_file != "-":
+        headers = ["protocol", *next(iter(numbers.values())), "queries without match"]
+        rows = [[name, *values.values(), results[name].queries_without_match] for name, values in numbers.items()]
+        print(tabulate(rows, headers, tablefmt="pipe", floatfmt=".2f", missingval="-", intfmt=""))
     for side, items in (("query", query), ("gallery", gallery)):
         if not len(items):
             print(f"warning: {features}: {side}_features has no rows", file=sys.stderr)
@@ -92,5 +89,4 @@ def score_file(
     if per_query:
         write_per_query(per_query, results, query, gallery)
     if json_file:
-        text = json.dumps(numbers, indent=2, allow_nan=False) + "\n"
-        write_atomically(json_file, text.encode())
+        write_json(json_file, numbers)

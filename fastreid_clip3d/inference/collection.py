@@ -1,4 +1,4 @@
-"""All features of a picture collection into one file."""
+"""Writes all features of a picture collection into one file."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from fastreid_clip3d.inference.pictures import Entry
 
 
 class Summary(NamedTuple):
-    """What became of a collection.
+    """The result of :func:`extract_to_file`.
 
     Attributes:
         output: the file; None if no entry has a feature.
-        entries: asked for. written: with a feature. reused: of those, taken over from an interrupted run.
-        unreadable: (name, reason) of entries without a feature and of frames that tracklets do without.
+        entries: number of all entries. written: entries with a feature. reused: those of them from an interrupted run.
+        unreadable: (name, reason) of entries without a feature and of frames that were left out of tracklets.
         failed: entries without a feature.
-        started_over: why an interrupted run's features were thrown away, or "".
+        started_over: the reason why an interrupted run's features were thrown away, else "".
     """
 
     output: Path | None
@@ -52,10 +52,10 @@ def extract_to_file(
     tracklets: bool = False,
     progress: bool = False,
 ) -> Summary:
-    """Extracts, and writes an npz or parquet file; a run that was interrupted goes on where it was.
+    """Extracts features and writes an npz or parquet file; after an interruption the same call continues.
 
-    Features that an interrupted run has are kept for files of unchanged size and time; changed files are computed anew,
-    and everything is if the model has changed. Files that could not be read are tried again.
+    It keeps the features of an interrupted run for files of unchanged size and time, unless the model has changed. It
+    tries unreadable files again.
 
     Raises:
         ClearError: the output cannot be written.

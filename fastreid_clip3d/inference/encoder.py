@@ -1,41 +1,40 @@
-"""What every loaded student can do, whether PyTorch or onnxruntime runs it.
+"""The model that ``load_model`` returns, whether PyTorch or onnxruntime runs the student.
 
 B: images. d': width of the feature. h, w: input size of the student.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from fastreid_clip3d.common.images import AnyImage, Channels, check_channels
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.evaluation.calibration import compare_similarity, read_calibration
+from fastreid_clip3d.evaluation.calibration import Comparison, compare_similarity, read_calibration
 from fastreid_clip3d.inference.preprocess import InputSize, as_batch, one_by_one, to_pixels
 
-if TYPE_CHECKING:
-    from fastreid_clip3d.evaluation.calibration import Comparison
+logger = logging.getLogger(__name__)
 
 IMAGES_AT_ONCE = 64
-"""Longer lists go through the student in batches of this size."""
+"""The batch size; longer lists go through the student in several batches."""
 
 
 class ReIDModel:
     """Pictures in, features out: ``model(images)``.
 
     Attributes:
-        run_folder: where the weights lie, and ``calibration.json`` if there is one.
+        run_folder: the folder of the weights and, after ``clip3d calibrate``, of ``calibration.json``.
         size: (height, width) of the student's input; pictures of any size are resized to it.
         feature_dim: d'.
-        fingerprint: hex digest of the weights and of everything else that features depend on; features with the same
+        fingerprint: hex digest of the weights and of everything else that features depend on. Features with the same
             fingerprint can be compared.
-        device: where the student runs.
+        device: the device that the student runs on.
         backbone_name: ``MODEL.BACKBONE.NAME`` and ``DEPTH``.
-        metric: how features are compared, ``cosine``: f_id is L2-normalised, so a dot product is the similarity.
+        metric: ``cosine``; f_id is L2-normalised, so the similarity is a dot product.
     """
 
     run_folder: Path
@@ -63,7 +62,7 @@ class ReIDModel:
                 area (named by its place), an unknown order of channels.
         """
         check_channels(channels)
-        if self._is_ready_batch(images):
+        if isinstance(images, Tensor) and self._is_ready_batch(images):
             pixels = images if channels == "RGB" else images.flip(1)
             parts = [self.encode(pixels[start : start + IMAGES_AT_ONCE]) for start in _starts(len(pixels))]
         else:
@@ -75,17 +74,16 @@ class ReIDModel:
         return torch.cat(parts) if parts else torch.zeros(0, self.feature_dim)
 
     def preprocess(self, images: AnyImage | Iterable[AnyImage], channels: Channels = "RGB") -> Tensor:
-        """What the student's ``forward`` takes, by fast-reid's test transforms: float32 [B, 3, h, w], RGB, 0..255."""
+        """The student's input by fast-reid's test transforms: float32 [B, 3, h, w], RGB, 0..255."""
         check_channels(channels)
         pictures = one_by_one(images)
         return self._pixels(pictures, channels, 0, len(pictures)).float().contiguous()
 
     def compare(self, a: AnyImage, b: AnyImage, channels: Channels = "RGB") -> Comparison:
-        """How alike two pictures are and, where the run folder has a calibration, whether they show the same person.
+        """The similarity of two pictures; with a calibration in the run folder also whether they show the same person.
 
         Args:
-            a, b: one picture each, of any kind that the model takes.
-            channels: as in calling the model.
+            a, b: one picture each, of any kind that the model takes. channels: as in calling the model.
 
         Raises:
             ClearError: as in calling the model, or a ``calibration.json`` that is damaged or another model's.
@@ -94,7 +92,22 @@ class ReIDModel:
         return compare_similarity(float(features[0] @ features[1]), read_calibration(self.run_folder, self.fingerprint))
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """f_id of pictures of the student's size: uint8 [B, 3, h, w], RGB -> float32 [B, d'], normalised."""
+        """f_id of pictures of the student's size: uint8 [B, 3, h, w], RGB -> float32 [B, d'], L2-normalised.
+
+        Raises:
+            ClearError: pixels of another type, or features that are not finite.
+        """
+        if pixels.dtype != torch.uint8:
+            span = f" from {float(pixels.min()):.3g} to {float(pixels.max()):.3g}" if pixels.numel() else ""
+            raise ClearError(
+                f"The pixels are {str(pixels.dtype).removeprefix('torch.')}{span}; the model takes uint8, 0 to 255, "
+                "and normalises them itself. Give it the crops before your tracker normalises them."
+            )
+        if len(pixels) and int(pixels.max()) <= 1:
+            logger.warning(
+                f"All pixels of {len(pixels)} images are 0 or 1: black images, or values from 0 to 1 that were "
+                "converted to uint8 before they were multiplied by 255."
+            )
         features = self._features(pixels)
         if not torch.isfinite(features).all():
             raise ClearError(f"{self.run_folder}: the student's features are not finite; its weights have diverged.")
@@ -104,16 +117,15 @@ class ReIDModel:
         raise NotImplementedError
 
     def _pixels(self, pictures: list[AnyImage], channels: Channels, first: int, count: int) -> Tensor:
-        """uint8 [B, 3, h, w]; `first` and `count` say in errors where these pictures stand in the user's list."""
+        """uint8 [B, 3, h, w]. Errors name a picture by its place in the user's list, from `first` and `count`."""
         where = (lambda place: "the image") if count == 1 else (lambda place: f"image {first + place + 1} of {count}")
         pixels = [to_pixels(picture, self.recipe, channels, where(place)) for place, picture in enumerate(pictures)]
         return as_batch(pixels, self.size)
 
-    def _is_ready_batch(self, images: object) -> bool:
-        """Whether these are pixels of the right size already, which need no way through PIL."""
+    def _is_ready_batch(self, images: Tensor) -> bool:
+        """Whether these pixels have the student's size already, so that PIL need not resize them."""
         return (
-            isinstance(images, Tensor)
-            and images.dtype == torch.uint8
+            images.dtype == torch.uint8
             and tuple(images.shape[1:]) == (3, *self.size)
             and (not self.recipe.crop or not self.recipe.resize)
         )

@@ -1,15 +1,17 @@
-"""A student as one file for deployment: ONNX, TorchScript or torch.export, checked against PyTorch before it is kept.
+"""Writes a student as one file for deployment: ONNX, TorchScript or torch.export, checked against PyTorch.
 
-Every format takes float32 RGB images [B, 3, h, w] in 0..255, any B, and gives L2-normalised features [B, d'].
+Every file takes float32 RGB images [B, 3, h, w], any B, and gives L2-normalised features [B, d']. With raw input the
+pixels are 0..255; with normalised input the caller has applied ImageNet's mean and standard deviation.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict, cast, get_args
 
 import numpy as np
 import torch
@@ -22,15 +24,27 @@ from fastreid_clip3d.common.images import UnreadableImage
 from fastreid_clip3d.compat.blocks import batch_size_left_open
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.model import TorchModel
-from fastreid_clip3d.inference.onnx_model import METADATA_KEY, import_onnxruntime
+from fastreid_clip3d.inference.onnx_model import METADATA_KEY, import_onnxruntime, session_options
 from fastreid_clip3d.inference.pictures import list_images
-from fastreid_clip3d.inference.preprocess import to_pixels
+from fastreid_clip3d.inference.preprocess import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    InputPixels,
+    imagenet_normalised,
+    to_pixels,
+)
 
-SUFFIXES = {"onnx": (".onnx",), "torchscript": (".pt", ".ts", ".torchscript"), "torch.export": (".pt2",)}
-"""File name endings by which a format is known."""
+Format = Literal["onnx", "torchscript", "torch.export"]
+
+SUFFIXES: dict[Format, tuple[str, ...]] = {
+    "onnx": (".onnx",),
+    "torchscript": (".pt", ".ts", ".torchscript"),
+    "torch.export": (".pt2",),
+}
+"""The endings of each format's files."""
 
 LARGEST_DIFFERENCE = 1e-4
-"""1 - cosine between an exported file's features and PyTorch's that is still taken for rounding."""
+"""The largest 1 - cosine between an exported file's features and PyTorch's that we accept as rounding."""
 
 _OPSET = 17
 _METADATA_FILE = f"{METADATA_KEY}.json"
@@ -40,49 +54,90 @@ Runner = Callable[[Tensor], Tensor]
 
 
 class Exported(NamedTuple):
-    """A file that was kept. `difference`: largest 1 - cosine to PyTorch over `num_random` and `num_real` images."""
+    """A written file. `difference`: largest 1 - cosine to PyTorch over `num_random` and `num_real` images."""
 
     path: Path
-    format: str
+    format: Format
     difference: float
     num_random: int
     num_real: int
 
 
-class NormalisedStudent(nn.Module):
-    """The network with its pixel statistics before it and the L2 norm behind it; leaves its input as it is."""
+class Description(TypedDict):
+    """The metadata of an exported file, json under the key ``fastreid_clip3d``.
 
-    def __init__(self, network: nn.Module) -> None:
+    ``pixels`` is "raw" or "normalised" (``InputPixels``), and ``input`` says the same in words. ``mean`` and ``std``
+    are ImageNet's for normalised input, else empty. ``size``, ``resize`` and ``crop`` are pixels, height first.
+    """
+
+    format: int
+    input: str
+    pixels: InputPixels
+    mean: list[float]
+    std: list[float]
+    output: str
+    channels: str
+    size: list[int]
+    resize: list[int]
+    crop: list[int]
+    interpolation: str
+    feature_dim: int
+    fingerprint: str
+    backbone: str
+    meta_architecture: str
+    metric: str
+
+
+class ExportedStudent(nn.Module):
+    """The network and the L2 norm behind it; forward leaves its input unchanged.
+
+    Args:
+        network: a meta-architecture, which normalises 0..255 by its own ``pixel_mean`` and ``pixel_std``.
+        pixels: with "normalised" we copy the network without that step. Where its mean and std are not ImageNet's, the
+            copy converts from ImageNet's to its own.
+    """
+
+    def __init__(self, network: nn.Module, pixels: InputPixels = "raw") -> None:
         super().__init__()
+        if pixels == "normalised":
+            network = copy.deepcopy(network)
+            mean, std = (torch.tensor(values).view(1, 3, 1, 1) * 255 for values in (IMAGENET_MEAN, IMAGENET_STD))
+            network.pixel_mean, network.pixel_std = (network.pixel_mean - mean) / std, network.pixel_std / std
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
         return F.normalize(self.network(images.clone()).float())
 
 
-def format_of(path: str | Path, chosen: str = "") -> str:
-    """The named format, or the one that the file's ending tells.
+def format_of(path: str | Path, chosen: str = "") -> Format:
+    """The named format, or "": the format of the file's ending.
 
     Raises:
-        ClearError: neither tells one, or they contradict each other.
+        ClearError: no format is known by that name or ending, or name and ending contradict each other.
     """
     suffix = Path(path).suffix.lower()
-    by_suffix = next((name for name, endings in SUFFIXES.items() if suffix in endings), "")
-    known = ", ".join(f"{'/'.join(endings)} ({name})" for name, endings in SUFFIXES.items())
+    by_suffix = next((name for name, endings in SUFFIXES.items() if suffix in endings), None)
     if chosen and chosen not in SUFFIXES:
         raise ClearError(f"Format {chosen!r} is unknown; known: {', '.join(SUFFIXES)}.")
-    if not chosen and not by_suffix:
-        raise ClearError(f"{path}: the ending tells no format. Known: {known}.")
     if chosen == "onnx" and by_suffix != "onnx":
         raise ClearError(f"{path}: an ONNX file must end in .onnx, or it could not be loaded again.")
-    return chosen or by_suffix
+    if chosen:
+        return cast(Format, chosen)
+    if by_suffix is None:
+        known = ", ".join(f"{'/'.join(endings)} ({name})" for name, endings in SUFFIXES.items())
+        raise ClearError(f"{path}: no format has this ending. Known: {known}.")
+    return by_suffix
 
 
-def describe(model: TorchModel) -> dict[str, Any]:
-    """What the metadata says, under ``fastreid_clip3d``: input, output and which student this is."""
+def describe(model: TorchModel, pixels: InputPixels = "raw") -> Description:
+    """The metadata that we write into an exported file."""
+    kind = "0..255" if pixels == "raw" else "(x / 255 - mean) / std with ImageNet's mean and std"
     return {
         "format": 1,
-        "input": "float32 [B, 3, height, width], 0..255",
+        "input": f"float32 [B, 3, height, width], {kind}",
+        "pixels": pixels,
+        "mean": list(IMAGENET_MEAN) if pixels == "normalised" else [],
+        "std": list(IMAGENET_STD) if pixels == "normalised" else [],
         "output": "float32 [B, feature_dim], L2-normalised",
         "channels": "RGB",
         "size": list(model.size),
@@ -97,61 +152,75 @@ def describe(model: TorchModel) -> dict[str, Any]:
     }
 
 
-def export(model: TorchModel, path: str | Path, format: str = "", pictures: list[Tensor] | None = None) -> Exported:
-    """Writes the student, runs the file on random and on real images, and keeps it only if it does what PyTorch does.
+def export(
+    model: TorchModel,
+    path: str | Path,
+    format: Format | Literal[""] = "",
+    pictures: list[Tensor] | None = None,
+    pixels: InputPixels = "raw",
+) -> Exported:
+    """Writes the student, runs the file on random and on real images, and keeps it if its features are PyTorch's.
 
     Args:
         model: a student on the CPU.
         path: the file; missing folders are made.
-        format: ``onnx``, ``torchscript`` or ``torch.export``; "": by the file's ending.
+        format: "": by the file's ending.
         pictures: real images of the student's size, uint8 [3, h, w]; None: drawn ones.
+        pixels: what the file takes, 0..255 or pixels normalised by ImageNet's mean and std.
 
     Raises:
-        ClearError: a network that the format cannot hold, features that differ by more than 1e-4 in cosine (nothing is
-            kept then, and a file that was there stays), a package that is missing, a place that cannot be written to.
+        ClearError: an unknown option, a network that the format cannot hold, features that differ by more than 1e-4 in
+            cosine, a missing package, a place that cannot be written. An older file at `path` stays then.
     """
-    path, format = check_writable(path), format_of(path, format)
+    path, chosen = check_writable(path), format_of(path, format)
+    if pixels not in get_args(InputPixels):
+        raise ClearError(f"Input {pixels!r} is unknown; known: {', '.join(get_args(InputPixels))}.")
     write, load = {
         "onnx": (_write_onnx, load_onnx),
         "torchscript": (_write_torchscript, load_torchscript),
         "torch.export": (_write_torch_export, load_torch_export),
-    }[format]
+    }[chosen]
     real = torch.stack(pictures) if pictures else drawn_pictures(6, model.size)
     with replacing(path, keep_ending=True) as temporary:
-        student = NormalisedStudent(model.network).eval()
-        example = drawn_pictures(2, model.size).float()
+        student = ExportedStudent(model.network, pixels).eval()
+        example = as_input(drawn_pictures(2, model.size), pixels)
         try:
             with warnings.catch_warnings(), batch_size_left_open():
-                warnings.simplefilter("ignore")  # tracers warn of every shape they write down; the check below decides
-                write(student, example, temporary, json.dumps(describe(model)))
+                warnings.simplefilter("ignore")  # tracers warn of every shape they record; the check below decides
+                write(student, example, temporary, json.dumps(describe(model, pixels)))
                 runner = load(temporary)
-            difference, num_random = _largest_difference(model, runner, real)
+            difference, num_random = _largest_difference(model, runner, real, pixels)
         except (ClearError, OSError):
             raise
-        except Exception as error:  # exporters and runtimes each have their own
+        except Exception as error:  # each exporter and runtime raises its own kinds
             reason = (" ".join(str(error).split()) or type(error).__name__)[:300]
             raise ClearError(
-                f"{model.backbone_name} cannot be exported as {format} ({type(error).__name__}: {reason}). Try another "
-                f"--format: {', '.join(name for name in SUFFIXES if name != format)}."
+                f"{model.backbone_name} cannot be exported as {chosen} ({type(error).__name__}: {reason}). Try another "
+                f"--format: {', '.join(name for name in SUFFIXES if name != chosen)}."
             ) from error
         if not difference <= LARGEST_DIFFERENCE:
             how = f"differ from PyTorch's by {difference:.1e} in cosine, more than {LARGEST_DIFFERENCE:.0e}"
             if difference == float("inf"):
                 how = "have another shape than PyTorch's, or are not finite"
-            raise ClearError(f"{model.backbone_name} as {format}: features {how}. {path} is not written.")
-    return Exported(path, format, difference, num_random, len(real))
+            raise ClearError(f"{model.backbone_name} as {chosen}: features {how}. {path} is not written.")
+    return Exported(path, chosen, difference, num_random, len(real))
 
 
-def _largest_difference(model: TorchModel, runner: Runner, real: Tensor) -> tuple[float, int]:
-    """1 - cosine at worst (infinite for another shape), and over how many random images besides `real`.
+def as_input(images: Tensor, pixels: InputPixels) -> Tensor:
+    """Images uint8 [B, 3, h, w] as an exported file takes them, float32 and contiguous."""
+    return (imagenet_normalised(images) if pixels == "normalised" else images.float()).contiguous()
 
-    Random pixels come in batches of 1 and 5, real pictures in batches of 4.
+
+def _largest_difference(model: TorchModel, runner: Runner, real: Tensor, pixels: InputPixels) -> tuple[float, int]:
+    """The largest 1 - cosine (infinite for another shape), and the number of random images that we ran besides `real`.
+
+    Random images come in batches of 1 and 5, real ones in batches of 4.
     """
     generator = torch.Generator().manual_seed(0)
     random = torch.randint(0, 256, (6, 3, *model.size), dtype=torch.uint8, generator=generator)
     worst = 0.0
     for batch in (random[:1], random[1:], *real.split(4)):
-        expected, found = model.encode(batch).double(), runner(batch.float().contiguous()).double()
+        expected, found = model.encode(batch).double(), runner(as_input(batch, pixels)).double()
         if found.shape != expected.shape or not torch.isfinite(found).all():
             return float("inf"), len(random)
         cosines = (expected * found).sum(1) / found.norm(dim=1).clamp_min(1e-12)
@@ -166,7 +235,7 @@ def _write_onnx(student: nn.Module, example: Tensor, path: Path, metadata: str) 
     except ImportError as error:
         raise ClearError("Writing ONNX files needs the package onnx: pip install onnx onnxruntime") from error
     import_onnxruntime()
-    # The tracing exporter: for these networks several times faster than the one that builds on torch.export.
+    # dynamo=False is the tracing exporter, several times faster for these networks than the one on torch.export.
     torch.onnx.export(
         student,
         (example,),
@@ -187,9 +256,7 @@ def _write_onnx(student: nn.Module, example: Tensor, path: Path, metadata: str) 
 def load_onnx(path: str | Path) -> Runner:
     """An exported ``.onnx`` on the CPU."""
     onnxruntime = import_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 4
+    options = session_options(onnxruntime)
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
@@ -224,8 +291,8 @@ def _without_gradients(module: Any) -> Runner:
     return run
 
 
-def read_metadata(path: str | Path) -> dict[str, Any]:
-    """What :func:`describe` wrote into an exported file of any format."""
+def read_metadata(path: str | Path) -> Description:
+    """The metadata of an exported file of any format."""
     if format_of(path) == "onnx":
         session = import_onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
         return json.loads(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
@@ -238,7 +305,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
 
 def drawn_pictures(count: int, size: tuple[int, int]) -> Tensor:
-    """Figures before a blurred ground, with the edges and plain areas random pixels lack: uint8 [count, 3, h, w]."""
+    """Drawn people before a blurred background, with edges and plain areas: uint8 [count, 3, h, w]."""
     generator = np.random.default_rng(0)
     return torch.stack([torch.from_numpy(_drawn(generator, size)).permute(2, 0, 1) for _ in range(count)])
 
@@ -248,20 +315,20 @@ def _drawn(generator: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     coarse = generator.integers(0, 256, (4, 3, 3), dtype=np.uint8)
     picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
     picture = picture.filter(ImageFilter.GaussianBlur(1))
-    pen = ImageDraw.Draw(picture)
+    draw = ImageDraw.Draw(picture)
     skin, upper, lower = (tuple(int(value) for value in generator.integers(0, 256, 3)) for _ in range(3))
     middle, half = width * generator.uniform(0.4, 0.6), width * generator.uniform(0.15, 0.3)
     for shape, top, bottom, colour, part in (
-        (pen.rectangle, 0.55, 0.95, lower, 0.7),
-        (pen.rectangle, 0.22, 0.58, upper, 1.0),
-        (pen.ellipse, 0.05, 0.22, skin, 0.5),
+        (draw.rectangle, 0.55, 0.95, lower, 0.7),
+        (draw.rectangle, 0.22, 0.58, upper, 1.0),
+        (draw.ellipse, 0.05, 0.22, skin, 0.5),
     ):
         shape((middle - half * part, height * top, middle + half * part, height * bottom), fill=colour)
     return np.array(picture)
 
 
 def real_pictures(model: TorchModel, sources: list[str], most: int = 32) -> Iterator[Tensor]:
-    """The first readable pictures of files, folders, globs and lists as the student's input, uint8 [3, h, w].
+    """The first `most` readable pictures of files, folders, globs and lists, in the student's size, uint8 [3, h, w].
 
     Raises:
         ClearError: no source, or none of the pictures can be read.

@@ -1,4 +1,4 @@
-"""Features of many pictures: read ahead in threads, full batches, nothing lost to a picture that cannot be read.
+"""Features of many pictures: threads read ahead, batches are full, and an unreadable picture stops nothing.
 
 d': width of the feature.
 """
@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol, Union
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,16 +20,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fastreid_clip3d.common.images import UnreadableImage
+from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.pictures import Entry
 from fastreid_clip3d.inference.preprocess import InputSize, as_batch, to_pixels
 
 logger = logging.getLogger(__name__)
 
-Outcome = Union[Tensor, UnreadableImage]
+Outcome = Tensor | UnreadableImage
 
 
 class Encoder(Protocol):
-    """What gives numbers for pictures: a ``ReIDModel``, or something that looks at its patches instead."""
+    """Computes vectors of pictures: a ``ReIDModel``, or one that averages its patches."""
 
     recipe: InputSize
 
@@ -50,17 +51,19 @@ def extract(
     threads: int = 0,
     unreadable_frames: list[tuple[Path, UnreadableImage]] | None = None,
 ) -> Iterator[tuple[Entry, Outcome]]:
-    """Each entry, in order, with its feature, float32 [d'], L2-normalised, on the CPU; or why it has none.
+    """Yields each entry in order with its feature, float32 [d'], L2-normalised, on the CPU; or with the error.
 
-    A tracklet's feature is the normalised mean of its frames' features; frames that cannot be read are left out and
-    told in the log, and only a tracklet without any readable frame has none.
+    A tracklet's feature is the normalised mean of its frames' features. Frames that cannot be read are left out and
+    named in the log; a tracklet without a readable frame has no feature.
 
     Args:
-        batch_size: images that go through the student at once.
-        progress: a bar of images on stderr.
-        threads: readers; 0: as many as processors, 8 at most.
-        unreadable_frames: gets the frames that tracklets do without, and why.
+        batch_size: images that go through the student at once, 1 or more.
+        progress: whether a bar of images is shown on stderr.
+        threads: threads that read; 0: one per processor, 8 at most.
+        unreadable_frames: we append the frames that are left out of tracklets, and why.
     """
+    if batch_size < 1:
+        raise ClearError(f"The batch size is {batch_size}; it must be 1 or more.")
     frames = _frames(entries)
     total = sum(len(entry.frames) for entry in entries) if isinstance(entries, (list, tuple)) else None
     pool = ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1), thread_name_prefix="read-image")
@@ -105,7 +108,7 @@ def _read(path: Path, model: Encoder) -> np.ndarray | UnreadableImage:
 
 
 class _Gathering:
-    """Frames come in order; an entry is complete with its last frame."""
+    """Joins frames, which come in order, to entries."""
 
     def __init__(self, unreadable_frames: list[tuple[Path, UnreadableImage]] | None) -> None:
         self.unreadable_frames = unreadable_frames

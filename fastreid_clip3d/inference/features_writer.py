@@ -1,7 +1,8 @@
-"""Features of a picture collection on disk: written as they come, continued after a kill, in one piece at the end.
+"""Writes the features of a picture collection: row by row into a folder, and at the end into one file.
 
-While work goes on, ``FILE.partial/`` holds ``header.json`` (the model), ``features.bin`` (float32 rows) and
-``done.jsonl`` (which row is whose, and the size and time of its files). N: entries with a feature. d': width of the feature.
+During the work ``FILE.partial/`` holds ``header.json`` (the model), ``features.bin`` (float32 rows) and ``done.jsonl``
+(the entry of each row, and the size and time of its files). After a kill the next run continues there.
+N: entries with a feature. d': width of the feature.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def check_output(path: str | Path) -> Path:
 
 
 def signature(entry: Entry) -> str:
-    """Digest of the names, sizes and times of an entry's files; of files that are not there, of their absence."""
+    """Digest of the names, sizes and times of an entry's files; a missing file counts as "missing"."""
     digest = hashlib.sha256()
     for frame in entry.frames:
         try:
@@ -60,18 +61,18 @@ def signature(entry: Entry) -> str:
 
 
 class FeaturesWriter:
-    """Rows for ``path``, kept in ``path.partial/`` until :meth:`finish`.
+    """Collects rows for ``path`` in ``path.partial/`` until :meth:`finish`.
 
-    What an earlier, interrupted run left there is taken over for entries whose files have kept their size and time; of
-    another model or another kind of entries it is thrown away.
+    It takes over the rows of an interrupted run for entries whose files have kept their size and time. Rows of another
+    model or another kind of entries it throws away.
 
     Args:
-        path: the .npz or .parquet to write in the end.
+        path: the .npz or .parquet file.
         fingerprint, feature_dim: of the model.
         tracklets: whether entries are tracklets.
 
     Attributes:
-        started_over: why an earlier run's rows were thrown away; "": there were none, or they are used.
+        started_over: the reason why an earlier run's rows were thrown away, else "".
     """
 
     def __init__(self, path: Path, fingerprint: str, feature_dim: int, tracklets: bool) -> None:
@@ -97,8 +98,8 @@ class FeaturesWriter:
             begin(self.folder, HEADER, work, own=(ROWS, JOURNAL))
 
     def _open(self) -> None:
-        """Takes over the lines whose rows are complete, and removes what a kill cut off."""
-        self._features: IO[bytes] = open(self.folder / ROWS, "a+b")
+        """Takes over the lines that have a complete row, and removes an incomplete one."""
+        self._features: IO[bytes] = open(self.folder / ROWS, "a+b")  # noqa: SIM115  (stays open until close or finish)
         width = 4 * self.feature_dim
         complete = self._features.seek(0, os.SEEK_END) // width
 
@@ -121,12 +122,12 @@ class FeaturesWriter:
         self._flushed = time.monotonic()
 
     def is_done(self, entry: Entry) -> bool:
-        """Whether an earlier run has this entry's feature, of the same files."""
+        """Whether an earlier run has this entry's feature and its files are unchanged."""
         found = self._rows.get(entry.name)
         return found is not None and found[0] == signature(entry)
 
     def add(self, entry: Entry, feature: np.ndarray) -> None:
-        """Keeps a feature, float32 [d']."""
+        """Adds a feature, float32 [d']."""
         found = signature(entry)
         try:
             self._features.write(np.ascontiguousarray(feature, dtype="<f4").tobytes())
@@ -139,7 +140,7 @@ class FeaturesWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Brings the rows to disk, and then the lines that speak of them."""
+        """Writes the rows to disk, and then their lines in the journal."""
         try:
             self._features.flush()
             os.fsync(self._features.fileno())
@@ -150,16 +151,16 @@ class FeaturesWriter:
         self._flushed = time.monotonic()
 
     def close(self) -> None:
-        """Keeps what there is for the next run."""
+        """Writes all rows to disk, for the next run to take over."""
         self.flush()
         self._features.close()
         self._journal.close()
         self._opened.close()
 
     def finish(self, entries: Sequence[Entry]) -> int:
-        """Writes the file with the rows of those entries that have one, in their order; returns N.
+        """Writes the rows of those entries that have one, in their order, removes the folder and returns N.
 
-        Without any row nothing is written. The partial folder is gone afterwards.
+        Without any row it writes no file.
         """
         self.flush()
         named = [(entry.name, self._rows[entry.name][1]) for entry in entries if entry.name in self._rows]
@@ -174,7 +175,7 @@ class FeaturesWriter:
             del stored
         self._features.close()
         self._journal.close()
-        for name in (HEADER, JOURNAL, ROWS):  # the header first: without it, the next run removes what a kill leaves
+        for name in (HEADER, JOURNAL, ROWS):  # without a header the next run removes the other two
             (self.folder / name).unlink()
         self._opened.close()
         with contextlib.suppress(OSError):
@@ -182,7 +183,7 @@ class FeaturesWriter:
         return len(named)
 
     def forget(self, entry: Entry) -> None:
-        """Drops the row of an entry that could be read before and no longer can."""
+        """Drops the row of an entry that can no longer be read."""
         self._rows.pop(entry.name, None)
 
     def _not_written(self, error: OSError) -> ClearError:

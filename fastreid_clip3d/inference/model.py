@@ -1,4 +1,4 @@
-"""A student from the folder of its run, with nothing else at hand.
+"""Loads a student from the folder of its run; teacher, bodies, pretrained weights and datasets may be gone.
 
 B: images. N = h x w: patches. d: width of the teacher. d': width of the student.
 """
@@ -43,11 +43,11 @@ def load_model(run: str | Path, device: str = "", allow_imports: bool = False) -
         run: a run folder (its ``model_final.pth``, or the file that ``last_checkpoint`` names), a checkpoint with
             ``config.yaml`` beside it, or an ``.onnx`` file of ``clip3d export``.
         device: ``cpu``, ``cuda`` or ``cuda:N``; "": CUDA where there is a device, else the CPU.
-        allow_imports: whether the run's own modules (``IMPORTS`` in its config.yaml) may be imported. They are Python code
-            of whoever trained the run.
+        allow_imports: whether the run's own modules (``IMPORTS`` in its config.yaml) may be imported. They are Python
+            code of the person who trained the run.
 
     Raises:
-        ClearError: what is missing, damaged or does not fit, by file, and what helps.
+        ClearError: the file that is missing, damaged or does not fit, and what the user can do.
     """
     path = Path(run)
     if path.suffix.lower() == ".onnx":
@@ -56,9 +56,9 @@ def load_model(run: str | Path, device: str = "", allow_imports: bool = False) -
 
 
 def load_torch_model(run: str | Path, device: str = "", allow_imports: bool = False) -> TorchModel:
-    """:func:`load_model` for what needs the network itself: an ``.onnx`` file is refused."""
+    """:func:`load_model` for callers that need the network itself: it refuses an ``.onnx`` file."""
     if Path(run).suffix.lower() == ".onnx":
-        raise ClearError(f"{run} is an exported student; this needs the run folder or checkpoint it was exported from.")
+        raise ClearError(f"{run} is an exported student. Give the run folder or checkpoint that it was exported from.")
     return TorchModel(*find_run_files(Path(run)), device, allow_imports)
 
 
@@ -83,7 +83,7 @@ class TorchModel(ReIDModel):
         self._phrase_weights = {
             name: value.clone() for name, value in weights.items() if name.startswith(("ot_loss.", "phrase_table"))
         }
-        self.feature_dim = self.encode(torch.zeros(1, 3, *self.size, dtype=torch.uint8)).shape[1]
+        self.feature_dim = self._features(torch.zeros(1, 3, *self.size, dtype=torch.uint8)).shape[1]
 
     @torch.no_grad()
     def _features(self, pixels: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class TorchModel(ReIDModel):
         return F.normalize(self.network({"images": self._as_input(pixels)}).float()).cpu()
 
     def _as_input(self, pixels: Tensor) -> Tensor:
-        """Pixels as a float batch of its own (the student normalises in place), in the layout of the training."""
+        """A float copy of pixels (the student normalises in place), in the memory layout of the training."""
         layout = torch.channels_last if self.cfg.MODEL.CHANNELS_LAST else torch.contiguous_format
         return pixels.to(self.device).to(torch.float32, memory_format=layout, copy=True)
 
@@ -124,7 +124,7 @@ class TorchModel(ReIDModel):
         """Psi of the 32 phrases, L2-normalised, float32 [32, d'] on the CPU; None for a training without ``OTLoss``.
 
         Raises:
-            ClearError: a checkpoint of before the phrase table was kept in it, and the teacher is not at hand.
+            ClearError: the checkpoint is too old to hold the phrase table, and the teacher cannot be loaded.
         """
         weights = self._phrase_weights
         if "ot_loss.projection.0.weight" not in weights:
@@ -144,8 +144,8 @@ class TorchModel(ReIDModel):
             return guidance_from_config(cfg).phrase_table.cpu()
         except ClearError as error:
             raise ClearError(
-                f"{self._checkpoint} is from before checkpoints kept their phrases, and the teacher that has them is "
-                f"not at hand: {error}"
+                f"{self._checkpoint} is too old to hold its phrases, and the teacher that has them cannot be loaded: "
+                f"{error}"
             ) from error
 
 
@@ -153,7 +153,7 @@ def find_run_files(run: Path) -> tuple[Path, Path]:
     """Checkpoint and config.yaml of a run folder or of a checkpoint in it.
 
     Raises:
-        ClearError: names what is not there.
+        ClearError: one of them is missing; the message names it.
     """
     if not run.exists():
         raise ClearError(f"{run}: no such run folder or checkpoint.")
@@ -161,8 +161,8 @@ def find_run_files(run: Path) -> tuple[Path, Path]:
     config = checkpoint.parent / "config.yaml"
     if not config.is_file():
         raise ClearError(
-            f"{config} is missing: training writes it beside its checkpoints, and it says which network "
-            f"{checkpoint.name} belongs to. Copy it there from the run's folder."
+            f"{config} is missing. Training writes it beside its checkpoints, and it describes the network of "
+            f"{checkpoint.name}. Copy it there from the run's folder."
         )
     return checkpoint, config
 
@@ -170,7 +170,7 @@ def find_run_files(run: Path) -> tuple[Path, Path]:
 def _build_network(
     full_cfg: CfgNode, weights: dict[str, Tensor], checkpoint: Path, device: torch.device
 ) -> tuple[nn.Module, CfgNode]:
-    """The student with all of its weights, in eval mode, and the config it was built by."""
+    """The student with all of its weights, in eval mode, and the config that built it."""
     cfg = inference_config(full_cfg)
     cfg.MODEL.DEVICE = str(device)
     weights = with_current_names(weights, ())

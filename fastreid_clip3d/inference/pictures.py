@@ -1,36 +1,21 @@
-"""Which pictures a user means by files, folders, globs and lists."""
+"""Lists the pictures that a user names by files, folders, globs and lists."""
 
 from __future__ import annotations
 
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from fastreid_clip3d.errors import ClearError
 
-SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".bmp",
-        ".webp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".jp2",
-        ".avif",
-    ]
-)
-"""Endings of the files that are taken from a folder; a file named by itself is taken whatever its ending."""
+SUFFIXES = frozenset((
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2",
+    ".avif",
+))  # fmt: skip
+"""Endings of the images that we take from a folder. A file that the user names may have any ending."""
 
 
 class Entry(NamedTuple):
@@ -45,8 +30,12 @@ class Entry(NamedTuple):
     frames: tuple[Path, ...]
 
 
+Add = Callable[[str, Iterable[Path]], None]
+"""Adds an entry by its name and frames."""
+
+
 class Listing(list[Entry]):
-    """Entries in order, and `passed_over`: how many files of the folders were no images by their ending."""
+    """Entries in order, and `passed_over`, the number of files in folders that have another ending than an image's."""
 
     passed_over: int = 0
 
@@ -61,8 +50,8 @@ def list_images(sources: Sequence[str | Path], tracklets: bool = False) -> Listi
         tracklets: a folder that holds images directly is one entry, and so are the image files of a list.
 
     Raises:
-        ClearError: a source that does not exist, or a glob or list without anything. A file that a list names and that
-            does not exist becomes an entry: reading it tells.
+        ClearError: a source that does not exist, or an empty glob or list. A missing file of a list becomes an entry,
+            whose reader then reports it.
     """
     listing, seen = Listing(), set()
 
@@ -102,7 +91,7 @@ def _expand(source: str) -> list[Path]:
     raise ClearError(f"{source}: no such file or folder.")
 
 
-def _add_folder(folder: Path, tracklets: bool, add) -> int:
+def _add_folder(folder: Path, tracklets: bool, add: Add) -> int:
     """Adds what a folder holds; returns the number of files passed over."""
     passed_over = 0
     for place, names in _walk(folder):
@@ -129,11 +118,12 @@ def _walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
         yield Path(place), sorted((name for name in names if not name.startswith(".")), key=natural_order)
 
 
-def _add_list(path: Path, tracklets: bool, add) -> int:
+def _add_list(path: Path, tracklets: bool, add: Add) -> int:
+    """Adds what a list names; returns the number of files of its folders passed over."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ClearError(f"{path} cannot be read as a list of images, one path a line: {error}") from error
+        raise ClearError(f"{path} cannot be read as a list of images, one path per line: {error}") from error
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:

@@ -1,4 +1,4 @@
-"""Any picture to what the student sees: 8-bit RGB, resized as fast-reid's test transforms resize.
+"""From any picture to the student's input: 8-bit RGB, resized as fast-reid's test transforms resize.
 
 H, W: size of a picture. h, w: input size of the student.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,10 +21,21 @@ from torchvision import transforms
 from fastreid_clip3d.common.images import AnyImage, Channels, as_rgb
 from fastreid_clip3d.errors import ClearError
 
+InputPixels = Literal["raw", "normalised"]
+"""What an exported file takes: pixels 0..255, or pixels that :func:`imagenet_normalised` has changed."""
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of RGB values in 0..1. Most trackers and torchvision normalise crops with them."""
+
+
+def imagenet_normalised(pixels: Tensor) -> Tensor:
+    """Pixels [B, 3, h, w] in 0..255 as (x / 255 - mean) / std, float32."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return (pixels.float() / 255 - mean) / std
+
 
 @dataclass(frozen=True)
 class InputSize:
-    """How a picture becomes the student's input: ``INPUT.SIZE_TEST`` and, where enabled, ``INPUT.CROP.SIZE``.
+    """The size of the student's input: ``INPUT.SIZE_TEST`` and, where enabled, ``INPUT.CROP.SIZE``.
 
     Attributes:
         resize: (height, width); a single number is the shorter side; empty: no resizing.
@@ -47,10 +58,10 @@ class InputSize:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> InputSize:
-        """The recipe of fast-reid's ``build_transforms(cfg, is_train=False)``.
+        """The sizes of fast-reid's ``build_transforms(cfg, is_train=False)``.
 
         Raises:
-            ClearError: the config leaves the size to each picture, so that no batch can be made.
+            ClearError: the config leaves the size to each picture, so that pictures cannot form a batch.
         """
         resize = tuple(cfg.INPUT.SIZE_TEST) if cfg.INPUT.SIZE_TEST[0] > 0 else ()
         recipe = cls(resize, tuple(cfg.INPUT.CROP.SIZE) if cfg.INPUT.CROP.ENABLED else ())
@@ -107,7 +118,7 @@ def to_pixels(picture: AnyImage, recipe: InputSize, channels: Channels = "RGB", 
 
 
 def as_batch(pixels: list[np.ndarray], size: tuple[int, int]) -> Tensor:
-    """Pictures uint8 [h, w, 3] as uint8 [B, 3, h, w]; the layout in memory stays channels last."""
+    """Pictures uint8 [h, w, 3] as one batch, uint8 [B, 3, h, w]; the layout in memory stays channels last."""
     if not pixels:
         return torch.zeros((0, 3, *size), dtype=torch.uint8)
     return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)

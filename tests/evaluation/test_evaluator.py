@@ -148,7 +148,7 @@ def test_protocols_can_be_chosen_and_need_clothes_ids() -> None:
         ClothesEvaluator(config(TEST__EVALUATION__PROTOCOLS=("SC", "CC")), dataset),
     )
     assert found["mAP"] == found["Pictures/SC/mAP"] and "Pictures/general/mAP" not in found
-    with pytest.raises(ClearError, match="'sc' is unknown; did you mean SC"):
+    with pytest.raises(ClearError, match="'sc' is unknown. Did you mean SC"):
         ClothesEvaluator(config(TEST__EVALUATION__PROTOCOLS=("sc",)), dataset)
     batches = dataset.batches()
     batches[3]["clothes_ids"][2] = -1

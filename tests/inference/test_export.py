@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -85,7 +87,7 @@ def test_a_file_that_gives_other_features_is_not_kept(model, tmp_path, monkeypat
         features = student.network(images.clone())
         return torch.nn.functional.normalize(features + 0.1 * features.flip(1))
 
-    monkeypatch.setattr(exporting.NormalisedStudent, "forward", forward)
+    monkeypatch.setattr(exporting.ExportedStudent, "forward", forward)
     with pytest.raises(ClearError, match="differ from PyTorch's by .* in cosine"):
         export(model, path)
     assert path.read_text() == "an older file" and [item.name for item in tmp_path.iterdir()] == ["student.pt"]
@@ -95,7 +97,7 @@ def test_a_file_of_one_batch_size_is_not_kept(model, tmp_path, monkeypatch) -> N
     def forward(student, images):
         return torch.nn.functional.normalize(student.network(images.clone())).reshape(int(images.shape[0]), -1)
 
-    monkeypatch.setattr(exporting.NormalisedStudent, "forward", forward)
+    monkeypatch.setattr(exporting.ExportedStudent, "forward", forward)
     with pytest.raises(ClearError, match="torchscript: features have another shape than PyTorch's"):
         export(model, tmp_path / "student.pt")
     assert not list(tmp_path.iterdir())
@@ -118,7 +120,7 @@ def test_students_that_are_hard_to_trace(config, depth, width, tmp_path) -> None
 
 
 def test_wrong_files_and_formats_are_named(onnx_file, run, tmp_path) -> None:
-    with pytest.raises(ClearError, match="the ending tells no format"):
+    with pytest.raises(ClearError, match="no format has this ending"):
         format_of("student.bin")
     with pytest.raises(ClearError, match="must end in .onnx"):
         format_of("student.bin", "onnx")
@@ -137,3 +139,68 @@ def test_wrong_files_and_formats_are_named(onnx_file, run, tmp_path) -> None:
     onnx.save(foreign, str(tmp_path / "foreign.onnx"))
     with pytest.raises(ClearError, match="does not say which student it holds"):
         load_model(tmp_path / "foreign.onnx")
+
+
+MEAN, STD = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+
+
+@pytest.mark.parametrize(
+    "name, load", [("s.onnx", load_onnx), ("s.pt", load_torchscript), ("s.pt2", load_torch_export)]
+)
+def test_normalised_input_gives_the_same_features(run, model, tmp_path, name, load) -> None:
+    """A tracker that normalises crops by ImageNet's statistics gets PyTorch's features of the raw crops."""
+    assert main(["--model", str(run), "--output", str(tmp_path / name), "--input", "normalised"]) == 0
+    batch = torch.randint(0, 256, (3, 3, 64, 32), dtype=torch.uint8)
+    features = load(tmp_path / name)((batch / 255 - MEAN) / STD)
+    torch.testing.assert_close(features, model(batch), atol=1e-5, rtol=0)
+    assert not torch.allclose(load(tmp_path / name)(batch.float()), model(batch), atol=1e-2)
+    described = read_metadata(tmp_path / name)
+    assert described["pixels"] == "normalised" and described["mean"] == [0.485, 0.456, 0.406]
+    assert torch.equal(model(batch), load_model(run, "cpu")(batch))  # the model itself keeps its normalisation
+
+
+def test_a_student_with_other_statistics_takes_imagenets(tmp_path) -> None:
+    cfg = small_config()
+    cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = [127.5, 120.0, 110.0], [127.5, 60.0, 80.0]
+    write_run(tmp_path / "run", cfg)
+    model = load_model(tmp_path / "run", "cpu")
+    export(model, tmp_path / "student.pt", pixels="normalised")
+    batch = torch.randint(0, 256, (2, 3, 64, 32), dtype=torch.uint8)
+    features = load_torchscript(tmp_path / "student.pt")((batch / 255 - MEAN) / STD)
+    torch.testing.assert_close(features, model(batch), atol=1e-5, rtol=0)
+
+
+def test_our_loader_normalises_for_such_a_file(run, model, folder, tmp_path) -> None:
+    assert main(["--model", str(run), "--output", str(tmp_path / "s.onnx"), "--input", "normalised"]) == 0
+    loaded = load_model(tmp_path / "s.onnx", "cpu")
+    paths = sorted(folder.iterdir())
+    torch.testing.assert_close(loaded(paths), model(paths), atol=1e-5, rtol=0)
+
+
+def test_pixels_of_another_range_are_named(onnx_file, model, caplog) -> None:
+    normalised = torch.linspace(-2.1, 2.6, 3 * 64 * 32).reshape(1, 3, 64, 32)
+    for student in (load_model(onnx_file, "cpu"), model):
+        with pytest.raises(ClearError, match=r"float32 from -2.1 to 2.6; the model takes uint8, 0 to 255"):
+            student.encode(normalised)
+        caplog.clear()
+        student(torch.randint(0, 256, (2, 3, 64, 32), dtype=torch.uint8))
+        assert not caplog.records
+        student((torch.rand(2, 3, 64, 32)).round().to(torch.uint8))
+        assert "All pixels of 2 images are 0 or 1" in caplog.text
+
+
+def test_a_file_of_before_the_flag_takes_raw_pixels(onnx_file, model, tmp_path) -> None:
+    import onnx
+
+    older = onnx.load(str(onnx_file))
+    described = json.loads(older.metadata_props[0].value)
+    for key in ("pixels", "mean", "std"):
+        del described[key]
+    older.metadata_props[0].value = json.dumps(described)
+    onnx.save(older, str(tmp_path / "older.onnx"))
+    batch = torch.randint(0, 256, (2, 3, 64, 32), dtype=torch.uint8)
+    torch.testing.assert_close(load_model(tmp_path / "older.onnx", "cpu")(batch), model(batch), atol=1e-5, rtol=0)
+    older.metadata_props[0].value = json.dumps({**described, "pixels": "0..1"})
+    onnx.save(older, str(tmp_path / "other.onnx"))
+    with pytest.raises(ClearError, match=r"takes '0..1' pixels; only raw and normalised are known"):
+        load_model(tmp_path / "other.onnx", "cpu")

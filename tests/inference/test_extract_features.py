@@ -113,14 +113,22 @@ def test_nothing_readable_is_a_failure_without_a_file(odd_folder, run, tmp_path,
     assert not list(tmp_path.glob("f.npz*")) and "Nothing is written" in capsys.readouterr().out
 
 
-def test_wrong_options_are_named(run, folder, tmp_path) -> None:
+def test_wrong_options_are_named(run, folder, tmp_path, capsys) -> None:
     command = ["--model", str(run), "--output", str(tmp_path / "f.npz")]
     with pytest.raises(ClearError, match="no images there .1 other files"):
         (tmp_path / "empty").mkdir()
         (tmp_path / "empty/x.md").write_text("x")
         main([str(tmp_path / "empty"), *command])
-    with pytest.raises(ClearError, match="--batch-size is 0"):
+    with pytest.raises(SystemExit):
         main([str(folder), *command, "--batch-size", "0"])
+    assert "argument --batch-size: 0 is no whole number of 1 or more" in capsys.readouterr().err
+    with pytest.raises(ClearError, match="The batch size is 0"):
+        next(extract(Colours(), [Entry("p", (folder / "p1.png",))], batch_size=0))
+    for words in ([], [str(folder), "--data", "SynthCCTiny"]):
+        with pytest.raises(ClearError, match="Give either IMAGES or --data DATASET"):
+            main([*words, *command])
+    with pytest.raises(ClearError, match="p1.png: the name ends in .png; it can be written as .json"):
+        main([*command, "--json", str(folder / "p1.png"), str(folder)])
     with pytest.raises(ClearError, match="written as .npz or .parquet"):
         check_output("f.csv")
 
@@ -194,7 +202,7 @@ def test_tracklets_are_normalised_means(tmp_path, folder) -> None:
     frames: list = []
     entries = [Entry("a", tuple(paths[:5])), Entry("b", (paths[5], gone))]
     entries += [Entry("c", (gone, gone)), Entry("d", (gone,))]
-    results = dict((entry.name, outcome) for entry, outcome in extract(model, entries, 3, unreadable_frames=frames))
+    results = {entry.name: outcome for entry, outcome in extract(model, entries, 3, unreadable_frames=frames)}
     expected = torch.nn.functional.normalize(model(paths[:5]).mean(0), dim=0)
     torch.testing.assert_close(results["a"], expected)
     torch.testing.assert_close(results["b"], model(paths[5])[0])

@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from tabulate import tabulate
 
     from fastreid_clip3d.errors import ClearError
-    from fastreid_clip3d.inference.export import NormalisedStudent, export, load_onnx, load_torchscript
+    from fastreid_clip3d.inference.export import ExportedStudent, export, load_onnx, load_torchscript
     from fastreid_clip3d.inference.model import load_torch_model
 
     if min(arguments.batch) < 1 or arguments.seconds <= 0:
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     model = load_torch_model(arguments.model, "cpu")
-    student = NormalisedStudent(model.network).eval()
+    student = ExportedStudent(model.network).eval()
     with tempfile.TemporaryDirectory() as folder:
         files = {"torchscript": Path(folder) / "student.pt", "onnx": Path(folder) / "student.onnx"}
         difference = {name: export(model, path).difference for name, path in files.items()}

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fastreid_clip3d.common.files import write_atomically
+from fastreid_clip3d.common.names import printable
 from fastreid_clip3d.evaluation.calibration import Comparison
 
 
@@ -25,7 +23,7 @@ class Hit:
     Args:
         name: as the gallery's listing has it. `picture`: a file to show, of a tracklet its middle frame.
         similarity: cosine with the query, or the score of the phrases (see ``phrases``).
-        comparison: what the calibration says of it; None without one, and for phrases.
+        comparison: by the calibration; None without one, and for phrases.
     """
 
     name: str
@@ -35,7 +33,7 @@ class Hit:
 
     @property
     def verdict(self) -> str:
-        """How sure the model is, in words; "" where it cannot say."""
+        """Whether query and hit show the same person, with the rate of errors, in words; "" without a calibration."""
         return self.comparison.sentence.partition(": ")[2] if self.comparison else ""
 
 
@@ -53,73 +51,51 @@ class Answers:
     """A whole search.
 
     Args:
-        kind: "similarity" or "score", what the hits' numbers are.
-        unreadable: (name, what is wrong) of queries and gallery.
-        note: what the calibration's check says of this gallery; "" where there is nothing to say.
+        kind: the hits' numbers are cosine similarities to a picture, or scores of phrases.
+        unreadable: (name, reason) of queries and gallery entries that cannot be read.
+        note: whether the calibration holds for this gallery; "" where it does, or where there is none.
     """
 
     answers: tuple[Answer, ...]
-    kind: str
+    kind: Literal["similarity", "score"]
     gallery: str
     gallery_size: int
     unreadable: tuple[tuple[str, str], ...] = ()
     note: str = ""
 
+    def as_dict(self) -> dict[str, Any]:
+        """For json. A byte of a name that is not UTF-8 stays a surrogate, which ``os.fsencode`` turns back."""
+        return {
+            "gallery": self.gallery,
+            "gallery_size": self.gallery_size,
+            "calibration_note": self.note,
+            "answers": [
+                {
+                    "query": answer.query,
+                    "hits": [self._hit(rank, hit) for rank, hit in enumerate(answer.hits, start=1)],
+                }
+                for answer in self.answers
+            ],
+            "unreadable": [{"name": name, "reason": reason} for name, reason in self.unreadable],
+        }
 
-def printable(text: str) -> str:
-    """A file's name that is safe on a screen and in a page: no control characters, nothing that UTF-8 cannot hold."""
-    return "".join(
-        "\N{REPLACEMENT CHARACTER}" if unicodedata.category(character) in ("Cc", "Cs", "Cf") else character
-        for character in text
-    )
-
-
-def as_dict(found: Answers) -> dict[str, Any]:
-    """For json; names keep bytes that are not UTF-8 as Python's surrogates (``os.fsencode`` gives them back)."""
-    return {
-        "gallery": found.gallery,
-        "gallery_size": found.gallery_size,
-        "calibration_note": found.note,
-        "answers": [
-            {
-                "query": answer.query,
-                "hits": [
-                    {
-                        "rank": rank,
-                        "name": hit.name,
-                        found.kind: hit.similarity,
-                        **(
-                            {"same_person": hit.comparison.same_person, "by_protocol": hit.comparison.by_protocol}
-                            if hit.comparison
-                            else {}
-                        ),
-                    }
-                    for rank, hit in enumerate(answer.hits, start=1)
-                ],
-            }
-            for answer in found.answers
-        ],
-        "unreadable": [{"name": name, "reason": reason} for name, reason in found.unreadable],
-    }
-
-
-def write_json(found: Answers, path: str | Path) -> None:
-    """Writes the answers, whole or not at all."""
-    text = json.dumps(as_dict(found), indent=2, allow_nan=False) + "\n"
-    write_atomically(path, text.encode("ascii"))
+    def _hit(self, rank: int, hit: Hit) -> dict[str, Any]:
+        values: dict[str, Any] = {"rank": rank, "name": hit.name, self.kind: hit.similarity}
+        if hit.comparison:
+            values |= {"same_person": hit.comparison.same_person, "by_protocol": hit.comparison.by_protocol}
+        return values
 
 
 def print_answers(found: Answers, console: Console) -> None:
-    """One table per query, and the note on the calibration."""
+    """Prints one table per query, and the note on the calibration."""
     has_verdicts = any(hit.verdict for answer in found.answers for hit in answer.hits)
     for answer in found.answers:
         console.print(Text(printable(answer.query), style="bold"), soft_wrap=True)
         table = Table()
         table.add_column("rank", justify="right")
         table.add_column(found.kind, justify="right")
-        table.add_column("picture", overflow="fold")
-        if has_verdicts:
-            table.add_column("how sure", overflow="fold")
+        for heading in ("picture", "verdict")[: 1 + has_verdicts]:
+            table.add_column(heading, overflow="fold")
         for rank, hit in enumerate(answer.hits, start=1):
             number = f"{hit.similarity:.4f}" if found.kind == "similarity" else f"{hit.similarity:.3g}"
             name = Text(printable(os.path.relpath(hit.name, found.gallery)))
@@ -129,8 +105,8 @@ def print_answers(found: Answers, console: Console) -> None:
         console.print(Text(found.note), soft_wrap=True)
 
 
-def report_unreadable(unreadable: Sequence[tuple[str, str]], console: Console, most: int = 20) -> None:
-    """Says which pictures are left out, and why."""
+def print_unreadable(unreadable: Sequence[tuple[str, str]], console: Console, most: int = 20) -> None:
+    """Prints which pictures are left out, and why."""
     if not unreadable:
         return
     console.print(Text(f"{len(unreadable)} pictures could not be read and are left out:"))

@@ -116,7 +116,7 @@ def open_gallery(
     else:
         stored.load()
     missing = [entry for entry, key in zip(entries, keys) if key not in stored]
-    places = {entry: key for entry, key in zip(entries, keys)}
+    places = dict(zip(entries, keys))
     if missing:
         _check_writable(folder, gallery)
         for entry, outcome in compute(missing):

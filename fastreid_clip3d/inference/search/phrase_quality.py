@@ -1,4 +1,4 @@
-"""How well phrases find people, against the true descriptors of SynthCC's bodies."""
+"""How well phrases find people, measured by the true descriptors of SynthCC's bodies."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class PhraseQuality:
         columns = (self.base_rate, self.precision, self.single_precision, self.auc)
         rows = [[phrase, *(100 * column[row] for column in columns)] for row, phrase in enumerate(PHRASES)]
         rows.append(["mean", *(100 * np.nanmean(column) for column in columns)])
-        headers = ["phrase", "base rate", "precision at 10", "one image a person", "AUC"]
+        headers = ["phrase", "base rate", "precision at 10", "one image per person", "AUC"]
         low, high = (100 * bound for bound in self.chance)
         return (
             tabulate(rows, headers, tablefmt="pipe", floatfmt=".1f", missingval="-")
@@ -76,18 +76,24 @@ class PhraseQuality:
 
 
 def measure_phrases(
-    model: ReIDModel, run: str | Path, dataset_name: str, batch_size: int = 64, progress: bool = True, seed: int = 0
+    model: ReIDModel,
+    run: str | Path,
+    dataset_name: str,
+    batch_size: int = 64,
+    progress: bool = True,
+    seed: int = 0,
+    root: str = "",
 ) -> PhraseQuality:
     """Ranks the test people of a SynthCC set by each phrase.
 
     Args:
-        run: what `model` was loaded from.
+        run: the run folder or checkpoint of `model`. root: the datasets' folder; "": FASTREID_DATASETS.
 
     Raises:
-        ClearError: the model has no text space, no such dataset, or one without true descriptors.
+        ClearError: the model has no text space, or the dataset is unknown, missing or without true descriptors.
     """
     _, directions = phrase_directions(model, run, PHRASES)
-    dataset = build_dataset(dataset_name)
+    dataset = build_dataset(dataset_name, root)
     records = [*dataset.query, *dataset.gallery]
     truth = true_choices_of(dataset.dataset_dir, [record[0] for record in records])
     entries = [Entry(record[0], (Path(record[0]),)) for record in records]

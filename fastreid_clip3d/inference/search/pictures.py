@@ -1,29 +1,33 @@
-"""The found pictures themselves: thumbnails, a sheet as one image, and a page that needs no other file."""
+"""The found pictures: thumbnails, a sheet as one image, and a page that needs no other file."""
 
 from __future__ import annotations
 
 import base64
 import html
 import io
+import itertools
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from fastreid_clip3d.common.files import write_atomically
-from fastreid_clip3d.common.images import UnreadableImage, read_image
-from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.inference.search.answers import Answers, Hit, printable
+from fastreid_clip3d.common.images import UnreadableImage, read_image, save_image
+from fastreid_clip3d.common.names import printable
+from fastreid_clip3d.inference.search.answers import Answers, Hit
 
 TILE = (96, 192)  # width, height
 SAME, OTHER, UNKNOWN = (40, 160, 70), (205, 60, 50), (120, 120, 120)
 _FRAME = 3
 _CAPTION = 30
-_SHEET_FORMATS = (".png", ".jpg", ".jpeg", ".webp")
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def thumbnail(path: Path | None, size: tuple[int, int] = TILE) -> Image.Image:
-    """A picture inside a box of this size, uncropped; grey where it cannot be read any more."""
+    """A picture inside a box of this size, uncropped; a grey box where the picture can no longer be read."""
     canvas = Image.new("RGB", size, (235, 235, 235))
     if path is None:
         return canvas
@@ -35,32 +39,19 @@ def thumbnail(path: Path | None, size: tuple[int, int] = TILE) -> Image.Image:
     return canvas
 
 
-def _colour(hit: Hit) -> tuple[int, int, int]:
-    said = hit.comparison.same_person if hit.comparison else None
-    return UNKNOWN if said is None else SAME if said else OTHER
+def _same_person(hit: Hit) -> bool | None:
+    return hit.comparison.same_person if hit.comparison else None
 
 
 def _number(hit: Hit, kind: str) -> str:
     return f"{hit.similarity:.3f}" if kind == "similarity" else f"{hit.similarity:.2g}"
 
 
-def check_sheet(path: str | Path) -> None:
-    """Refuses a sheet's name before any work is done.
-
-    Raises:
-        ClearError: its ending is of no picture format.
-    """
-    if Path(path).suffix.lower() not in _SHEET_FORMATS:
-        raise ClearError(f"--sheet {path}: the name must end in {', '.join(_SHEET_FORMATS)}")
-
-
 def draw_sheet(found: Answers, path: str | Path) -> Path:
-    """One row per query: the query, then its hits, framed green (same person), red (other) or grey (no verdict).
+    """Draws one row per query: the query, then its hits; returns `path`.
 
-    Returns:
-        `path`.
+    Frames are green (same person), red (another person) or grey (no verdict).
     """
-    check_sheet(path)
     font = ImageFont.load_default(11)
     cell = (TILE[0] + 2 * _FRAME + 6, TILE[1] + 2 * _FRAME + _CAPTION)
     columns = 1 + max((len(answer.hits) for answer in found.answers), default=0)
@@ -71,36 +62,52 @@ def draw_sheet(found: Answers, path: str | Path) -> Path:
         x, y = 6 + column * cell[0], 6 + row * cell[1]
         sheet.paste(ImageOps.expand(thumbnail(picture), _FRAME, fill=colour), (x, y))
         for number, line in enumerate(lines):
-            draw.text(
-                (x, y + TILE[1] + 2 * _FRAME + 12 * number), _fitting(line, font, TILE[0]), fill=colour, font=font
-            )
+            place = (x, y + TILE[1] + 2 * _FRAME + 12 * number)
+            draw.text(place, shortened(line, font, TILE[0]), fill=colour, font=font)
 
+    names = {hit.name: os.path.relpath(hit.name, found.gallery) for answer in found.answers for hit in answer.hits}
+    captions = dict(zip(names, differing_parts(list(names.values()))))
     for row, answer in enumerate(found.answers):
         words = [os.path.basename(answer.query)] if answer.picture else answer.query.split(", ")[:2]
         put(0, row, answer.picture, (0, 0, 0), words)
         for rank, hit in enumerate(answer.hits, start=1):
-            put(
-                rank,
-                row,
-                hit.picture,
-                _colour(hit),
-                [f"{rank}. {_number(hit, found.kind)}", os.path.basename(hit.name)],
-            )
-    stored = io.BytesIO()
-    suffix = Path(path).suffix.lower()
-    sheet.save(stored, {"jpg": "JPEG", "jpeg": "JPEG"}.get(suffix[1:], suffix[1:].upper()))
-    write_atomically(path, stored.getvalue())
-    return Path(path)
+            colour = {True: SAME, False: OTHER, None: UNKNOWN}[_same_person(hit)]
+            put(rank, row, hit.picture, colour, [f"{rank}. {_number(hit, found.kind)}", captions[hit.name]])
+    return save_image(sheet, path)
 
 
-def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """The end of a text, which tells names apart, as far as it fits into `width` pixels."""
+def differing_parts(names: Sequence[str]) -> list[str]:
+    """Names without the words that all of them begin and end with, so that a short caption tells them apart.
+
+    >>> differing_parts(["day_1/camera_03_0017.jpg", "day_1/camera_11_0017.jpg"])
+    ['03', '11']
+    """
+    words = [re.findall(r"[^\W_]+|[\W_]", name) for name in names]
+    if len(set(names)) < 2:
+        return list(names)
+    first = _shared(words)
+    last = _shared([own[first:][::-1] for own in words])
+    return ["".join(own[first : len(own) - last]) or name for own, name in zip(words, names)]
+
+
+def _shared(words: Sequence[Sequence[str]]) -> int:
+    """The number of words that all lists begin with."""
+    return sum(1 for _ in itertools.takewhile(lambda column: len(set(column)) == 1, zip(*words)))
+
+
+def shortened(text: str, font: Font, width: int) -> str:
+    """A text whose middle is cut out where it does not fit into `width` pixels."""
     text = printable(text)
     if font.getlength(text) <= width:
         return text
-    while text and font.getlength("…" + text) > width:
-        text = text[1:]
-    return "…" + text
+    kept = len(text) - 1
+    while kept and font.getlength(_without_middle(text, kept)) > width:
+        kept -= 1
+    return _without_middle(text, kept)
+
+
+def _without_middle(text: str, kept: int) -> str:
+    return text[: (kept + 1) // 2] + "…" + text[len(text) - kept // 2 :]
 
 
 _PAGE = """<!DOCTYPE html>
@@ -117,7 +124,7 @@ h1 {{ font-size: 1.3rem; }} h2 {{ font-size: 1rem; overflow-wrap: anywhere; marg
 figure {{ margin: 0; width: 8.5rem; }}
 img {{ width: 100%; border: 4px solid #787878; border-radius: 4px; box-sizing: border-box; }}
 .query img {{ border-color: #222; }} .same img {{ border-color: #28a046; }} .other img {{ border-color: #cd3c32; }}
-figcaption {{ font-size: 12px; overflow-wrap: anywhere; }} .number {{ font-weight: 600; }} .sure {{ color: #555; }}
+figcaption {{ font-size: 12px; overflow-wrap: anywhere; }} .number {{ font-weight: 600; }} .verdict {{ color: #555; }}
 </style>
 </head>
 <body>
@@ -129,19 +136,14 @@ figcaption {{ font-size: 12px; overflow-wrap: anywhere; }} .number {{ font-weigh
 
 
 def write_page(found: Answers, path: str | Path) -> Path:
-    """A page with all answers, pictures inside it, that loads nothing and runs nothing.
-
-    Returns:
-        `path`.
-    """
+    """Writes a page with all answers and their pictures inside; it loads and runs nothing. Returns `path`."""
     parts = []
     for answer in found.answers:
         figures = [_figure("query", answer.picture, "query", "", "")] if answer.picture else []
         for rank, hit in enumerate(answer.hits, start=1):
-            said = hit.comparison.same_person if hit.comparison else None
-            shown = {None: "", True: "same", False: "other"}[said]
+            style = {None: "", True: "same", False: "other"}[_same_person(hit)]
             name = os.path.relpath(hit.name, found.gallery)
-            figures.append(_figure(shown, hit.picture, f"{rank}. {_number(hit, found.kind)}", name, hit.verdict))
+            figures.append(_figure(style, hit.picture, f"{rank}. {_number(hit, found.kind)}", name, hit.verdict))
         parts.append(f'<h2>{_escaped(answer.query)}</h2>\n<div class="row">\n' + "\n".join(figures) + "\n</div>")
     if found.note:
         parts.insert(0, f"<p>{_escaped(found.note)}</p>")
@@ -149,19 +151,18 @@ def write_page(found: Answers, path: str | Path) -> Path:
         items = "\n".join(f"<li>{_escaped(reason)}</li>" for _, reason in found.unreadable)
         parts.append(f"<h2>{len(found.unreadable)} pictures could not be read</h2>\n<ul>\n{items}\n</ul>")
     title = _escaped(f"Search in {found.gallery}, {found.gallery_size:,} pictures")
-    page = _PAGE.format(title=title, body="\n".join(parts))
-    write_atomically(path, page.encode("utf-8"))
+    write_atomically(path, _PAGE.format(title=title, body="\n".join(parts)).encode("utf-8"))
     return Path(path)
 
 
-def _figure(kind: str, picture: Path | None, number: str, name: str, verdict: str) -> str:
+def _figure(style: str, picture: Path | None, number: str, name: str, verdict: str) -> str:
     stored = io.BytesIO()
     thumbnail(picture).save(stored, "JPEG", quality=85)
     data = base64.b64encode(stored.getvalue()).decode("ascii")
     return (
-        f'<figure class="{kind}"><img alt="{_escaped(name or number)}" src="data:image/jpeg;base64,{data}">'
+        f'<figure class="{style}"><img alt="{_escaped(name or number)}" src="data:image/jpeg;base64,{data}">'
         f'<figcaption><span class="number">{_escaped(number)}</span> {_escaped(name)} '
-        f'<span class="sure">{_escaped(verdict)}</span></figcaption></figure>'
+        f'<span class="verdict">{_escaped(verdict)}</span></figcaption></figure>'
     )
 
 

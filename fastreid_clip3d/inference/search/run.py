@@ -1,8 +1,7 @@
-"""What `clip3d search` does: it indexes a gallery's folder and answers queries from it."""
+"""What `clip3d search` does: it indexes the pictures of a folder and answers queries from the index."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,44 +13,34 @@ from rich.console import Console
 from rich.text import Text
 from torch import Tensor
 
-from fastreid_clip3d.common.files import write_atomically
-from fastreid_clip3d.common.images import UnreadableImage
+from fastreid_clip3d.common.files import check_writable, check_writable_folder
+from fastreid_clip3d.common.images import IMAGE_ENDINGS, UnreadableImage
+from fastreid_clip3d.common.json_file import check_json, write_json
+from fastreid_clip3d.common.names import printable
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.evaluation.calibration import (
-    Calibration,
-    compare_similarity,
-    read_calibration,
-)
+from fastreid_clip3d.evaluation.calibration import Calibration, compare_similarity, read_calibration
 from fastreid_clip3d.evaluation.calibration_fit import calibration_fit
 from fastreid_clip3d.inference import load_model
 from fastreid_clip3d.inference.encoder import ReIDModel
 from fastreid_clip3d.inference.extraction import extract
 from fastreid_clip3d.inference.pictures import Entry, list_images
-from fastreid_clip3d.inference.search.answers import (
-    Answer,
-    Answers,
-    Hit,
-    print_answers,
-    printable,
-    report_unreadable,
-    write_json,
-)
+from fastreid_clip3d.inference.search.answers import Answer, Answers, Hit, print_answers, print_unreadable
 from fastreid_clip3d.inference.search.index import Gallery, index_folder, open_gallery, vectors_of
 from fastreid_clip3d.inference.search.phrase_quality import measure_phrases
 from fastreid_clip3d.inference.search.phrases import patch_means, phrase_directions, require_phrases
-from fastreid_clip3d.inference.search.pictures import check_sheet, draw_sheet, write_page
+from fastreid_clip3d.inference.search.pictures import draw_sheet, write_page
 
 Outcomes = Iterator[tuple[Entry, np.ndarray | UnreadableImage]]
 
 
 @dataclass(frozen=True)
 class GallerySource:
-    """Where a gallery's pictures lie and how its index is made.
+    """The folder of a gallery's pictures, and how we make its index.
 
     Attributes:
         folder: of the pictures. index: folder of the index; "" keeps it in `folder`.
         run: the model's run folder, checkpoint or .onnx file. tracklets: a folder of frames is one entry.
-        rebuild: compute the whole index anew. batch_size: pictures at once, 1 or more.
+        rebuild: compute the whole index anew. batch_size: images at once, 1 or more.
     """
 
     folder: str
@@ -83,23 +72,28 @@ def search(
 
     Args:
         model: run folder, checkpoint or .onnx file. gallery: folder of the pictures to search in.
-        query: pictures, folders, globs or .txt lists. phrases: body-shape phrases; one of the two is given.
+        query: pictures, folders, globs or .txt lists. phrases: body-shape phrases, in place of `query`.
         free_text: take other phrases than the 32, through the teacher. top: matches per query, 1 or more.
         tracklets: a folder of frames is one entry.
-        json_file, html, sheet: files for the answers as json, as a page and as one picture; "" writes none.
+        json_file, html, sheet: files for the answers as json, as a page and as one picture; "": none. With "-" the json
+            goes to standard output and the tables to standard error.
         index: folder of the index; "" keeps it in the gallery. rebuild: compute the whole index anew.
-        batch_size: pictures at once, 1 or more. device: "cpu", "cuda" or ""; "" means cuda where there is one.
+        batch_size: images at once, 1 or more. device: as in ``load_model``.
 
     Raises:
         ClearError: an argument, the model or a folder is wrong.
     """
     if top < 1 or batch_size < 1:
-        raise ClearError("--top and --batch-size must be 1 or more")
-    if sheet:
-        check_sheet(sheet)
+        raise ClearError("--top and --batch-size must be 1 or more.")
+    check_json(json_file)
+    for path, endings in ((html, (".html", ".htm")), (sheet, IMAGE_ENDINGS)):
+        if path:
+            check_writable(path, endings)
+    if index:
+        check_writable_folder(index, "--index")
     if not os.path.isdir(gallery):
         raise ClearError(f"--gallery {gallery}: no such folder; it must be the folder that holds the pictures.")
-    screen, notes = Console(highlight=False), Console(stderr=True, highlight=False)
+    screen, notes = Console(stderr=json_file == "-", highlight=False), Console(stderr=True, highlight=False)
     student = load_model(model, device)
     source = GallerySource(gallery, model, index, tracklets, rebuild, batch_size)
     if phrases:
@@ -107,16 +101,21 @@ def search(
     else:
         found = _by_pictures(student, source, query, top, notes)
     print_answers(found, screen)
-    report_unreadable(found.unreadable, notes)
-    for path, write in ((json_file, write_json), (sheet, draw_sheet), (html, write_page)):
-        if path:
-            write(found, path)
+    print_unreadable(found.unreadable, notes)
+    if json_file:
+        write_json(json_file, found.as_dict())
+    if sheet:
+        draw_sheet(found, sheet)
+    if html:
+        write_page(found, html)
+    for path in (json_file, sheet, html):
+        if path not in ("", "-"):
             notes.print(Text(printable(f"written: {path}")), soft_wrap=True)
     return found
 
 
 def open_pictures(model: ReIDModel, source: GallerySource, notes: Console, phrases: bool = False) -> Gallery:
-    """The gallery's features (or patch means, for phrases), brought up to date."""
+    """The gallery's features (for phrases its patch means), after we have computed those of new and changed files."""
     entries = list_images([source.folder], tracklets=source.tracklets)
     if not entries:
         raise ClearError(
@@ -216,21 +215,26 @@ def _by_phrases(
     return Answers((answer,), "score", source.folder, len(gallery.entries), tuple(gallery.unreadable))
 
 
-def evaluate_phrases(model: str, data: str, *, batch_size: int = 64, device: str = "", json_file: str = "") -> None:
+def evaluate_phrases(
+    model: str, data: str, *, root: str = "", batch_size: int = 64, device: str = "", json_file: str = ""
+) -> None:
     """Measures the phrases on a SynthCC set and prints the table.
 
     Args:
-        model: run folder or checkpoint. data: a SynthCC set's name. batch_size: pictures at once, 1 or more.
-        device: "cpu", "cuda" or ""; "" means cuda where there is one. json_file: for the numbers; "" writes none.
+        model: run folder or checkpoint. data: a SynthCC set's name. root: the datasets' folder; "": FASTREID_DATASETS.
+        batch_size: images at once, 1 or more. device: as in ``load_model``.
+        json_file: for the numbers; "": none; "-": standard output, in place of the table.
 
     Raises:
         ClearError: an argument, the model or the set is wrong.
     """
     if not data:
         raise ClearError("--evaluate-phrases needs --data DATASET, one of the SynthCC sets (SynthCCTiny, ...).")
-    quality = measure_phrases(load_model(model, device), model, data, batch_size)
-    print(quality.table())
+    check_json(json_file)
+    quality = measure_phrases(load_model(model, device), model, data, batch_size, root=root)
+    if json_file != "-":
+        print(quality.table())
     if json_file:
-        text = json.dumps(quality.as_dict(), indent=2, allow_nan=False) + "\n"
-        write_atomically(json_file, text.encode())
+        write_json(json_file, quality.as_dict())
+    if json_file not in ("", "-"):
         print(f"written: {json_file}", file=sys.stderr)
