@@ -25,6 +25,11 @@ from fastreid_clip3d.engine.schedule import SCHEDULES
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.meta_arch.clip3d_reid import CLIP3DReID
 
+try:
+    import resource
+except ImportError:  # Windows has no such limit
+    resource = None
+
 OPTIMIZERS = tuple(
     name
     for name, kind in vars(torch.optim).items()
@@ -103,9 +108,7 @@ def check_open_files(workers: int) -> None:
     Raises:
         ClearError: the limit, and both remedies.
     """
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
+    if resource is None:
         return
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     needed = _FILES_OF_A_PROCESS + _FILES_OF_A_WORKER * workers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import warnings
 from collections import OrderedDict
 from typing import Any
 
@@ -60,7 +61,9 @@ class CLIP3DTrainer(DefaultTrainer):
             np.random.seed(cfg.SEED + comm.get_rank())  # fast-reid draws the samplers' seed from here
         self._seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
         os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)  # fast-reid writes the config there while it builds the loader
-        super().__init__(cfg)
+        with warnings.catch_warnings():  # fast-reid makes a loss scale of CUDA first, even for bfloat16 on a CPU
+            warnings.filterwarnings("ignore", message=".*GradScaler is enabled, but CUDA is not available.*")
+            super().__init__(cfg)
         if cfg.SOLVER.AMP.ENABLED:
             self._trainer = MixedPrecisionTrainer(
                 self._trainer, unwrapped(self.model).device, DTYPES[cfg.SOLVER.AMP.DTYPE]

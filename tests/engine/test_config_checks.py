@@ -115,7 +115,9 @@ def test_every_range_belongs_to_a_key_and_holds_for_its_default() -> None:
 
 def test_too_few_open_files_for_the_workers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda which: (32, 4096))
-    with pytest.raises(ClearError, match=r"NUM_WORKERS 64 needs about \d+ open files, and this shell allows 32. Run `ulimit"):
+    with pytest.raises(
+        ClearError, match=r"NUM_WORKERS 64 needs about \d+ open files, and this shell allows 32. Run `ulimit"
+    ):
         check_open_files(64)
     check_open_files(0)
 
@@ -132,7 +134,9 @@ def test_a_size_that_a_student_cannot_take_is_found_before_the_first_step() -> N
     model.forward = lambda batch: model.heads(backbone(batch["images"])).flatten(1)
     check_image_sizes(cfg, model)
     cfg.INPUT.SIZE_TEST = [96, 32]
-    with pytest.raises(ClearError, match=r"INPUT.SIZE_TEST \[96, 32\]: the student build_timm_backbone beit.* cannot take"):
+    with pytest.raises(
+        ClearError, match=r"INPUT.SIZE_TEST \[96, 32\]: the student build_timm_backbone beit.* cannot take"
+    ):
         check_image_sizes(cfg, model)
 
 

@@ -61,7 +61,10 @@ CASES = {
     "the method": (CONFIG, {}),
     "the method, two workers": (CONFIG, {"DATALOADER__NUM_WORKERS": "2"}),
     "fast-reid's loader": (BAG_OF_TRICKS, {"DATALOADER__SYNTHETIC_PER_BATCH": "0"}),
-    "bfloat16": (BAG_OF_TRICKS, {"DATALOADER__SYNTHETIC_PER_BATCH": "0", "SOLVER__AMP__ENABLED": "True", "SOLVER__AMP__DTYPE": "bfloat16"}),  # fmt: skip
+    "bfloat16": (
+        BAG_OF_TRICKS,
+        {"DATALOADER__SYNTHETIC_PER_BATCH": "0", "SOLVER__AMP__ENABLED": "True", "SOLVER__AMP__DTYPE": "bfloat16"},
+    ),  # fmt: skip
 }
 
 
@@ -173,7 +176,9 @@ def test_the_state_of_another_optimiser_is_refused(finished: Path, data: Path, t
         start(BAG_OF_TRICKS, data, run, resume=True, SOLVER__OPT="SGD", DATALOADER__SYNTHETIC_PER_BATCH="0")
 
 
-def test_weights_of_another_run_start_a_training_with_a_new_classifier(finished: Path, data: Path, tmp_path: Path) -> None:
+def test_weights_of_another_run_start_a_training_with_a_new_classifier(
+    finished: Path, data: Path, tmp_path: Path
+) -> None:
     changes = {"DATALOADER__SYNTHETIC_PER_BATCH": "0"}
     for name in ("model_final.pth", "last_checkpoint", ""):
         trainer = start(BAG_OF_TRICKS, data, tmp_path / "next", MODEL__WEIGHTS=str(finished / name), **changes)

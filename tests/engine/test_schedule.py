@@ -46,7 +46,9 @@ class Run:
     def train(self, epochs: int) -> Run:
         hook = LearningRate(self.optimizer, self.schedulers, 0)
         trainer = SimpleNamespace(
-            iter=self.epoch * PER_EPOCH, warmup_iters=self.cfg.SOLVER.WARMUP_ITERS, delay_epochs=self.cfg.SOLVER.DELAY_EPOCHS
+            iter=self.epoch * PER_EPOCH,
+            warmup_iters=self.cfg.SOLVER.WARMUP_ITERS,
+            delay_epochs=self.cfg.SOLVER.DELAY_EPOCHS,
         )
         hook.trainer = trainer
         with EventStorage() as trainer.storage:
@@ -71,7 +73,9 @@ class Run:
         return self
 
 
-@pytest.mark.parametrize("changes", [{}, {"WARMUP_ITERS": 3}, {"WARMUP_ITERS": 7}, {"DELAY_EPOCHS": 1}, {"SCHED": "MultiStepLR"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"WARMUP_ITERS": 3}, {"WARMUP_ITERS": 7}, {"DELAY_EPOCHS": 1}, {"SCHED": "MultiStepLR"}]
+)
 def test_resuming_the_same_config_changes_no_rate(changes: dict, caplog: pytest.LogCaptureFixture) -> None:
     whole = Run(solver(**changes)).train(4)
     for stop in (1, 2, 3):
@@ -117,7 +121,10 @@ def test_the_small_configs_fit_training_sets_of_any_size(images: int) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"WARMUP_ITERS": 20}, r"4 epochs .* of 5 iterations.*warm-up of 20 .* takes 4 epochs.*WARMUP_ITERS to at most 15"),
+        (
+            {"WARMUP_ITERS": 20},
+            r"4 epochs .* of 5 iterations.*warm-up of 20 .* takes 4 epochs.*WARMUP_ITERS to at most 15",
+        ),
         ({"WARMUP_ITERS": 500}, "leaves none for CosineAnnealingLR"),
         ({"WARMUP_ITERS": 500, "SCHED": "MultiStepLR"}, "leaves none for MultiStepLR"),
         ({"WARMUP_ITERS": 3, "MAX_EPOCH": 1}, "Set SOLVER.WARMUP_ITERS 0"),

@@ -23,7 +23,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def config(data: Path, output: Path, mode: str):
-    cfg = load_config(CONFIG, options(data, output, MODEL__TEACHER__MODE=mode, MODEL__TEACHER__CACHE_DIR=str(data / "c")))
+    cfg = load_config(
+        CONFIG, options(data, output, MODEL__TEACHER__MODE=mode, MODEL__TEACHER__CACHE_DIR=str(data / "c"))
+    )
     cfg.freeze()
     return cfg
 

@@ -53,6 +53,7 @@ def config(data: Path, output: Path, period: int) -> CfgNode:
         "DATASETS.TESTS": "('CSVDataset',)", "DATALOADER.NUM_WORKERS": "0", "DATALOADER.NUM_INSTANCE": "2",
         "DATALOADER.SAMPLER_TRAIN": "MixedIdentitySampler", "DATALOADER.SYNTHETIC_PER_BATCH": "4",
         "INPUT.SIZE_TRAIN": "[64, 32]", "INPUT.SIZE_TEST": "[64, 32]", "SOLVER.IMS_PER_BATCH": "4", "SOLVER.MAX_EPOCH": "2",
+        "SOLVER.WARMUP_ITERS": "0",
         "SOLVER.AMP.ENABLED": "False", "TEST.PRECISE_BN.ENABLED": "False", "TEST.EVAL_PERIOD": "0", "WRITE_PERIOD": "1",
         "OUTPUT_DIR": str(output), "SEED": "0",
     }  # fmt: skip

@@ -20,10 +20,9 @@ import torch.multiprocessing as multiprocessing
 from fastreid.utils.env import seed_all_rng
 
 from fastreid_clip3d.compat.launch import process_group
-from fastreid_clip3d.config_loading import load_config
+from fastreid_clip3d.config_loading import inference_config, load_config
 from fastreid_clip3d.engine import processes
 from fastreid_clip3d.engine.machine import check_machine, check_processes
-from fastreid_clip3d.config_loading import inference_config
 from fastreid_clip3d.engine.run import evaluate
 from fastreid_clip3d.engine.trainer import CLIP3DTrainer
 from fastreid_clip3d.errors import ClearError

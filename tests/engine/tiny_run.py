@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fastreid_clip3d.body.synthetic_writer import SyntheticSet, SyntheticSettings
 from tests.conftest import REPOSITORY
-from tests.standins import tiny_teacher_folder
+from tests.standins import tiny_teacher_folder, write_bodies
 
 CONFIG = str(REPOSITORY / "configs" / "CLIP3D" / "celeb.yml")
 TRAINING_IMAGES = 32
@@ -29,9 +28,7 @@ def write_datasets(root: Path) -> Path:
                     Image.fromarray((shade + noise).clip(0, 255).astype(np.uint8)).save(root / name)
                     lines.append(f"{name},{person},{camera + (5 if split == 'query' else 0)},{outfit},{split}")
     (root / "dataset.csv").write_text("\n".join(lines) + "\n")
-    SyntheticSet(root / "SyntheticBodies", SyntheticSettings(bodies=6, poses_per_body=1, image_size=(32, 16)), 1).make(
-        progress=False
-    )
+    write_bodies(root / "SyntheticBodies")
     tiny_teacher_folder(root / "teacher")
     return root
 
