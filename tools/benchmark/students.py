@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from tools.benchmark.markers import replace_between
+
 
 class Student(NamedTuple):
     """A line of the table: ``MODEL.BACKBONE.NAME`` and ``DEPTH``, other keys, and where the weights come from."""
@@ -18,11 +20,11 @@ class Student(NamedTuple):
     name: str
     depth: str
     keys: dict[str, Any] = {}
-    weights: str = "fetched by fast-reid"
+    weights: str = "downloaded by fast-reid"
 
 
 BY_PATH = "by PRETRAIN_PATH"
-FROM_TIMM = "fetched by timm"
+FROM_TIMM = "downloaded by timm"
 
 STUDENTS: tuple[Student, ...] = (
     Student("build_resnet_backbone", "18x"),
@@ -100,7 +102,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     table = _markdown(figures)
     print(table)
     if arguments.markdown:
-        _replace_table(Path(arguments.markdown), table)
+        replace_between(Path(arguments.markdown), table)
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(figures, indent=2) + "\n")
     return figures
@@ -182,20 +184,6 @@ def _markdown(figures: dict[str, Any]) -> str:
             f"{relative} | {row['weights']} |"
         )
     return "\n".join(lines)
-
-
-BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
-
-
-def _replace_table(path: Path, table: str) -> None:
-    from fastreid_clip3d.errors import ClearError
-
-    text = path.read_text() if path.is_file() else f"{BEGIN}\n{END}\n"
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ClearError(f"--markdown {path}: the file has no lines {BEGIN} and {END} to put the table between.")
-    path.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
 
 
 def _device_name(device: str) -> str:

@@ -9,6 +9,9 @@ import pytest
 
 from fastreid_clip3d.errors import ClearError
 from tools.benchmark import students
+from tools.benchmark.markers import replace_between
+
+BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 
 
 def parse(*options: str) -> argparse.Namespace:
@@ -22,7 +25,7 @@ def test_figures_of_a_known_network(tmp_path, monkeypatch) -> None:
     costs four times as much as with 2: 1.18 G multiply-adds of the plain network and 3 x 0.269 G more."""
     monkeypatch.setattr(students, "REFERENCE", students.STUDENTS[0])
     document = tmp_path / "students.md"
-    document.write_text(f"before\n{students.BEGIN}\nold\n{students.END}\nafter\n")
+    document.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     written = tmp_path / "figures.json"
     figures = students.run(
         parse("--only", "build_resnet_backbone 18x", "--markdown", str(document), "--json", str(written))
@@ -40,7 +43,7 @@ def test_figures_of_a_known_network(tmp_path, monkeypatch) -> None:
 def test_no_repeats_no_speeds(capsys) -> None:
     (row,) = students.run(parse("--only", "x0_25", "--repeats", "0"))["rows"]
     assert row["images_per_second"] is None and row["relative"] is None
-    assert "| 128 | - | - | fetched by fast-reid |" in capsys.readouterr().out
+    assert "| 128 | - | - | downloaded by fast-reid |" in capsys.readouterr().out
 
 
 def test_every_student_of_the_table_is_registered() -> None:
@@ -57,4 +60,4 @@ def test_wrong_options_are_named(tmp_path) -> None:
         students.run(parse("--only", "nobody"))
     (tmp_path / "plain.md").write_text("no markers")
     with pytest.raises(ClearError, match="plain.md"):
-        students._replace_table(tmp_path / "plain.md", "table")
+        replace_between(tmp_path / "plain.md", "table")
