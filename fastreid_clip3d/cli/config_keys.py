@@ -21,10 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the keys, or writes the page."""
+    from fastreid_clip3d.common.files import write_atomically
     from fastreid_clip3d.config_reference import config_page, declared_keys
 
     if arguments.output:
-        arguments.output.write_text(config_page(), encoding="utf-8")
+        write_atomically(arguments.output, config_page().encode())
     elif not arguments.part:
         print(config_page(), end="")
     else:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastreid_clip3d.common.files import check_writable, write_atomically
 
-FIGURE_ENDINGS = (".png", ".jpg", ".jpeg", ".svg", ".pdf")
+FIGURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".svg", ".pdf")
 
 
 def save_figure(figure: Any, path: str | Path, dpi: float | str = "figure") -> Path:

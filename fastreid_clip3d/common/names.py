@@ -1,9 +1,8 @@
-"""How names of files are shown: on a screen, in a page, in json and in tables."""
+"""How names of files are shown: on a screen, in a page and in tables. In json, see ``json_file``."""
 
 from __future__ import annotations
 
 import unicodedata
-from typing import Any
 
 
 def as_utf8(name: str) -> str:
@@ -27,14 +26,3 @@ def printable(name: str) -> str:
         else character
         for character in as_utf8(name)
     )
-
-
-def printable_names(value: Any) -> Any:
-    """A value for json with every text in it, keys included, as :func:`as_utf8` gives it."""
-    if isinstance(value, str):
-        return as_utf8(value)
-    if isinstance(value, dict):
-        return {printable_names(key): printable_names(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [printable_names(item) for item in value]
-    return value

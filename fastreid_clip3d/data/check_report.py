@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -11,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from fastreid_clip3d.common.files import check_writable, write_atomically
+from fastreid_clip3d.common.files import check_writable
 from fastreid_clip3d.common.images import IMAGE_ENDINGS
-from fastreid_clip3d.common.names import as_utf8, printable_names
+from fastreid_clip3d.common.json_file import check_json, write_json
+from fastreid_clip3d.common.names import as_utf8
 from fastreid_clip3d.data.check import DatasetReport, check_dataset
 from fastreid_clip3d.data.contact_sheet import save_contact_sheet
 from fastreid_clip3d.data.datasets.counts import count_table
@@ -39,8 +39,7 @@ def run_checks(
     screen = sys.stderr if json_file == "-" else sys.stdout
     if sheet:
         check_writable(sheet, IMAGE_ENDINGS)
-    if json_file and json_file != "-":
-        check_writable(json_file)
+    check_json(json_file or "")
     reports = []
     for name in names:
         with _no_warnings_twice():
@@ -52,7 +51,7 @@ def run_checks(
             save_contact_sheet(splits, path)
             print(f"sheet: {path}", file=screen)
     if json_file:
-        write_json(reports, json_file)
+        write_json(json_file, {report.name: report.as_json() for report in reports})
     return any(report.problems for report in reports)
 
 
@@ -72,16 +71,6 @@ def sheet_path(path: str, name: str, names: int) -> Path:
     """The sheet's file; each of several datasets has its own, with the dataset's name in it."""
     file = Path(path)
     return file if names == 1 else file.with_name(f"{file.stem}-{Path(name).stem}{file.suffix}")
-
-
-def write_json(reports: list[DatasetReport], path: str) -> None:
-    """One json object, dataset's name -> report; "-" = standard output."""
-    named = {report.name: report.as_json() for report in reports}
-    text = json.dumps(printable_names(named), indent=2, ensure_ascii=False)
-    if path == "-":
-        print(text)
-    else:
-        write_atomically(path, (text + "\n").encode())
 
 
 def print_report(report: DatasetReport, screen: TextIO) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from fastreid_clip3d.common.names import printable
 from fastreid_clip3d.errors import ClearError
 
 SUFFIXES = frozenset((
@@ -120,6 +121,8 @@ def _walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
 
 def _add_list(path: Path, tracklets: bool, add: Add) -> int:
     """Adds what a list names; returns the number of files of its folders passed over."""
+    if not path.is_file():
+        raise ClearError(f"{printable(str(path))} is no regular file; a list of images is a text file, one path per line.")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fastreid_clip3d.common.figures import save_figure
 from fastreid_clip3d.common.images import read_image
+from fastreid_clip3d.common.names import printable
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.teacher.clip import Teacher
 from fastreid_clip3d.teacher.preprocess import ImageTransform
@@ -52,7 +53,7 @@ class ImageLabels(NamedTuple):
         }
 
     def table(self) -> str:
-        lines = [self.path]
+        lines = [printable(self.path)]
         lines += [
             f"  {chosen:<20}{score:>8.4f}   over {other:<20}{lower:>8.4f}   by {score - lower:.4f}"
             for chosen, score, other, lower in self.phrases()

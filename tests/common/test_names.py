@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 
-from fastreid_clip3d.common.names import as_utf8, printable, printable_names
+from fastreid_clip3d.common.names import as_utf8, printable
 
 
 def test_bytes_that_are_not_utf8_are_escaped() -> None:
@@ -17,10 +16,3 @@ def test_bytes_that_are_not_utf8_are_escaped() -> None:
 def test_characters_that_steer_a_terminal_are_escaped() -> None:
     assert printable("a\nb\x1b[31m\u202ec\u200b") == r"a\nb\x1b[31m\u202ec\u200b"
     assert as_utf8("a\nb") == "a\nb"
-
-
-def test_json_holds_such_names() -> None:
-    name = os.fsdecode(b"\xff")
-    report = {name: [name, {"path": (name, 1, None)}]}
-    text = json.dumps(printable_names(report), ensure_ascii=False)
-    assert text.encode() and json.loads(text) == {"\\xff": ["\\xff", {"path": ["\\xff", 1, None]}]}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -104,3 +106,13 @@ def test_links_that_lead_back_end(tree) -> None:
 def test_what_is_not_there_is_named(tree) -> None:
     with pytest.raises(ClearError, match="nowhere: no such file or folder"):
         list_images(["b", "nowhere"])
+
+
+def test_a_list_that_is_a_fifo_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "list.txt")
+    signal.alarm(20)  # ends a test that hangs
+    try:
+        with pytest.raises(ClearError, match="list.txt is no regular file"):
+            list_images([tmp_path / "list.txt"])
+    finally:
+        signal.alarm(0)
