@@ -61,6 +61,13 @@ def test_figures_of_a_small_run(figures: tuple[dict[str, Any], Path]) -> None:
         weights = 11.2e6 * 4 / 2**20  # ResNet-18
         assert row["peak_mib"] is None or row["peak_mib"] > 2 * weights, "weights, gradients and more"
     assert found["ratios"]["c/a2"] == pytest.approx(rows["c"]["milliseconds"] / rows["a2"]["milliseconds"])
+    assert found["precision"] == "float32" and found["rates"]["tflops"] > 0
+    for name, row in rows.items():
+        assert row["busy_share"] is None, "there is no device"
+        if name == "d":
+            assert row["floor"] is None
+        else:
+            assert 0 < row["floor"]["floor"] < row["milliseconds"], "no step is faster than its floor"
     assert found["met"] == {name: found["ratios"][name] <= 1.1 for name in ("b/a", "c/a2")}
 
 
@@ -76,9 +83,11 @@ def test_contestants_work_on_the_halves_that_their_names_say() -> None:
     for name, kind in step.CONTESTANTS.items():
         if kind.online:
             continue
-        contestant = step.Contestant(arguments, "cpu", kind, 4, amp=False)
+        contestant = step.Contestant(arguments, "cpu", kind, 4)
         counts: list[int] = []
-        contestant.model.backbone.conv1.register_forward_pre_hook(lambda _, given: counts.append(len(given[0])))
+        contestant.model.backbone.conv1.register_forward_pre_hook(
+            lambda _, given, counts=counts: counts.append(len(given[0]))
+        )
         before = contestant.model.backbone.conv1.weight.clone()
         contestant.step()
         seen[name[:2].strip()] = sum(counts)
@@ -103,12 +112,14 @@ def test_slow_reading_is_told(capsys: pytest.CaptureFixture) -> None:
 
 def test_wrong_options_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ClearError, match="--device cuda"):
+    with pytest.raises(ClearError, match="--device is 'cuda'"):
         step.run(parse("--device", "cuda"))
     with pytest.raises(ClearError, match="config of the method"):
         step.run(parse(changed=("MODEL.META_ARCHITECTURE", "Baseline")))
     with pytest.raises(ClearError, match="not negative"):
         step.run(parse("--steps", "-1"))
+    with pytest.raises(ClearError, match="float16 needs CUDA"):
+        step.run(parse("--precision", "float16"))
 
 
 def test_peak_memory_is_that_of_the_work() -> None:
