@@ -47,6 +47,7 @@ from fastreid_clip3d.body.synthetic_index import (
     read_meta,
     sizes_there,
 )
+from fastreid_clip3d.common.devices import find_device
 from fastreid_clip3d.common.files import remove_leftovers, write_atomically
 from fastreid_clip3d.common.locks import lock_folder
 from fastreid_clip3d.common.resumable import Parts, differences
@@ -114,12 +115,15 @@ class SyntheticSet:
         folder: where the set goes.
         settings: what it is made of.
         workers: threads that pose, render and write, 0 for one per core.
+        device: where pictures are drawn: "cpu", by our rasteriser, or "cuda", by that of PyTorch3D. Its pictures differ by
+            single levels, so they are another version of the set.
 
     Raises:
-        ClearError: the folder holds another set, the body model or the poses cannot be read.
+        ClearError: the folder holds another set, body model or poses cannot be read, or there is no such device.
     """
 
-    def __init__(self, folder: str | Path, settings: SyntheticSettings, workers: int = 0) -> None:
+    def __init__(self, folder: str | Path, settings: SyntheticSettings, workers: int = 0, device: str = "cpu") -> None:
+        self.device = find_device(device)
         self.folder = Path(folder)
         self.settings = settings
         self.workers = workers or os.cpu_count() or 1
@@ -168,8 +172,10 @@ class SyntheticSet:
         settings = asdict(self.settings)
         settings["image_size"] = list(settings["image_size"])
         del settings["body_model"], settings["poses"]
+        drawn_by = {} if self.device.type == "cpu" else {"rasterizer": f"PyTorch3D, {self.device.type}"}
         return {
             "format": FORMAT,
+            **drawn_by,
             "settings": settings,
             "body_models": {gender: model.fingerprint() for gender, model in zip(GENDERS, self.models)},
             "pose_pool": pool_fingerprint(self.pool),
@@ -220,7 +226,8 @@ class SyntheticSet:
             vertices = stand_on_ground(self.models[sex].pose(betas, poses)[0])
             views = views_of(vertices, draws, settings.image_size, settings.framing)
             lights = lights_of(draws)
-            images = self.renderers[sex].render(vertices, views, lights)
+            scene = (part.to(self.device) for part in (vertices, views, lights))
+            images = self.renderers[sex].render(*scene)
         return to_bytes(images), views.numpy(), lights.numpy()
 
     def _make_group(self, group: range, stop: threading.Event) -> int:

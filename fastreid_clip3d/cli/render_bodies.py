@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--body-model", default="", help="folder or file of SMPL models (the embedded ones)")
     parser.add_argument("--poses", default="", help="axis-angle poses [K, 72], .npy or .npz (100 built-in poses)")
     parser.add_argument("--workers", type=not_negative, default=0, help="threads (one per core)")
+    parser.add_argument("--device", default="cpu", help="where pictures are drawn: cpu or cuda (cpu)")
     parser.add_argument(
         "--sheet",
         metavar="FILE",
@@ -73,6 +74,6 @@ def run(arguments: argparse.Namespace) -> int:
         body_model=arguments.body_model,
         poses=arguments.poses,
     )
-    index = SyntheticSet(output, settings, workers=arguments.workers).make(progress=not arguments.quiet)
+    index = SyntheticSet(output, settings, arguments.workers, arguments.device).make(progress=not arguments.quiet)
     print(f"{len(index)} pictures of {settings.bodies} bodies in {output}, version {index.version}")
     return 0
