@@ -41,4 +41,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             f"{NO_DEVICE}: {len(skipped)} tests that need one were skipped (`clip3d doctor` says what torch sees)"
         )
 
+
 gc.freeze()  # collections during the tests and at their end need not walk through torch's modules

@@ -1,16 +1,22 @@
-"""Small but real things for the tests, made on the spot: an open_clip teacher with random weights, configs for a CPU."""
+"""Small but real things for the tests, made on the spot: a teacher with random weights, bodies, configs for a CPU."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import numpy as np
 import open_clip
 import torch
 from fastreid.config import CfgNode
+from PIL import Image
 from safetensors.torch import save_file
 
 import fastreid_clip3d
+from fastreid_clip3d.body.constants import GENDERS
+from fastreid_clip3d.body.model import load_body_model
+from fastreid_clip3d.body.synthetic_index import LIGHT_FIELDS, VIEW_FIELDS
+from fastreid_clip3d.vocabulary import NUM_PAIRS
 
 TINY_CLIP = {
     "embed_dim": 24,
@@ -64,3 +70,33 @@ def random_batch(num_real: int = 6, num_synthetic: int = 4, teacher_size: int = 
         "synthetic_gender": torch.arange(num_synthetic) % 2,
         "synthetic_phrase_choices": torch.randint(0, 2, (num_synthetic, 16)),
     }
+
+
+def write_bodies(folder: Path, bodies: int = 6, image_size: tuple[int, int] = (32, 16)) -> Path:
+    """Writes a set of synthetic bodies without rendering it: grey noise with random shapes. It needs no PyTorch3D."""
+    (folder / "images").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    names = [f"{body:05d}_00.png" for body in range(bodies)]
+    for name in names:
+        Image.fromarray(generator.integers(0, 256, image_size, dtype=np.uint8)).save(folder / "images" / name)
+    arrays = {
+        "names": np.array(names),
+        "betas": generator.standard_normal((bodies, 10)).astype(np.float32),
+        "gender": (np.arange(bodies) % 2).astype(np.int8),
+        "scores": generator.standard_normal((bodies, NUM_PAIRS)).astype(np.float32),
+        "phrase_choices": generator.integers(0, 2, (bodies, NUM_PAIRS)).astype(np.int8),
+        "poses": np.zeros((bodies, 72), np.float32),
+        "cameras": np.zeros((bodies, len(VIEW_FIELDS)), np.float32),
+        "lights": np.zeros((bodies, len(LIGHT_FIELDS)), np.float32),
+        "sizes": np.array([(folder / "images" / name).stat().st_size for name in names], np.int32),
+    }
+    np.savez(folder / "index.npz", **arrays)
+    meta = {
+        "version": "noise",
+        "complete": True,
+        "num_images": bodies,
+        "settings": {"image_size": list(image_size)},
+        "body_models": {gender: load_body_model("", gender).fingerprint() for gender in GENDERS},
+    }
+    (folder / "meta.json").write_text(json.dumps(meta))
+    return folder
