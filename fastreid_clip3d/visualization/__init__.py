@@ -1,1 +1,1 @@
-"""Pictures of what a model does; read-only, and imported only by tools."""
+"""Pictures of what a model does. This package only reads runs; verbs, tools and one hook import it."""

@@ -1,4 +1,4 @@
-"""Bodies that a student sees: the image, the body predicted from f_id, the true body where known (paper, Figure 5).
+"""Draws images beside the bodies that phi predicts from f_id, and the true bodies where known (paper, Figure 5).
 
 B: images. V: vertices. K: shape coefficients. Metres unless said otherwise.
 """
@@ -9,10 +9,10 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from fastreid.config import CfgNode
 from torch import Tensor, nn
 
 from fastreid_clip3d.body import BodyModel, load_body_model
@@ -23,6 +23,7 @@ from fastreid_clip3d.body.synthetic_index import SyntheticIndex
 from fastreid_clip3d.common.figures import save_figure
 from fastreid_clip3d.common.images import read_image
 from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.inference.model import TorchModel
 from fastreid_clip3d.modeling.backbones.build import student_maps
 from fastreid_clip3d.modeling.losses import MLP
 from fastreid_clip3d.modeling.meta_arch.clip3d_reid import running_statistics_kept
@@ -30,19 +31,19 @@ from fastreid_clip3d.modeling.meta_arch.clip3d_reid import running_statistics_ke
 PHI = "body_shape_loss.regressor."
 PICTURE_SIZE = (192, 96)
 ZOOM = 0.82
-"""Bodies are drawn smaller than in the set's pictures by this, so that a prediction that is too tall still fits."""
+"""The scale of drawn bodies against the set's pictures, so that a prediction that is too tall still fits."""
 
 
 @dataclass(frozen=True)
-class SeenBodies:
-    """What :func:`known_bodies` or :func:`unknown_bodies` found, one row per drawn image.
+class PredictedBodies:
+    """The result of :func:`known_bodies` or :func:`unknown_bodies`.
 
     Attributes:
         paths: B image files.
-        pictures: uint8 [B, H, W] pictures by title ("predicted", "true"), posed and lit alike in a row.
+        pictures: uint8 [B, H, W] pictures by title ("predicted", "true"), with the same pose and light per image.
         errors: mean distance of the predicted from the true vertices in the T-pose, millimetres, float [M]; the first B
-            belong to the drawn images, the others to bodies that were measured only. None where the truth is unknown.
-        mean_body_errors: the same for the mean body in the prediction's place, or None.
+            belong to the drawn images, the others to bodies that were only measured. None where the truth is unknown.
+        mean_body_errors: the same for the mean body in place of the prediction, or None.
     """
 
     paths: list[str]
@@ -51,12 +52,12 @@ class SeenBodies:
     mean_body_errors: np.ndarray | None = None
 
     def caption(self) -> str:
-        """One line with both errors, or that the truth is not known."""
+        """One line with both errors, or the remark that the true bodies are unknown."""
         if self.errors is None or self.mean_body_errors is None:
             return "Predicted bodies in a resting pose; the true ones are not known."
         return (
-            f"Mean vertex error in the T-pose over {len(self.errors)} bodies: {self.errors.mean():.1f} mm; the mean body in "
-            f"place of the prediction: {self.mean_body_errors.mean():.1f} mm."
+            f"Mean vertex error in the T-pose over {len(self.errors)} bodies: {self.errors.mean():.1f} mm; the mean "
+            f"body in place of the prediction: {self.mean_body_errors.mean():.1f} mm."
         )
 
 
@@ -74,8 +75,8 @@ def phi_of(weights: dict[str, Tensor]) -> MLP:
     own = {name[len(PHI) :]: tensor for name, tensor in weights.items() if name.startswith(PHI)}
     if not own:
         raise ClearError(
-            "This run predicts no bodies: it was trained without BodyShapeLoss in MODEL.LOSSES.NAME. Give a CLIP3DReID run, "
-            "such as one of configs/CLIP3D/."
+            "This run predicts no bodies: it was trained without BodyShapeLoss in MODEL.LOSSES.NAME. Give a CLIP3DReID "
+            "run, such as one of configs/CLIP3D/."
         )
     hidden, width = own["0.weight"].shape
     phi = MLP(width, hidden, own["2.weight"].shape[0])
@@ -85,19 +86,19 @@ def phi_of(weights: dict[str, Tensor]) -> MLP:
 
 @torch.no_grad()
 def predict_betas(
-    model: Any, phi: MLP, images: Sequence[str | Path], batch_statistics: bool = False, batch: int = 64
+    model: TorchModel, phi: MLP, images: Sequence[str | Path], batch_statistics: bool = False, batch: int = 64
 ) -> Tensor:
     """Shape coefficients of the neutral body [B, K] from the f_id that the losses saw: before the neck by default.
 
     Args:
-        model: what :func:`fastreid_clip3d.inference.load_model` returns for a CLIP3DReID run.
-        batch_statistics: batch norms use the statistics of these images instead of the running ones. A run with
-            ``MODEL.SYNTHETIC_STATISTICS separate`` learned from its grey bodies that way.
+        model: of a CLIP3DReID run.
+        batch_statistics: batch norms use the statistics of these images instead of the running ones, as a training with
+            ``MODEL.SYNTHETIC_STATISTICS separate`` does for its grey bodies.
         batch: images per forward pass.
     """
     parts = [list(images[start : start + batch]) for start in range(0, len(images), batch)]
     if batch_statistics and len(parts) > 1 and len(parts[-1]) < batch:
-        parts[-2:] = [parts[-2] + parts[-1]]  # the statistics of a few images would be poor
+        parts[-2:] = [parts[-2] + parts[-1]]  # a few images alone would give poor statistics
     found = []
     with statistics_of_the_batch(model.network) if batch_statistics else contextlib.nullcontext():
         for part in parts:
@@ -109,7 +110,7 @@ def predict_betas(
 
 @contextlib.contextmanager
 def statistics_of_the_batch(network: nn.Module) -> Iterator[None]:
-    """While entered, batch norms use the statistics of their batch; running statistics and modes stay as they are."""
+    """Inside the block batch norms use the statistics of their batch; running statistics and modes do not change."""
     batch_norms = [part for part in network.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
     modes = [part.training for part in batch_norms]
     with running_statistics_kept(network):
@@ -123,13 +124,13 @@ def statistics_of_the_batch(network: nn.Module) -> Iterator[None]:
 
 
 def known_bodies(
-    model: Any, weights: dict[str, Tensor], bodies: SyntheticIndex, rows: Sequence[int], measured: int = 400
-) -> SeenBodies:
+    model: TorchModel, weights: dict[str, Tensor], bodies: SyntheticIndex, rows: Sequence[int], measured: int = 400
+) -> PredictedBodies:
     """Pictures of a synthetic set: prediction and truth in the picture's own pose, camera and light.
 
     Args:
-        rows: of the pictures to draw.
-        measured: pictures that the mean error is taken over, the drawn ones among them.
+        rows: rows of the set that are drawn.
+        measured: number of pictures for the mean error, which include the drawn ones.
 
     Raises:
         ClearError: no BodyShapeLoss, or a set of bodies with another number of vertices or coefficients.
@@ -150,8 +151,8 @@ def known_bodies(
     recorded = bodies.meta.get("body_models", {})
     if any(recorded.get(gender, one.fingerprint()) != one.fingerprint() for gender, one in zip(GENDERS, models)):
         raise ClearError(
-            f"{bodies.folder} was rendered from another body model than the run's MODEL.BODY.PATH; its shape coefficients "
-            "mean other bodies. Render a set with `clip3d render-bodies --body-model`."
+            f"{bodies.folder} was rendered from another body model than the run's MODEL.BODY.PATH; its shape "
+            "coefficients mean other bodies. Render a set with `clip3d render-bodies --body-model`."
         )
     owners = [models[int(gender)] for gender in bodies.gender[rows]]
     errors = [
@@ -170,11 +171,11 @@ def known_bodies(
         "predicted": _render(renderer, neutral.pose(betas[: len(drawn)], poses)[0], views, lights),
         "true": _render(renderer, posed_true, views, lights),
     }
-    return SeenBodies([bodies.paths[row] for row in drawn], pictures, *(one.numpy() for one in errors))
+    return PredictedBodies([bodies.paths[row] for row in drawn], pictures, *(one.numpy() for one in errors))
 
 
-def unknown_bodies(model: Any, weights: dict[str, Tensor], images: Sequence[str | Path]) -> SeenBodies:
-    """Any people: the predicted bodies in one resting pose from the front, all at one scale, beside the mean body.
+def unknown_bodies(model: TorchModel, weights: dict[str, Tensor], images: Sequence[str | Path]) -> PredictedBodies:
+    """Predicted bodies of any people beside the mean body, in one resting pose from the front and at one scale.
 
     Raises:
         ClearError: no BodyShapeLoss, or an unreadable image.
@@ -189,16 +190,14 @@ def unknown_bodies(model: Any, weights: dict[str, Tensor], images: Sequence[str 
         vertices = stand_on_ground(neutral.pose(shown, poses)[0])
         views = views_of(vertices, draws, PICTURE_SIZE, "fixed")
         pictures[title] = _render(renderer, vertices, views, lights_of(draws))
-    return SeenBodies([str(path) for path in images], pictures)
+    return PredictedBodies([str(path) for path in images], pictures)
 
 
 def choose_bodies(bodies: SyntheticIndex, count: int, seed: int = 0) -> list[int]:
     """Rows of up to `count` pictures of different bodies, drawn at random, women and men in turn."""
-    generator = np.random.default_rng(seed)
-    order = generator.permutation(len(bodies))
     by_gender: list[list[int]] = [[], []]
     seen: set[bytes] = set()
-    for row in order:
+    for row in np.random.default_rng(seed).permutation(len(bodies)):
         key = bodies.betas[row].tobytes() + bytes([int(bodies.gender[row])])
         if key not in seen:
             seen.add(key)
@@ -208,8 +207,8 @@ def choose_bodies(bodies: SyntheticIndex, count: int, seed: int = 0) -> list[int
     return (turns + rest)[:count]
 
 
-def bodies_sheet(seen: SeenBodies, output: str | Path) -> Path:
-    """Draws one column per body: image, predicted, true (or mean) body, with the errors below; returns `output`."""
+def bodies_sheet(seen: PredictedBodies, output: str | Path) -> Path:
+    """Draws one column per image: image, predicted body, true (or mean) body, errors below; returns `output`."""
     from matplotlib.figure import Figure
 
     titles = ["image", *seen.pictures]
@@ -240,5 +239,5 @@ def _render(renderer: GreyRenderer, vertices: Tensor, views: Tensor, lights: Ten
         return to_bytes(renderer.render(stand_on_ground(vertices), views, lights))
 
 
-def _body(cfg: Any, gender: str) -> BodyModel:
+def _body(cfg: CfgNode, gender: str) -> BodyModel:
     return load_body_model(cfg.MODEL.BODY.PATH, gender, cfg.MODEL.BODY.NUM_BETAS)

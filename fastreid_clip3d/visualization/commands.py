@@ -1,4 +1,4 @@
-"""What the sub-commands of ``clip3d visualize`` do; each returns the file it wrote and a line to print."""
+"""The sub-commands of ``clip3d visualize``; each returns the file that it wrote and a line to print."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Literal
 
 from fastreid_clip3d.body.synthetic_index import read_index
+from fastreid_clip3d.common.figures import FIGURE_ENDINGS
+from fastreid_clip3d.common.files import check_writable
+from fastreid_clip3d.common.images import IMAGE_ENDINGS
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.protocols import find_protocols
 from fastreid_clip3d.evaluation.ranking import evaluate
-from fastreid_clip3d.inference import load_model
-from fastreid_clip3d.inference.model import find_run_files
+from fastreid_clip3d.inference.model import find_run_files, load_torch_model
 from fastreid_clip3d.inference.pictures import list_images
 from fastreid_clip3d.modeling.weights import read_weights
 from fastreid_clip3d.visualization.bodies import bodies_sheet, choose_bodies, known_bodies, phi_of, unknown_bodies
@@ -34,11 +36,11 @@ def transport(
 
     Args:
         model: run folder or checkpoint. images: files, folders, globs, lists. phrases: some of the paper's 32.
-        most: images drawn at most, 1 or more. device: "cpu", "cuda" or ""; "" means cuda where there is one.
+        most: images drawn at most, 1 or more. device: as in ``load_model``.
     """
+    check_writable(output, FIGURE_ENDINGS)
     paths = pictures_of(images, most)
-    student = load_model(model, device)
-    check_torch_run(student, model)
+    student = load_torch_model(model, device)
     found = transport_maps(student, paths, phrases)
     path = transport_sheet(paths, found, output, student.size)
     low, high = float(found.maps.min()), float(found.maps.max())
@@ -48,7 +50,7 @@ def transport(
 def bodies(
     *,
     model: str,
-    data: str = "",
+    bodies: str = "",
     images: Sequence[str] = (),
     output: str = "bodies.png",
     most: int = 8,
@@ -58,18 +60,18 @@ def bodies(
     """Predicted beside true bodies (Figure 5).
 
     Args:
-        model: run folder or checkpoint. data: folder of synthetic bodies; or else images, whose bodies are not known.
-        most: bodies drawn at most, 1 or more. seed: of the choice of bodies.
-        device: "cpu", "cuda" or ""; "" means cuda where there is one.
+        model: run folder or checkpoint. bodies: folder of synthetic bodies. images: or images with unknown bodies.
+        most: bodies drawn at most, 1 or more. seed: of the choice of bodies. device: as in ``load_model``.
     """
-    if bool(images) == bool(data):
-        raise ClearError("bodies: give either --data FOLDER_OF_SYNTHETIC_BODIES or --images.")
+    if bool(images) == bool(bodies):
+        raise ClearError("Give either --bodies FOLDER (from `clip3d render-bodies`) or --images.")
+    check_writable(output, FIGURE_ENDINGS)
     checkpoint, _ = find_run_files(Path(model))
     weights = read_weights(checkpoint)
     phi_of(weights)
-    student = load_model(model, device)
-    if data:
-        index = read_index(data)
+    student = load_torch_model(model, device)
+    if bodies:
+        index = read_index(bodies)
         seen = known_bodies(student, weights, index, choose_bodies(index, most, seed))
     else:
         seen = unknown_bodies(student, weights, pictures_of(images, most))
@@ -80,7 +82,7 @@ def ranking(
     *,
     models: Sequence[str],
     protocol: str = "general",
-    dataset: str = "",
+    data: str = "",
     queries: int = 4,
     top: int = 8,
     seed: int = 0,
@@ -89,11 +91,12 @@ def ranking(
     """Queries with the top matches of one or more models.
 
     Args:
-        models: run folders or features files. dataset: which test set, where a run has several.
-        queries: people drawn, 1 or more. top: matches per query, 1 or more. seed: of the choice of queries.
+        models: run folders or features files. data: the test set, where a run has several.
+        queries: number of people drawn, 1 or more. top: matches per query, 1 or more. seed: of the choice of queries.
     """
+    check_writable(output, IMAGE_ENDINGS)
     rules = find_protocols([protocol])[0]
-    ranked = [RankedModel(run_title(run), *run_features(run, dataset)) for run in models]
+    ranked = [RankedModel(run_title(run), *run_features(run, data)) for run in models]
     check_comparable(ranked)
     results = {model.title: evaluate(model.query, model.gallery, [rules])[rules.name] for model in ranked}
     chosen = choose_queries(next(iter(results.values())).queries, ranked[0].query.pids, queries, seed)
@@ -107,7 +110,7 @@ def ranking(
 def embedding(
     *,
     model: str,
-    dataset: str = "",
+    data: str = "",
     method: Literal["tsne", "pca"] = "tsne",
     people: int = 12,
     seed: int = 0,
@@ -116,10 +119,11 @@ def embedding(
     """Features on a plane, by person and by clothes.
 
     Args:
-        model: run folder or features file. dataset: which test set, where the run has several.
-        people: drawn at random, 1 or more. seed: of the people and of t-SNE.
+        model: run folder or features file. data: the test set, where the run has several.
+        people: number of people drawn at random, 1 or more. seed: of the people and of t-SNE.
     """
-    found = embed(*run_features(model, dataset), people, method, seed)
+    check_writable(output, FIGURE_ENDINGS)
+    found = embed(*run_features(model, data), people, method, seed)
     return embedding_sheet(found, output, run_title(model)), found.caption()
 
 
@@ -133,9 +137,3 @@ def pictures_of(sources: Sequence[str], most: int) -> list[str]:
     if not images:
         raise ClearError(f"No images at {', '.join(sources)}.")
     return images[:most]
-
-
-def check_torch_run(model: object, run: str) -> None:
-    """Refuses models that give features only."""
-    if not hasattr(model, "local_features"):
-        raise ClearError(f"{run}: an ONNX file has no patches; give the run folder or its checkpoint.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -16,17 +17,20 @@ from fastreid_clip3d.common.figures import save_figure
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures
 
-METHODS = ("tsne", "pca")
+Method = Literal["tsne", "pca"]
+METHODS = get_args(Method)
 MARKERS = "osD^vP*Xh"
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """Attributes: points float64 [N, 2]; pids int64 [N]; clothes_ids int64 [N] or None; and three shares in 0..1.
+    """Items on a plane, and how often neighbours in all D dimensions (by cosine) show the same person or clothes.
 
-    `same_person` and `same_clothes` are the shares of items whose nearest other item, by cosine in all D dimensions, shows
-    the same person or the same clothes; `other_clothes` is the share whose nearest item in other clothes is the same
-    person. The last two are None where clothes are not known.
+    Attributes:
+        points: float64 [N, 2]. pids, clothes_ids: int64 [N]; clothes_ids is None where clothes are not known.
+        same_person, same_clothes: share, 0..1, of items that have the same person or clothes as their nearest item.
+        other_clothes: share of items that have the same person as the nearest item in other clothes. It and
+            `same_clothes` are None where clothes are not known.
     """
 
     points: np.ndarray
@@ -35,7 +39,7 @@ class Embedding:
     same_person: float
     same_clothes: float | None
     other_clothes: float | None
-    method: str
+    method: Method
 
     def caption(self) -> str:
         """One line with the shares."""
@@ -48,7 +52,7 @@ class Embedding:
 
 
 def choose_people(pids: np.ndarray, clothes_ids: np.ndarray | None, count: int, seed: int = 0) -> np.ndarray:
-    """Up to `count` persons, drawn at random from those with two outfits or more (from all where none has), sorted."""
+    """Up to `count` people drawn at random, sorted; people with two outfits or more, where there are any."""
     people = np.unique(pids)
     if clothes_ids is not None:
         changing = np.array(
@@ -60,13 +64,15 @@ def choose_people(pids: np.ndarray, clothes_ids: np.ndarray | None, count: int, 
 
 
 def embed(
-    query: LabelledFeatures, gallery: LabelledFeatures, people: int = 12, method: str = "tsne", seed: int = 0
+    query: LabelledFeatures, gallery: LabelledFeatures, people: int = 12, method: Method = "tsne", seed: int = 0
 ) -> Embedding:
-    """Projects the items of `people` persons of a test set to two dimensions.
+    """Projects the items of some people of a test set to two dimensions.
 
     Args:
-        method: "tsne" (neighbours; distances across the plane mean little) or "pca" (the two widest directions).
-        seed: of the choice of people and of t-SNE: the same arguments give the same points.
+        people: number of people.
+        method: "tsne" keeps neighbours, and distances across the plane mean little; "pca" takes the two widest
+            directions.
+        seed: of the choice of people and of t-SNE. The same arguments give the same points.
 
     Raises:
         ClearError: an unknown method, or fewer than three items to show.
@@ -86,7 +92,7 @@ def embed(
     return Embedding(project(features, method, seed), pids, clothes, same_person, same_clothes, other_clothes, method)
 
 
-def project(features: np.ndarray, method: str, seed: int = 0) -> np.ndarray:
+def project(features: np.ndarray, method: Method, seed: int = 0) -> np.ndarray:
     """Unit features [N, D] as points [N, 2]."""
     if method == "pca":
         return PCA(2, svd_solver="full").fit_transform(features)
@@ -119,7 +125,8 @@ def embedding_sheet(embedding: Embedding, output: str | Path, title: str = "") -
 
     sides = [("person", embedding.pids)]
     if embedding.clothes_ids is not None:
-        sides.append(("clothes", outfits_of(embedding.pids, embedding.clothes_ids)))
+        # A dataset numbers its outfits per person or over everyone, so an outfit is a pair, [N, 2].
+        sides.append(("clothes", np.stack([embedding.pids, embedding.clothes_ids], 1)))
     figure = Figure(figsize=(4.6 * len(sides), 4.9), layout="constrained", dpi=110)
     for place, (name, ids) in enumerate(sides):
         axes = figure.add_subplot(1, len(sides), place + 1)
@@ -127,7 +134,7 @@ def embedding_sheet(embedding: Embedding, output: str | Path, title: str = "") -
         axes.set_title(f"by {name}: {len(np.unique(ids, axis=0))}", fontsize=10)
         for number, one in enumerate(np.unique(ids, axis=0)):
             shown = (ids == one) if ids.ndim == 1 else (ids == one).all(1)
-            # Neighbouring numbers get colours far apart; shape and colour together tell outfits from each other.
+            # Neighbouring numbers get colours far apart; outfits differ in colour and shape.
             colour = colormaps["hsv"](number * 0.618033988749895 % 1.0)
             axes.scatter(
                 *embedding.points[shown].T,
@@ -142,8 +149,3 @@ def embedding_sheet(embedding: Embedding, output: str | Path, title: str = "") -
     figure.suptitle(heading + {"tsne": "t-SNE", "pca": "PCA"}[embedding.method], fontsize=11)
     figure.supxlabel(embedding.caption().replace("; ", "\n"), fontsize=8.5, color="0.25")
     return save_figure(figure, output)
-
-
-def outfits_of(pids: np.ndarray, clothes_ids: np.ndarray) -> np.ndarray:
-    """Person and clothes of every item, int64 [N, 2]: datasets number outfits by person or over everyone."""
-    return np.stack([pids, clothes_ids], 1)

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from fastreid_clip3d.common.files import check_writable
-from fastreid_clip3d.common.images import IMAGE_ENDINGS, read_image, save_image
+from fastreid_clip3d.common.images import read_image, save_image
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.protocols import Protocol
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures, evaluate
@@ -40,7 +39,6 @@ def ranking_sheet(
     metric: str = "cosine",
 ) -> Path:
     """Saves :func:`draw_ranking` and returns `output`."""
-    check_writable(output, IMAGE_ENDINGS)
     return save_image(draw_ranking(models, protocol, queries, top, tile, metric), output)
 
 
@@ -52,16 +50,15 @@ def draw_ranking(
     tile: tuple[int, int] = (64, 128),
     metric: str = "cosine",
 ) -> Image.Image:
-    """One block of rows a query, one row a model; camera and outfit stand below each picture.
+    """One block per query with one row per model; camera and outfit stand below each picture.
 
     Args:
-        models: their features carry the image paths as names.
-        protocol: whose removal rule decides what is listed; a query without a match is passed over.
-        queries: positions in query.
-        tile: width and height of one picture, pixels.
+        models: the names of their items are the images' paths.
+        protocol: its rule removes gallery images; a query without a match is left out.
+        queries: positions in query. tile: width and height of one picture, pixels.
 
     Raises:
-        ClearError: the models' features are not of the same query and gallery, or an image cannot be read.
+        ClearError: the models have different queries or galleries, or an image cannot be read.
     """
     check_comparable(models)
     results = [
@@ -97,22 +94,26 @@ def draw_ranking(
 
 
 def check_comparable(models: Sequence[RankedModel]) -> None:
-    """Raises ClearError unless all models have the same items in the same order, with the images' paths."""
+    """Refuses models whose items differ in number, order or people, or have no image paths.
+
+    Raises:
+        ClearError: names the model and the side.
+    """
     first = models[0]
     for model in models:
         for side in ("query", "gallery"):
             own, others = getattr(model, side), getattr(first, side)
             if not own.names:
-                raise ClearError(f"{model.title}: its {side} features carry no image paths, so nothing can be drawn.")
+                raise ClearError(f"{model.title}: its {side} features have no image paths, so nothing can be drawn.")
             if len(own) != len(others) or not (np.array_equal(own.pids, others.pids)):
                 raise ClearError(
-                    f"{model.title} and {first.title} have no common {side} ({len(own)} and {len(others)} items, or other "
-                    "people): features of one test set are needed."
+                    f"{model.title} and {first.title} have different {side} items ({len(own)} and {len(others)}, or "
+                    "other people). Give features of one test set."
                 )
 
 
 def choose_queries(result_queries: np.ndarray, pids: np.ndarray, count: int, seed: int = 0) -> list[int]:
-    """Queries of different persons, drawn at random from those that have a match: nobody picks the pretty ones."""
+    """Up to `count` queries of different people, drawn at random from those that have a match."""
     generator = np.random.default_rng(seed)
     chosen: dict[int, int] = {}
     for query in generator.permutation(result_queries):

@@ -21,10 +21,10 @@ def run_features(run: str | Path, dataset: str = "") -> tuple[LabelledFeatures, 
 
     Args:
         run: a run folder, or a features file.
-        dataset: which test set, where the run has several.
+        dataset: the test set, where the run has several.
 
     Raises:
-        ClearError: no such folder, no features in it, or several and none chosen.
+        ClearError: no such folder, no features in it, or features of several test sets and no `dataset`.
     """
     run = Path(run)
     if run.is_file() and run.suffix == ".npz":
@@ -36,13 +36,13 @@ def run_features(run: str | Path, dataset: str = "") -> tuple[LabelledFeatures, 
     found = features_files(run)
     if not found:
         raise ClearError(
-            f"{run} has no evaluation/*{ENDING}. Evaluate it with features kept: clip3d train --config-file "
-            f"{run / 'config.yaml'} --eval-only MODEL.WEIGHTS {run / 'model_final.pth'} TEST.EVALUATION.SAVE_FEATURES True"
+            f"{run} has no evaluation/*{ENDING}. Make one: clip3d train --config-file {run / 'config.yaml'} "
+            f"--eval-only MODEL.WEIGHTS {run / 'model_final.pth'} TEST.EVALUATION.SAVE_FEATURES True"
         )
     if dataset and dataset not in found:
         raise ClearError(f"{run} has no features of {dataset!r}, only of {', '.join(found)}.")
     if not dataset and len(found) > 1:
-        raise ClearError(f"{run} has features of {', '.join(found)}; choose one with --dataset.")
+        raise ClearError(f"{run} has features of {', '.join(found)}; choose one with --data.")
     return read_features(found[dataset or next(iter(found))])
 
 

@@ -1,6 +1,6 @@
-"""Where in an image a phrase goes: columns of the transport plan as blue-to-red maps (paper, Figure 3).
+"""Columns of the transport plan as blue-to-red maps: to which patches the plan sends a phrase (paper, Figure 3).
 
-B: images. N = h x w: patches. M: phrases of an image (16). P: phrases asked for. d': width of the student.
+B: images. N = h x w: patches. M: phrases of an image (16). P: drawn phrases. d': width of the student.
 """
 
 from __future__ import annotations
@@ -8,24 +8,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from fastreid.config import CfgNode
 from torch import Tensor
 
 from fastreid_clip3d.common.figures import save_figure
 from fastreid_clip3d.common.images import read_image
 from fastreid_clip3d.common.phrases import require_phrase
 from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.inference.model import TorchModel
 from fastreid_clip3d.modeling.losses import OTLoss
+from fastreid_clip3d.teacher.clip import Teacher
 from fastreid_clip3d.teacher.guidance import teacher_from_config
 from fastreid_clip3d.teacher.listing import label_images
 from fastreid_clip3d.vocabulary import PHRASES
 
 COLOURS = "RdYlBu_r"
 NARROWEST = 1e-4
-"""Least half-width of a colour scale, in units of a uniform plan, so that rounding is not painted red."""
+"""Least half-width of a colour scale, in units of a uniform plan, so that rounding errors stay pale."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,9 @@ class PhraseMaps:
 
     Attributes:
         phrases: the P phrases, as the vocabulary writes them.
-        maps: float32 [B, P, h, w]: the plan's column of the phrase times N M, so 1 is a uniform plan's value and the
-            mean of every map.
-        chosen: bool [B, P], whether the phrase is the image's label; where it is not, the opposite one is.
+        maps: float32 [B, P, h, w], the plan's column of the phrase times N M: 1 is a uniform plan's value and the mean
+            of every map.
+        chosen: bool [B, P], whether the phrase is the image's label; otherwise its opposite is.
     """
 
     phrases: tuple[str, ...]
@@ -55,8 +57,8 @@ def phrase_maps(
 ) -> tuple[Tensor, Tensor]:
     """The columns of the loss's own plans for the phrases of some `rows` of the table.
 
-    A plan transports to the 16 phrases that an image has. Where it has the opposite of the phrase asked for, the two are
-    exchanged and the other 15 stay: the map then shows where the phrase would go if it were the label.
+    A plan transports to the 16 phrases of an image. Where the image has the opposite of a drawn phrase, we exchange the
+    two and keep the other 15: the map then shows where the plan would send the phrase if it were the label.
 
     Args:
         solver: cost and plan of the run's settings.
@@ -65,11 +67,11 @@ def phrase_maps(
         map_size: h and w.
 
     Returns:
-        Maps float32 [B, P, h, w] in units of a uniform plan (1 / (N M)), and bool [B, P]: is the phrase the label?
+        Maps and labels as in :class:`PhraseMaps`.
     """
     count, patches, pairs = len(local_features), local_features.shape[1], phrase_choices.shape[1]
     if patches != map_size[0] * map_size[1]:
-        raise ValueError(f"{patches} patches are no map of {map_size[0]} x {map_size[1]}")
+        raise ValueError(f"{patches} patches do not fill a map of {map_size[0]} x {map_size[1]}")
     maps, chosen = [], []
     for row in rows:
         pair, choice = divmod(row, 2)
@@ -81,17 +83,17 @@ def phrase_maps(
     return torch.stack(maps, 1).float(), torch.stack(chosen, 1)
 
 
-def transport_maps(model: Any, images: Sequence[str | Path], phrases: Sequence[str], teacher: Any = None) -> PhraseMaps:
+def transport_maps(
+    model: TorchModel, images: Sequence[str | Path], phrases: Sequence[str], teacher: Teacher | None = None
+) -> PhraseMaps:
     """Maps of a run's model for images and phrases.
 
     Args:
-        model: what :func:`fastreid_clip3d.inference.load_model` returns for a run with OTLoss.
-        images: paths.
-        phrases: some of the 32.
+        model: of a run with OTLoss. images: paths. phrases: some of the 32.
         teacher: gives the images' labels; None: the run's own.
 
     Raises:
-        ClearError: a run without OTLoss, an unknown phrase, no teacher at hand, an unreadable image.
+        ClearError: a run without OTLoss, an unknown phrase, a missing teacher, an unreadable image.
     """
     rows = [require_phrase(phrase) for phrase in phrases]
     table = phrase_table(model)
@@ -104,23 +106,23 @@ def transport_maps(model: Any, images: Sequence[str | Path], phrases: Sequence[s
     return PhraseMaps(tuple(PHRASES[row] for row in rows), maps, chosen)
 
 
-def phrase_table(model: Any) -> Tensor:
+def phrase_table(model: TorchModel) -> Tensor:
     """Psi of the 32 phrases, unit rows float32 [32, d'].
 
     Raises:
-        ClearError: the run was trained without OTLoss, so nothing brings phrases and patches together.
+        ClearError: the run was trained without OTLoss.
     """
-    table = getattr(model, "phrase_features", None)
+    table = model.phrase_features
     if table is None:
         raise ClearError(
-            "This run has no transport plan: it was trained without OTLoss in MODEL.LOSSES.NAME. Give a CLIP3DReID run, "
-            "such as one of configs/CLIP3D/."
+            "This run has no transport plan: it was trained without OTLoss in MODEL.LOSSES.NAME. Give a CLIP3DReID "
+            "run, such as one of configs/CLIP3D/."
         )
     return torch.nn.functional.normalize(table.detach().cpu().float(), dim=1)
 
 
-def solver_of(cfg: Any, width: int) -> OTLoss:
-    """The loss's cost and plan with a run's lambda and iterations; its Psi is not used."""
+def solver_of(cfg: CfgNode, width: int) -> OTLoss:
+    """The loss with a run's lambda, iterations and tolerance, for its cost and plan; its Psi is not used."""
     keys = cfg.MODEL.LOSSES.OT
     return OTLoss(1, width, 1, keys.REG, keys.NUM_ITERS, keys.TOLERANCE)
 
@@ -134,16 +136,13 @@ def colour_limits(maps: Tensor) -> list[tuple[float, float]]:
 def transport_sheet(
     images: Sequence[str | Path], found: PhraseMaps, output: str | Path, size: tuple[int, int], opacity: float = 0.6
 ) -> Path:
-    """Draws a row a person: the image, then its map for each phrase, the phrases' scales below.
+    """Draws one row per person, with the image and its map for each phrase, and the scales below; returns `output`.
 
-    Colours run from blue (low) over pale yellow (what a uniform plan would give every patch) to red (high); a phrase has
-    one scale for all people. A phrase in brackets is not the label that the teacher gave this image.
+    Colours run from blue (low) over pale yellow (a uniform plan) to red (high). A phrase has one scale for all people.
+    A phrase in brackets is not the label that the teacher gave this image.
 
     Args:
-        size: height and width at which the student sees an image.
-
-    Returns:
-        `output`.
+        size: height and width of the student's input.
     """
     from matplotlib.figure import Figure
 

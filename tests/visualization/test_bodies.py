@@ -1,4 +1,4 @@
-"""Predicted bodies: the error by numpy, phi rebuilt from a checkpoint, the f_id that the loss saw, the sheet's tiles."""
+"""Predicted bodies: the error by numpy, phi from a checkpoint, the f_id that the loss saw, the sheet's tiles."""
 
 from __future__ import annotations
 

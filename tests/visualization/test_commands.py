@@ -15,7 +15,6 @@ from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.features_file import write_features
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures
 from fastreid_clip3d.teacher.clip import load_teacher
-from fastreid_clip3d.visualization import commands
 from fastreid_clip3d.visualization.transport import transport_maps
 from tests.standins import small_config, tiny_teacher_folder
 
@@ -57,19 +56,32 @@ def test_ranking_and_embedding_need_no_model(run: Path, tmp_path: Path, capsys: 
     assert "2 queries drawn at random (seed 0); one mAP" in capsys.readouterr().out
     run_verb(["visualize", "embedding", "--model", str(run), "--method", "pca", "--output", str(output)])
     assert "Nearest neighbour shows the same person: " in capsys.readouterr().out
-    with pytest.raises(ClearError, match="did you mean general"):
+    with pytest.raises(ClearError, match="Did you mean general"):
         run_verb(["visualize", "ranking", "--models", str(run), "--protocol", "generl"])
 
 
-def test_bodies_take_either_data_or_images(run: Path) -> None:
-    for more in ([], ["--data", "a", "--images", "b"]):
-        with pytest.raises(ClearError, match="either --data .* or --images"):
+def test_bodies_take_either_bodies_or_images(run: Path) -> None:
+    for more in ([], ["--bodies", "a", "--images", "b"]):
+        with pytest.raises(ClearError, match="either --bodies .* or --images"):
             run_verb(["visualize", "bodies", "--model", str(run), *more])
 
 
-def test_an_onnx_file_has_no_patches() -> None:
-    with pytest.raises(ClearError, match="has no patches"):
-        commands.check_torch_run(SimpleNamespace(), "student.onnx")
+def test_an_onnx_file_has_no_patches(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 16)).save(tmp_path / "a.png")
+    words = ["--phrases", "tall", "--images", str(tmp_path / "a.png"), "--output", str(tmp_path / "t.png")]
+    with pytest.raises(ClearError, match="student.onnx is an exported student. Give the run folder"):
+        run_verb(["visualize", "transport", "--model", "student.onnx", *words])
+
+
+@pytest.mark.parametrize("command", ["transport", "bodies", "ranking", "embedding"])
+def test_the_output_is_checked_before_the_work(command: str, tmp_path: Path) -> None:
+    """None of the runs and pictures exists: the message is about the file that would be written last."""
+    words = ["--models" if command == "ranking" else "--model", "nowhere", "--output", str(tmp_path / "x.txt")]
+    words += {"transport": ["--images", "no.png", "--phrases", "tall"], "bodies": ["--images", "no.png"]}.get(
+        command, []
+    )
+    with pytest.raises(ClearError, match=r"x.txt: the name ends in .txt; it can be written as .png"):
+        run_verb(["visualize", command, *words])
 
 
 def test_maps_are_of_the_labels_that_the_teacher_gives(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def _frames(rows: np.ndarray) -> list[tuple[int, int, int]]:
 def test_other_test_sets_and_features_without_paths_are_told(sides: tuple) -> None:
     query, gallery = sides
     nameless = LabelledFeatures(gallery.features, gallery.pids, gallery.camids)
-    with pytest.raises(ClearError, match="two: its gallery features carry no image paths"):
+    with pytest.raises(ClearError, match="two: its gallery features have no image paths"):
         draw_ranking([RankedModel("two", query, nameless)], GENERAL, [0])
     other = LabelledFeatures(gallery.features, gallery.pids + 1, gallery.camids, None, gallery.names)
     with pytest.raises(ClearError, match="two and one have no common gallery"):
@@ -69,7 +69,7 @@ def test_features_of_a_run(sides: tuple, tmp_path: Path) -> None:
         run_features(tmp_path)
     for name in ("A", "B"):
         write_features(tmp_path / "evaluation" / f"{name}_features.npz", *sides)
-    with pytest.raises(ClearError, match="A, B; choose one with --dataset"):
+    with pytest.raises(ClearError, match="A, B; choose one with --data"):
         run_features(tmp_path)
     with pytest.raises(ClearError, match="no features of 'C'"):
         run_features(tmp_path, "C")

@@ -1,4 +1,4 @@
-"""Transport maps: the plan of the loss itself by a case solved by hand, exchanged phrases, scales, the sheet's tiles."""
+"""Transport maps: the loss's own plan by a case solved by hand, exchanged phrases, scales, the sheet's tiles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Curves as SVG for the page: colours and letters are the page's own, so they read on light and dark ground."""
+"""Curves as SVG for the page, with the page's own colours and letters for light and dark backgrounds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from io import StringIO
+from typing import Any
 
 from fastreid_clip3d.visualization.report.record import Series
 
@@ -14,7 +15,7 @@ POINTS = 400
 
 _INK, _FIRST, _SECOND = "#0a0b0c", "#1a1b1c", "#2a2b2c"
 _OF_PAGE = {_INK: "currentColor", _FIRST: "var(--first)", _SECOND: "var(--second)"}
-_STYLES = ((_FIRST, "-", 1.6), (_SECOND, (0, (5, 1.5)), 1.6))  # dashed, so that equal curves are both seen
+_STYLES = ((_FIRST, "-", 1.6), (_SECOND, (0, (5, 1.5)), 1.6))  # the second is dashed: it leaves an equal first visible
 
 
 def chart(
@@ -23,10 +24,10 @@ def chart(
     """An ``<svg>`` of one or two curves over the training steps.
 
     Args:
-        curves: label and series. The label is not drawn: the page's legend has it.
+        curves: label and series. The page's legend has the label.
         salt: makes the ids inside this svg different from those of others on the page.
         size: inches at 72 points each.
-        logarithmic: a logarithmic axis where all values are positive.
+        logarithmic: a logarithmic axis where all values are positive and their range is wide.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -37,15 +38,8 @@ def chart(
         for (_, series), (colour, line, width) in zip(curves, _STYLES):
             series = thinned(series)
             marker = "o" if len(series.finite()) == 1 else None
-            axes.plot(
-                series.iterations,
-                series.values,
-                color=colour,
-                linewidth=width,
-                linestyle=line,
-                marker=marker,
-                markersize=3,
-            )
+            style: dict[str, Any] = {"color": colour, "linewidth": width, "linestyle": line}
+            axes.plot(series.iterations, series.values, marker=marker, markersize=3, **style)
         values = [value for _, series in curves for value in series.finite()]
         if not values:
             axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", color=_INK)
@@ -65,14 +59,14 @@ def chart(
 
 
 def thinned(series: Series) -> Series:
-    """At most about POINTS of a curve, its last one always."""
+    """About POINTS of a curve at most, always with its last one."""
     step = max(1, math.ceil(len(series.values) / POINTS))
     kept = sorted({*range(0, len(series.values), step), *([len(series.values) - 1] if series.values else [])})
     return Series([series.iterations[i] for i in kept], [series.values[i] for i in kept])
 
 
 def for_page(svg: str) -> str:
-    """Matplotlib's file as an element of the page: no header, no addresses, the page's colours."""
+    """matplotlib's svg as an element of the page: without header and addresses, with the page's colours."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)

@@ -1,9 +1,9 @@
-"""The page itself: plain HTML with its styles inside, nothing to load, every text of the run escaped."""
+"""The page: HTML with its styles inside. It loads nothing, and every text of the run is escaped."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 
 from fastreid_clip3d.visualization.report.charts import chart
@@ -71,7 +71,7 @@ MEANINGS = {
     "loss_clothes": "clothes classifier",
     "loss_cal": "clothes-adversarial loss",
     "lr": "learning rate",
-    "images_per_second": "real images a second",
+    "images_per_second": "real images per second",
     "cls_accuracy": "share of a batch classified correctly",
 }
 
@@ -89,7 +89,7 @@ def page(
     sections = [
         ("scores", "Scores by protocol", _scores(record, other, tables, other_tables)),
         ("curves", "Curves", _curves(record, other)),
-        ("pictures", "Pictures", "".join(_picture(one) for one in pictures) or _soft("Pictures were not asked for.")),
+        ("pictures", "Pictures", "".join(_picture(one) for one in pictures) or _soft("Written without pictures.")),
         ("settings", "Settings", _settings(record, other, found)),
         ("how", "How it was made", _how(record, other)),
     ]
@@ -97,7 +97,8 @@ def page(
     body = "".join(f'<section id="{key}"><h2>{escape(name)}</h2>{content}</section>' for key, name, content in sections)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
+        '<meta http-equiv="Content-Security-Policy" '
+        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main>"
         f"<header><h1>{escape(title)}</h1>{_soft(_subtitle(record))}<nav>{links}</nav></header>"
@@ -114,12 +115,12 @@ def _subtitle(record: RunRecord) -> str:
         ("", "MODEL.META_ARCHITECTURE"), ("student ", "MODEL.BACKBONE.NAME"), ("trained on ", "DATASETS.NAMES"),
         ("tested on ", "DATASETS.TESTS"), ("seed ", "SEED"),
     ]  # fmt: skip
-    told = []
+    known = []
     for word, key in parts:
         value = record.setting(key)
         if value not in (None, "", []):
-            told.append(word + (", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)))
-    return " · ".join(told)
+            known.append(word + (", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)))
+    return " · ".join(known)
 
 
 def _tiles(record: RunRecord, tables: Sequence[ScoreTable]) -> str:
@@ -136,7 +137,7 @@ def _tiles(record: RunRecord, tables: Sequence[ScoreTable]) -> str:
         tiles.append((record.training_time, "training time, h:mm:ss"))
     speed, seconds = record.images_per_second(), record.median("time")
     if speed:
-        tiles.append((f"{speed:.0f}", "real images a second" + (f", {seconds:.2f} s a step" if seconds else "")))
+        tiles.append((f"{speed:.0f}", "real images per second" + (f", {seconds:.2f} s per step" if seconds else "")))
     return (
         '<div class="tiles">'
         + "".join(f'<div class="tile"><b>{escape(value)}</b><span>{escape(name)}</span></div>' for value, name in tiles)
@@ -215,20 +216,17 @@ def _curves(record: RunRecord, other: RunRecord | None) -> str:
         if other is not None and name in other.series:
             curves.append((other.title, other.series[name]))
         cards.append(_card(name, MEANINGS.get(name, ""), curves, logarithmic=name == "loss_global"))
-    cards += _share_cards(record)
+    cards += [
+        _card(name, "share of the gradient norms at the student's feature map", [(record.title, record.series[name])])
+        for name in sorted(record.series)
+        if name.startswith("gradient_share/")
+    ]
     cards += [
         _card(name, "percent, by evaluation", [(record.title, record.series[name])])
         for name in sorted(record.series)
         if name.endswith("/mAP") and len(record.series[name].values) > 1
     ]
     return f'{legend}<div class="charts">{"".join(cards)}</div>'
-
-
-def _share_cards(record: RunRecord) -> Iterable[str]:
-    for name in sorted(record.series):
-        if name.startswith("gradient_share/"):
-            meaning = "share of the gradient norms at the student's feature map"
-            yield _card(name, meaning, [(record.title, record.series[name])])
 
 
 def _card(name: str, meaning: str, curves: Sequence[tuple[str, Series]], logarithmic: bool = False) -> str:
@@ -243,7 +241,8 @@ def _card(name: str, meaning: str, curves: Sequence[tuple[str, Series]], logarit
 
 def _picture(picture: Picture) -> str:
     if not picture.data:
-        return f"<figure><h3>{escape(picture.title)}</h3><figcaption>Not drawn: {escape(picture.caption)}</figcaption></figure>"
+        caption = f"Not drawn: {escape(picture.caption)}"
+        return f"<figure><h3>{escape(picture.title)}</h3><figcaption>{caption}</figcaption></figure>"
     alt = escape(f"{picture.title}. {picture.caption}")
     return (
         f'<figure><h3>{escape(picture.title)}</h3><img alt="{alt}" src="{picture.data}">'
@@ -278,8 +277,6 @@ def _how(record: RunRecord, other: RunRecord | None) -> str:
         parts.append(f"<h3>{escape(run.title)}</h3>" if other else "")
         parts.append(f"<pre>{escape(run.command)}</pre>" if run.command else _soft("The command is not known."))
         facts = [f"{name} {value}" for name, value in run.environment.items()]
-        finished = (
-            f"Training took {run.training_time}." if run.training_time else "The log tells of no finished training."
-        )
+        finished = f"Training took {run.training_time}." if run.training_time else "log.txt records no finished training."
         parts.append(_soft(f"{'; '.join(facts)}. {finished}" if facts else finished))
     return "".join(parts)

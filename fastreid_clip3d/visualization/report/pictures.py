@@ -1,4 +1,4 @@
-"""The pictures of a report: each one is drawn, or named with the reason why not."""
+"""The pictures of a report; a picture that cannot be drawn has the reason in its place."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,9 +17,8 @@ from fastreid_clip3d.body.synthetic_index import read_index
 from fastreid_clip3d.data.synthetic_bodies import synthetic_folder
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.protocols import CC, GENERAL
-from fastreid_clip3d.evaluation.ranking import evaluate
-from fastreid_clip3d.inference import load_model
-from fastreid_clip3d.inference.model import find_run_files
+from fastreid_clip3d.evaluation.ranking import LabelledFeatures, evaluate
+from fastreid_clip3d.inference.model import TorchModel, find_run_files, load_torch_model
 from fastreid_clip3d.modeling.weights import read_weights
 from fastreid_clip3d.visualization.bodies import bodies_sheet, choose_bodies, known_bodies, phi_of
 from fastreid_clip3d.visualization.commands import pictures_of
@@ -36,7 +34,7 @@ PEOPLE = 3
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture's data URI and caption, or with an empty `data` the reason why it could not be made."""
+    """A picture's data URI and caption; where it could not be drawn, `data` is "" and the caption is the reason."""
 
     title: str
     caption: str
@@ -44,25 +42,26 @@ class Picture:
 
 
 class Pictures:
-    """Draws what applies to a run.
+    """Draws the pictures of a run.
 
     Args:
         record: the run. other: a run to compare rankings with.
-        data: folder of synthetic bodies; "" for the ones that the run was trained with.
-        images: of the people for transport plans; () for queries of the test set.
-        dataset: which test set, where the run has several.
+        bodies: folder of synthetic bodies; "": those of the training.
+        images: people for the transport plans; (): queries of the test set.
+        data: the test set, where the run has several. device: as in ``load_model``.
     """
 
     def __init__(
         self,
         record: RunRecord,
         other: RunRecord | None = None,
-        data: str = "",
+        bodies: str = "",
         images: Sequence[str] = (),
-        dataset: str = "",
+        data: str = "",
+        device: str = "",
     ) -> None:
-        self.record, self.other, self.data, self.dataset = record, other, data, dataset
-        self.images = list(images)
+        self.record, self.other, self.bodies, self.data = record, other, bodies, data
+        self.images, self.device = list(images), device
 
     def all(self) -> list[Picture]:
         """Ranking, embedding, transport plans and bodies, in this order."""
@@ -77,32 +76,31 @@ class Pictures:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "picture.png"
             try:
-                caption = draw(path)
-                return Picture(title, caption, data_uri(path))
+                return Picture(title, draw(path), data_uri(path))
             except (ClearError, OSError) as error:
                 return Picture(title, str(error))
 
     @functools.cached_property
-    def _features(self) -> tuple[Any, Any]:
-        return run_features(self.record.folder, self.dataset)
+    def _features(self) -> tuple[LabelledFeatures, LabelledFeatures]:
+        return run_features(self.record.folder, self.data)
 
     @functools.cached_property
-    def _model(self) -> Any:
-        return load_model(self.record.folder)
+    def _model(self) -> TorchModel:
+        return load_torch_model(self.record.folder, self.device)
 
     def _ranking(self, path: Path) -> str:
         query, gallery = self._features
         models = [RankedModel(self.record.title, query, gallery)]
         if self.other is not None:
-            models.insert(0, RankedModel(self.other.title, *run_features(self.other.folder, self.dataset)))
+            models.insert(0, RankedModel(self.other.title, *run_features(self.other.folder, self.data)))
         check_comparable(models)
         protocol = GENERAL if query.clothes_ids is None else CC
         valid = evaluate(query, gallery, [protocol])[protocol.name].queries
         queries = choose_queries(valid, query.pids, PEOPLE)
         ranking_sheet(models, protocol, queries, path)
         return (
-            f"The closest gallery images under protocol {protocol.name}, for {len(queries)} queries drawn at random. Green: the "
-            "same person; red: another. c is the camera, o the outfit."
+            f"The closest gallery images under protocol {protocol.name}, for {len(queries)} queries drawn at random. "
+            "Green: the same person; red: another. c is the camera, o the outfit."
         )
 
     def _embedding(self, path: Path) -> str:
@@ -116,25 +114,26 @@ class Pictures:
         found = transport_maps(self._model, images, PHRASES)
         transport_sheet(images, found, path, self._model.size)
         return (
-            "Where the transport plan sends a phrase: blue less, red more than a uniform plan, which is 1; a phrase has one scale "
-            f"for all people, and these plans lie between {float(found.maps.min()):.4f} and {float(found.maps.max()):.4f}. In "
-            "brackets: the teacher's label is the opposite phrase, and the map shows the plan with the two exchanged."
+            "The share of a phrase that the plan sends to each patch: blue less, red more than a uniform plan, which is "
+            "1. A phrase has one scale for all people. These plans lie between "
+            f"{float(found.maps.min()):.4f} and {float(found.maps.max()):.4f}. In brackets: the teacher's label is the "
+            "opposite phrase, and the map shows the plan with the two exchanged."
         )
 
     def _some_queries(self) -> list[str]:
         query, _ = self._features
         if not query.names:
-            raise ClearError("the features carry no image paths; name images with --images.")
+            raise ClearError("The features have no image paths; name images with --images.")
         return [query.names[row] for row in choose_queries(np.arange(len(query)), query.pids, PEOPLE)]
 
     def _bodies(self, path: Path) -> str:
         weights = read_weights(find_run_files(self.record.folder)[0])
         phi_of(weights)
         trained_with = synthetic_folder(str(self.record.setting("DATASETS.SYNTHETIC") or "SyntheticBodies"))
-        index = read_index(self.data or trained_with)
+        index = read_index(self.bodies or trained_with)
         seen = known_bodies(self._model, weights, index, choose_bodies(index, 8))
         bodies_sheet(seen, path)
-        seen_before = "" if self.data else " These bodies are of the training set."
+        seen_before = "" if self.bodies else " These bodies are of the training set."
         return f"{seen.caption()}{seen_before} Predicted and true bodies stand in the image's pose, camera and light."
 
 

@@ -1,4 +1,4 @@
-"""What a run left in its folder, read as far as it goes: a killed run has half of it."""
+"""Reads what a run wrote into its folder; after a kill a part of it may be missing."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class RunRecord:
         settings: config.yaml as plain values; {} where it is missing or damaged.
         config_text: config.yaml's text.
         series: every curve of metrics.json by its key.
-        command: the command that trained it, "" where log.txt does not say.
-        environment: what log.txt says about the machine, by name.
-        training_time: fast-reid's own words, "" for a run that did not finish.
+        command: the command that trained it; "" where log.txt does not have it.
+        environment: the machine by log.txt, name to value.
+        training_time: as fast-reid writes it; "" for a run that did not finish.
         notes: what is missing or damaged, in sentences.
     """
 
@@ -62,7 +62,7 @@ class RunRecord:
 
     @property
     def iterations(self) -> int:
-        """Training steps that metrics.json tells of."""
+        """Training steps in metrics.json."""
         steps = [
             series.iterations[-1] + 1 for name, series in self.series.items() if is_loss(name) and series.iterations
         ]
@@ -79,7 +79,7 @@ class RunRecord:
         return statistics.median(values) if values else None
 
     def images_per_second(self) -> float | None:
-        """Real images a second; None where it is not known."""
+        """Real images per second; None where unknown."""
         measured = self.median("images_per_second")
         if measured is not None:
             return measured
@@ -110,7 +110,7 @@ def read_run(run: str | Path) -> RunRecord:
     if not folder.is_dir():
         raise ClearError(f"{run}: no such run folder.")
     if not any((folder / name).exists() for name in ("config.yaml", "metrics.json", "log.txt", "evaluation")):
-        raise ClearError(f"{run} is no run folder: it has no config.yaml, metrics.json, log.txt or evaluation/.")
+        raise ClearError(f"{run} is not a run folder: it has no config.yaml, metrics.json, log.txt or evaluation/.")
     record = RunRecord(folder, folder.resolve().name)
     _read_config(record)
     _read_metrics(record)
@@ -146,8 +146,8 @@ def _read_metrics(record: RunRecord) -> None:
     rows, broken = parse_metrics(text)
     if broken:
         record.notes.append(
-            f"{broken} line{'s' * (broken > 1)} of metrics.json cannot be read and {'are' if broken > 1 else 'is'} left out; "
-            "a run that is killed while it writes leaves half a line."
+            f"{broken} line(s) of metrics.json cannot be read and are left out; a run that is killed while it writes "
+            "leaves half a line."
         )
     record.series = series_of(rows)
     bad = [name for name, one in record.series.items() if len(one.finite()) < len(one.values)]
@@ -156,9 +156,9 @@ def _read_metrics(record: RunRecord) -> None:
 
 
 def parse_metrics(text: str) -> tuple[list[dict[str, Any]], int]:
-    """The rows of metrics.json and the number of lines that are none.
+    """The rows of metrics.json, and the number of lines that cannot be read.
 
-    A run that was resumed wrote the steps after its checkpoint twice; the later ones count.
+    A resumed run wrote the steps after its checkpoint twice; the later rows count.
     """
     rows: list[dict[str, Any]] = []
     broken = 0
@@ -168,19 +168,14 @@ def parse_metrics(text: str) -> tuple[list[dict[str, Any]], int]:
         try:
             row = json.loads(line)
         except ValueError:
-            broken += 1
-            continue
+            row = None
         if not isinstance(row, dict) or not isinstance(row.get("iteration"), int):
             broken += 1
             continue
-        while rows and rows[-1]["iteration"] >= row["iteration"] and _is_step(row):
+        while rows and rows[-1]["iteration"] >= row["iteration"] and "total_loss" in row:
             rows.pop()
         rows.append(row)
     return rows, broken
-
-
-def _is_step(row: dict[str, Any]) -> bool:
-    return "total_loss" in row
 
 
 def series_of(rows: list[dict[str, Any]]) -> dict[str, Series]:
@@ -188,11 +183,7 @@ def series_of(rows: list[dict[str, Any]]) -> dict[str, Series]:
     found: dict[str, dict[int, float]] = {}
     for row in rows:
         for name, value in row.items():
-            if (
-                name != "iteration"
-                and (value is None or isinstance(value, (int, float)))
-                and not isinstance(value, bool)
-            ):
+            if name != "iteration" and isinstance(value, (int, float, type(None))) and not isinstance(value, bool):
                 number = MISSING if value is None or not math.isfinite(value) else float(value)
                 found.setdefault(name, {})[row["iteration"]] = number
     return {name: Series(sorted(points), [points[i] for i in sorted(points)]) for name, points in found.items()}
@@ -211,11 +202,13 @@ def _read_log(record: RunRecord) -> None:
 
 
 def command_of(namespace: str) -> str:
-    """``Namespace(config_file=..., ...)`` of fast-reid's log as the command line it came from; "" if it is none."""
+    """The command line of ``Namespace(config_file=..., ...)`` in fast-reid's log; "" for any other text."""
     try:
         call = ast.parse(namespace, mode="eval").body
+        if not isinstance(call, ast.Call):
+            return ""
         given = {one.arg: ast.literal_eval(one.value) for one in call.keywords}
-    except (SyntaxError, ValueError, AttributeError):
+    except (SyntaxError, ValueError):
         return ""
     words = ["clip3d", "train"]
     if given.get("config_file"):

@@ -1,9 +1,10 @@
-"""A run's scores by protocol: those it wrote, else those of the features it kept."""
+"""A run's scores by protocol: from metrics.json, or else from its features files."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.features_file import read_features
@@ -17,7 +18,7 @@ METRICS = ("mAP", "Rank-1", "Rank-5", "Rank-10", "mINP", "valid_queries")
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """One test set's scores: by protocol the metrics in percent (``valid_queries`` a count), and where they come from."""
+    """One test set's scores: by protocol the metrics in percent (``valid_queries`` is a count), and their source."""
 
     dataset: str
     source: str
@@ -25,7 +26,7 @@ class ScoreTable:
 
 
 def score_tables(record: RunRecord) -> list[ScoreTable]:
-    """A table a test set, as far as the run tells; damaged features files are noted in the record."""
+    """One table per test set. A damaged features file is noted in the record."""
     written = written_scores(record)
     tables = list(written.values())
     for dataset, path in features_files(record.folder).items():
@@ -55,11 +56,10 @@ def written_scores(record: RunRecord) -> dict[str, ScoreTable]:
     }
 
 
-def scores_of_features(dataset: str, path) -> ScoreTable:
-    """Scores by the standard protocols, of the features that an evaluation kept."""
+def scores_of_features(dataset: str, path: Path) -> ScoreTable:
+    """Scores of a features file by the standard protocols."""
     query, gallery = read_features(path)
-    known = query.clothes_ids is not None and gallery.clothes_ids is not None
-    protocols = (CC, SC, GENERAL) if known else (GENERAL,)
+    protocols = (GENERAL,) if query.clothes_ids is None else (CC, SC, GENERAL)
     results = evaluate(query, gallery, protocols)
     numbers = {
         name: {metric: float(value) for metric, value in result.percentages().items() if value is not None}

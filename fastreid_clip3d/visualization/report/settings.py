@@ -1,4 +1,4 @@
-"""A run's settings: what differs from the defaults, and from another run."""
+"""A run's settings that differ from the defaults or from another run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def as_text(value: Any) -> str:
-    """A value as one writes it on a command line."""
+    """A value as on a command line."""
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(as_text(one) for one in value) + "]"
     return '""' if value == "" else str(value)

@@ -86,7 +86,8 @@ def run(tmp_path: Path) -> Path:
     (folder / "config.yaml").write_text(cfg.dump())
     (folder / "metrics.json").write_text("".join(json.dumps(row) + "\n" for row in rows()))
     (folder / "log.txt").write_text(
-        "[01/01 00:00:00] fastreid INFO: Environment info:\nPython                3.11.7\nPyTorch               2.11.0 @/x\n"
+        "[01/01 00:00:00] fastreid INFO: Environment info:\n"
+        "Python                3.11.7\nPyTorch               2.11.0 @/x\n"
         "[01/01 00:00:00] fastreid INFO: Command line arguments: Namespace(config_file='a b.yml', resume=True, "
         f"eval_only=False, num_gpus=1, opts=['OUTPUT_DIR', {HOSTILE!r}])\n"
         "[01/01 00:00:09] fastreid.engine.hooks INFO: Total training time: 0:04:13 (0:00:00 on hooks)\n"
@@ -130,7 +131,9 @@ def test_every_loss_has_a_curve_and_a_number(run: Path) -> None:
     assert [name for name in drawn if "loss" in name] == sorted(LOSSES, key=lambda name: (name != "total_loss", name))
     assert {"lr", "cls_accuracy"} <= set(drawn) and page.tags.count("svg") == len(drawn)
     assert (
-        "last 0.1667" in page.text and "32real images a second, 0.50 s a step" in page.text and "0:04:13" in page.text
+        "last 0.1667" in page.text
+        and "32real images per second, 0.50 s per step" in page.text
+        and "0:04:13" in page.text
     )
 
 
@@ -177,7 +180,7 @@ def test_a_killed_run_gets_a_page(run: Path) -> None:
     text = (run / "metrics.json").read_text()
     (run / "metrics.json").write_text(text[:-20])
     _, page = page_of(run)
-    assert "1 line of metrics.json cannot be read" in page.text and "config.yaml is missing" in page.text
+    assert "1 line(s) of metrics.json cannot be read" in page.text and "config.yaml is missing" in page.text
     assert "not evaluated" in page.text and "no finished training" in page.text and "50training steps" in page.text
     (run / "metrics.json").unlink()
     _, page = page_of(run)
@@ -256,7 +259,7 @@ def test_long_curves_keep_their_ends() -> None:
 def test_what_is_no_run_is_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(ClearError, match="no such run folder"):
         write_report(tmp_path / "gone")
-    with pytest.raises(ClearError, match="is no run folder"):
+    with pytest.raises(ClearError, match="is not a run folder"):
         write_report(tmp_path)
 
 
