@@ -217,7 +217,12 @@ def _add_evaluation(cfg: CN) -> None:
 
 
 def get_cfg() -> CN:
-    """fast-reid's default config with the plug-in's keys."""
+    """fast-reid's default config with the plug-in's keys.
+
+    >>> cfg = get_cfg()
+    >>> cfg.MODEL.LOSSES.OT.SCALE, cfg.MODEL.LOSSES.GLOBAL_DISTILL.SCALE, cfg.MODEL.LOSSES.BODY_SHAPE.SCALE
+    (0.3, 0.5, 0.3)
+    """
     cfg = fastreid_cfg()
     add_clip3d_config(cfg)
     return cfg

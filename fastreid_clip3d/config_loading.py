@@ -37,6 +37,13 @@ def load_config(config_file: str, options: Sequence[str] = (), import_modules: b
 
     Raises:
         ClearError: a file, key, value or module that cannot be used; names it, and for a key the nearest known one.
+
+    >>> cfg = load_config("CLIP3D/celeb.yml", ["SOLVER.MAX_EPOCH", "60"])
+    >>> cfg.MODEL.META_ARCHITECTURE, cfg.DATASETS.NAMES, cfg.SOLVER.MAX_EPOCH
+    ('CLIP3DReID', ('CelebReID',), 60)
+    >>> load_config("", ["SOLVER.MAX_EPOCHS", "60"])
+    Traceback (most recent call last):
+    fastreid_clip3d.errors.ClearError: the command line: unknown key SOLVER.MAX_EPOCHS. Did you mean SOLVER.MAX_EPOCH ...
     """
     cfg = get_cfg()
     if config_file:

@@ -46,7 +46,13 @@ PROMPT_TEMPLATE: str = "A photo of a person; the person {verb} {phrase}."
 
 
 def prompts() -> list[str]:
-    """The 32 sentences given to CLIP's text encoder, in row order; phrases in lower case."""
+    """The 32 sentences given to CLIP's text encoder, in row order; phrases in lower case.
+
+    >>> prompts()[0]
+    'A photo of a person; the person is muscular.'
+    >>> prompts()[8]
+    'A photo of a person; the person has long legs.'
+    """
     return [
         PROMPT_TEMPLATE.format(verb=pair.verb, phrase=phrase.lower())
         for pair in PHRASE_PAIRS

@@ -10,7 +10,11 @@ CUTOFF = 0.6
 
 
 def near_names(name: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """The known names that are spelt most like `name`, the nearest first; upper and lower case are the same."""
+    """The known names that are spelt most like `name`, the nearest first; upper and lower case are the same.
+
+    >>> near_names("ltc", ["PRCC", "LTCC", "CCVID"])
+    ['LTCC']
+    """
     by_lower: dict[str, str] = {}
     for candidate in known:
         by_lower.setdefault(candidate.lower(), candidate)

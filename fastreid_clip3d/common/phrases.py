@@ -8,7 +8,11 @@ from fastreid_clip3d.vocabulary import PHRASES
 
 
 def find_phrase(text: str) -> int | None:
-    """Row, 0..31, of a phrase, whatever its case, hyphens, underscores and spaces; None for any other text."""
+    """Row, 0..31, of a phrase, whatever its case, hyphens, underscores and spaces; None for any other text.
+
+    >>> find_phrase("narrow shouldered"), find_phrase("LONG_LEGS"), find_phrase("kind")
+    (3, 8, None)
+    """
     return _ROWS.get(_plain(text))
 
 

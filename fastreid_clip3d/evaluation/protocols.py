@@ -96,6 +96,9 @@ def find_protocols(names: Iterable[str], known: Iterable[Protocol] = ()) -> tupl
 
     Raises:
         ClearError: a name is unknown (the message has the nearest known names), or no name was given.
+
+    >>> [(protocol.name, protocol.needs_clothes) for protocol in find_protocols(["general", "CC"])]
+    [('general', False), ('CC', True)]
     """
     available = dict(STANDARD_PROTOCOLS)
     available.update({protocol.name: protocol for protocol in known})

@@ -175,6 +175,18 @@ def evaluate(
 
     Raises:
         ClearError: a protocol needs clothes ids and there are none; shapes do not fit; an unknown metric.
+
+    One query of person 7 and three gallery pictures, the nearest first: person 7 in the same clothes, person 8, person 7 in
+    other clothes. In ``general`` the matches are first and third: AP = (1/1 + 2/3) / 2. ``CC`` removes the first picture,
+    so the only match is second.
+
+    >>> from fastreid_clip3d.evaluation import CC, GENERAL
+    >>> query = LabelledFeatures(torch.tensor([[1.0, 0.0]]), np.array([7]), np.array([1]), np.array([1]))
+    >>> features = torch.tensor([[1.0, 0.1], [1.0, 0.5], [1.0, 0.9]])
+    >>> gallery = LabelledFeatures(features, np.array([7, 8, 7]), np.array([2, 2, 3]), np.array([1, 3, 2]))
+    >>> results = evaluate(query, gallery, [GENERAL, CC])
+    >>> [(name, round(result.mean_average_precision, 3), result.rank(1)) for name, result in results.items()]
+    [('general', 0.833, 1.0), ('CC', 0.5, 0.0)]
     """
     protocols = list(protocols)
     codes = _Codes(query, gallery)

@@ -48,6 +48,11 @@ def load_model(run: str | Path, device: str = "", allow_imports: bool = False) -
 
     Raises:
         ClearError: the file that is missing, damaged or does not fit, and what the user can do.
+
+    >>> model = load_model("logs/demo/clip3d", device="cpu")
+    >>> features = model(["a.jpg", "b.jpg"])
+    >>> tuple(features.shape) == (2, model.feature_dim), features.norm(dim=1).round(decimals=4)
+    (True, tensor([1., 1.]))
     """
     path = Path(run)
     if path.suffix.lower() == ".onnx":

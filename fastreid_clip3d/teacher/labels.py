@@ -34,6 +34,11 @@ def choose_phrases(scores: torch.Tensor) -> torch.Tensor:
 
     Returns:
         phrase_choices, int64 [..., 16].
+
+    >>> scores = torch.zeros(32)
+    >>> scores[0] = 0.2  # "muscular"; all other pairs are ties
+    >>> choose_phrases(scores).tolist()
+    [0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
     """
     pairs = scores.unflatten(-1, (NUM_PAIRS, 2))
     return 1 - (pairs[..., 0] > pairs[..., 1]).long()

@@ -20,6 +20,12 @@ class GlobalDistillLoss(nn.Module):
 
     Raises:
         ValueError: if ``reduction`` is neither.
+
+    >>> import torch
+    >>> loss = GlobalDistillLoss(teacher_dim=768, feat_dim=2048)
+    >>> g = torch.randn(4, 768)
+    >>> loss(loss.projection(g), g).item()  # f_id = Phi(g)
+    0.0
     """
 
     def __init__(self, teacher_dim: int, feat_dim: int, hidden_dim: int = 0, reduction: str = "mean") -> None:

@@ -59,6 +59,17 @@ def sinkhorn(
 
     Raises:
         ValueError: if a shape, ``reg``, ``num_iters`` or ``tolerance`` is out of range.
+
+    Two patches, two phrases, each patch near one phrase. A small lambda sends half of the mass along each pair, a large one
+    spreads it:
+
+    >>> cost = torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])
+    >>> sinkhorn(cost, reg=0.1, num_iters=100).round(decimals=3)
+    tensor([[[0.5000, 0.0000],
+             [0.0000, 0.5000]]])
+    >>> sinkhorn(cost, reg=1000.0, num_iters=1).round(decimals=3)
+    tensor([[[0.2500, 0.2500],
+             [0.2500, 0.2500]]])
     """
     _check_arguments(cost, reg, num_iters, tolerance, check_every)
     with torch.autocast(device_type=cost.device.type, enabled=False):
