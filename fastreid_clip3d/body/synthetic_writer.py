@@ -48,7 +48,7 @@ from fastreid_clip3d.body.synthetic_index import (
     sizes_there,
 )
 from fastreid_clip3d.common.devices import find_device
-from fastreid_clip3d.common.files import remove_leftovers, write_atomically
+from fastreid_clip3d.common.files import check_writable_folder, remove_leftovers, write_atomically
 from fastreid_clip3d.common.locks import lock_folder
 from fastreid_clip3d.common.resumable import Parts, differences
 from fastreid_clip3d.common.threads import one_thread
@@ -115,8 +115,8 @@ class SyntheticSet:
         folder: where the set goes.
         settings: what it is made of.
         workers: threads that pose, render and write, 0 for one per core.
-        device: where pictures are drawn: "cpu", by our rasteriser, or "cuda", by that of PyTorch3D. Its pictures differ by
-            single levels, so they are another version of the set.
+        device: where pictures are drawn: "cpu", by our rasteriser, or "cuda", by PyTorch3D's. Their pictures differ by
+            single levels, so they are two versions of the set.
 
     Raises:
         ClearError: the folder holds another set, body model or poses cannot be read, or there is no such device.
@@ -139,12 +139,10 @@ class SyntheticSet:
 
     def make(self, progress: bool = True) -> SyntheticIndex:
         """Makes what is missing and returns the finished set."""
+        check_writable_folder(self.folder, "--output")
         self._check_same_set(read_meta(self.folder))
-        try:
-            (self.folder / "images").mkdir(parents=True, exist_ok=True)
-            (self.folder / "parts").mkdir(exist_ok=True)
-        except OSError as error:
-            raise ClearError(f"cannot write to {self.folder}: {error.strerror}; give another --output") from error
+        for name in ("images", "parts"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
         with lock_folder(self.folder):
             meta = read_meta(self.folder)
             there = sizes_there(self.folder)
