@@ -43,7 +43,7 @@ def load_config(config_file: str, options: Sequence[str] = (), import_modules: b
     ('CLIP3DReID', ('CelebReID',), 60)
     >>> load_config("", ["SOLVER.MAX_EPOCHS", "60"])
     Traceback (most recent call last):
-    fastreid_clip3d.errors.ClearError: the command line: unknown key SOLVER.MAX_EPOCHS. Did you mean SOLVER.MAX_EPOCH ...
+    fastreid_clip3d.errors.ClearError: the command line: unknown key SOLVER.MAX_EPOCHS. Did you mean SOLVER.MAX_...
     """
     cfg = get_cfg()
     if config_file:

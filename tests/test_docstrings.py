@@ -42,7 +42,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("demo")
     write_run(root / "logs" / "demo" / "clip3d", small_config(tiny_teacher_folder(root / "teacher"), LOSSES))
     for name in ("a.jpg", "b.jpg"):
-        Image.fromarray(np.random.default_rng(len(name)).integers(0, 256, (64, 32, 3), dtype=np.uint8)).save(root / name)
+        Image.fromarray(np.random.default_rng(len(name)).integers(0, 256, (64, 32, 3), dtype=np.uint8)).save(
+            root / name
+        )
     return root
 
 

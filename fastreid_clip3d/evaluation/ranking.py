@@ -176,9 +176,9 @@ def evaluate(
     Raises:
         ClearError: a protocol needs clothes ids and there are none; shapes do not fit; an unknown metric.
 
-    One query of person 7 and three gallery pictures, the nearest first: person 7 in the same clothes, person 8, person 7 in
-    other clothes. In ``general`` the matches are first and third: AP = (1/1 + 2/3) / 2. ``CC`` removes the first picture,
-    so the only match is second.
+    One query of person 7 and three gallery pictures, the nearest first: person 7 in the same clothes, person 8, person 7
+    in other clothes. In ``general`` the matches are first and third: AP = (1/1 + 2/3) / 2. ``CC`` removes the first
+    picture, so the only match is second.
 
     >>> from fastreid_clip3d.evaluation import CC, GENERAL
     >>> query = LabelledFeatures(torch.tensor([[1.0, 0.0]]), np.array([7]), np.array([1]), np.array([1]))

@@ -79,8 +79,8 @@ def label_statistics(phrase_choices: np.ndarray, pids: np.ndarray) -> LabelStati
     Two people, two images each. All 16 labels of an image are its person's, so nothing agrees between people:
 
     >>> choices = np.array([[0] * 16, [0] * 16, [1] * 16, [1] * 16])
-    >>> statistics = label_statistics(choices, np.array([5, 5, 9, 9]))
-    >>> [float(values[0]) for values in (statistics.phrase_1_share, statistics.agreement, statistics.chance, statistics.kappa)]
+    >>> found = label_statistics(choices, np.array([5, 5, 9, 9]))
+    >>> [float(values[0]) for values in (found.phrase_1_share, found.agreement, found.chance, found.kappa)]
     [0.5, 1.0, 0.0, 1.0]
     """
     choices, pids = np.asarray(phrase_choices), np.asarray(pids)

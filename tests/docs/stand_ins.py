@@ -187,14 +187,14 @@ RULES: tuple[StandIn, ...] = (
         "render-people",
         "",
         "thousands of pictures; a set's size is no option",
-        unless="--sheet|--leakage",
+        unless="--sheet",
         flags={"--workers": "1"},
         made_patches={"fastreid_clip3d.synthcc.plan.SETS": few_people},
     ),
     StandIn("render-people", "--sheet", "fewer rows", flags={"--people": "1"}),
     StandIn(
-        "render-people",
-        "--leakage",
+        "leakage",
+        "",
         "minutes; with two people the checks themselves may fail, which is exit code 1",
         flags={"--people": "2"},
         exit_codes=(0, 1),
@@ -366,7 +366,9 @@ PYTHON_RULES: tuple[tuple[str, str, str], ...] = (
     (r"num_people=\d+", "num_people=2", "thousands of people are minutes"),
     (
         r'(?<=\["OUTPUT_DIR", "logs/notebook")(?=\])',
-        "".join(f', "{word}"' for pair in {**TRAINING_KEYS, "DATALOADER.SYNTHETIC_PER_BATCH": "4"}.items() for word in pair),
+        "".join(
+            f', "{word}"' for pair in {**TRAINING_KEYS, "DATALOADER.SYNTHETIC_PER_BATCH": "4"}.items() for word in pair
+        ),
         "minutes of training",
     ),
 )

@@ -34,8 +34,8 @@ class OTLoss(nn.Module):
         contrast: weight of :meth:`opposition`, which is not in the paper; 0 leaves it out.
         contrast_temperature: its temperature, in units of cosine.
 
-    One patch that points along phrase 0 of four. The image has phrases 0 and 2, so half of the patch's mass goes to each,
-    at the costs 1 - 1 and 1 - 0:
+    One patch that points along phrase 0 of four. The image has phrases 0 and 2, so half of the patch's mass goes to
+    each, at the costs 1 - 1 and 1 - 0:
 
     >>> loss = OTLoss(text_dim=4, feat_dim=4)
     >>> table = torch.eye(4)  # the projected phrases; loss.project(phrase_table) in a training

@@ -60,8 +60,8 @@ def sinkhorn(
     Raises:
         ValueError: if a shape, ``reg``, ``num_iters`` or ``tolerance`` is out of range.
 
-    Two patches, two phrases, each patch near one phrase. A small lambda sends half of the mass along each pair, a large one
-    spreads it:
+    Two patches, two phrases, each patch near one phrase. A small lambda sends half of the mass along each pair, a large
+    one spreads it:
 
     >>> cost = torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])
     >>> sinkhorn(cost, reg=0.1, num_iters=100).round(decimals=3)
