@@ -178,8 +178,7 @@ class CLIP3DTrainer(DefaultTrainer):
         """Trains what is left to train and returns the last results."""
         if self.start_epoch >= self.max_epoch:
             logger.info(f"All {self.max_epoch} epochs are done already; evaluating the last checkpoint.")
-            return self.test(self.cfg, self.model)
-        return super().train()
+        return super().train()  # with no epoch left it evaluates and writes the scores
 
     def run_step(self) -> None:
         """One step; a loss that is not finite stops the run before the weights change."""
@@ -237,10 +236,17 @@ class Evaluations(hooks.EvalHook):
         super().__init__(eval_period if eval_period > 0 else 2**31, eval_function)
         self._epochs_done = 0
 
+    def before_train(self) -> None:
+        self._nothing_left = self.trainer.start_epoch >= self.trainer.max_epoch
+        if self._nothing_left:  # fast-reid's writers read the epoch, which otherwise the first epoch sets
+            self.trainer.epoch = self.trainer.storage.epoch = self.trainer.start_epoch - 1
+
     def after_epoch(self) -> None:
         self._epochs_done = self.trainer.epoch + 1
         super().after_epoch()
 
     def after_train(self) -> None:
-        if self._epochs_done >= self.trainer.max_epoch:
+        if self._nothing_left:
+            self._do_eval()
+        elif self._epochs_done >= self.trainer.max_epoch:
             super().after_train()

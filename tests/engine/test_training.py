@@ -175,6 +175,22 @@ def test_finished_run_resumed_is_only_evaluated(data: Path, tmp_path: Path) -> N
     assert (tmp_path / "model_final.pth").stat().st_mtime_ns == before
 
 
+def test_scores_of_an_evaluation_that_was_killed_are_written_by_the_resumed_run(data: Path, tmp_path: Path) -> None:
+    """As after a kill in the last evaluation: model_final.pth is there, its scores are in no file yet."""
+    options = small(CELEB, data, tmp_path)
+    first = train(options, CELEB)
+    metrics = tmp_path / "metrics.json"
+    lines = [line for line in metrics.read_text().splitlines() if "mAP" not in line]
+    metrics.write_text("\n".join(lines) + "\n")
+    for events in tmp_path.glob("events.out.tfevents*"):
+        events.unlink()
+    for _ in range(2):
+        train(options, CELEB, resume=True)
+        scored = [json.loads(line) for line in metrics.read_text().splitlines() if "mAP" in line]
+        assert [line["mAP"] for line in scored] == [pytest.approx(first.results["mAP"])]
+        assert scored[0]["iteration"] == first.max_iter
+    assert list(tmp_path.glob("events.out.tfevents*"))
+
 def test_checkpoint_is_evaluated_without_teacher_bodies_and_synthetic_data(data: Path, tmp_path: Path) -> None:
     trained = train(small(CELEB, data, tmp_path), CELEB)
     options = small(
