@@ -32,7 +32,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-cuda: $(INSTALLED)
-	$(BIN)/python -m pytest -m cuda
+	$(BIN)/python -m pytest -m cuda tests/cuda
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

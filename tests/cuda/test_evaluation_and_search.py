@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.export.passes import move_to_device_pass
 
 from fastreid_clip3d.config_loading import inference_config, load_config
 from fastreid_clip3d.engine.run import evaluate as evaluate_model
@@ -104,7 +106,7 @@ def test_extraction_and_search(run: Path, device: str, tmp_path: Path) -> None:
     cosines = features["cpu"] @ features["cpu"][3]
     (answer,) = found.answers
     best = int(np.argmax([cosines[number] if number != 3 else -2 for number in range(6)]))
-    assert Path(answer.hits[0].entry.name).name == f"{best}.png"
+    assert Path(answer.hits[0].name).name == f"{best}.png"
 
 
 @pytest.mark.parametrize("ending", ["onnx", "pt", "pt2"])
@@ -121,14 +123,18 @@ def test_exported_files(ending: str, run: Path, device: str, tmp_path: Path) -> 
     student = load_torch_model(run, "cpu")
     path = tmp_path / f"student.{ending}"
     export(student, path)
-    images = torch.rand(3, 3, 64, 32) * 255
+    images = torch.randint(0, 256, (3, 3, 64, 32), dtype=torch.uint8)
     expected = student.encode(images)
     if ending == "onnx":
         found = load_model(path, device).encode(images)
     else:
-        module = (
-            torch.jit.load(str(path), map_location=device) if ending == "pt" else torch.export.load(str(path)).module()
-        )
         with torch.no_grad():
-            found = module.to(device)(images.to(device))
+            found = loaded(path, device)(images.to(device).float())
     assert relative_difference(found, expected) < 1e-3
+
+
+def loaded(path: Path, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A TorchScript or torch.export file on the device."""
+    if path.suffix == ".pt":
+        return torch.jit.load(str(path), map_location=device)
+    return move_to_device_pass(torch.export.load(str(path)), device).module()
