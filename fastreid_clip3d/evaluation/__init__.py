@@ -1,7 +1,7 @@
 """Evaluation: pure functions on ids and distances, and a fast-reid evaluator on top of them.
 
-``protocols`` and ``metrics`` need NumPy only and may be imported from everywhere. ``evaluator`` imports fast-reid, and
-is therefore loaded when it is asked for.
+``protocols`` and ``metrics`` need NumPy only, and every room may import them. ``evaluator`` imports fast-reid, so we
+import it at the first use of ``ClothesEvaluator``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Which similarity means the same person: a model's error rates by threshold, kept as ``calibration.json`` in its run.
+"""Which similarity means the same person: a model's error rates by threshold, in its run's ``calibration.json``.
 
-A calibration belongs to one model (its fingerprint) and to one set of people and cameras. It says of a similarity how
-many pairs of different people would reach it, and of a threshold how many pairs of the same person it would miss; by
-protocol, since the same threshold misses far more when clothes change.
+A calibration belongs to one model (its fingerprint) and to one set of people and cameras. It has, by threshold, the
+share of pairs of different people that reach it and the share of pairs of the same person that miss it. It has them by
+protocol, since the same threshold misses far more pairs when clothes change.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from tabulate import tabulate
@@ -27,7 +27,7 @@ from fastreid_clip3d.evaluation.error_rates import (
     count_pairs,
     intervals,
     reaches,
-)
+)  # fmt: skip
 from fastreid_clip3d.evaluation.protocols import Protocol
 from fastreid_clip3d.evaluation.ranking import DEFAULT_MAX_MEMORY, LabelledFeatures
 
@@ -36,12 +36,12 @@ CIRCULAR = (
     "These thresholds were chosen on the people and cameras of {dataset}. Error rates reported on the same people with "
     "these thresholds are circular: measure them on other people. Other cameras shift the rates, too."
 )
-_LEVELS = 200  # thresholds kept of a curve: about twice as many
+_LEVELS = 200  # half of the thresholds in a curve, roughly
 
 
 @dataclass(frozen=True)
 class Recommended:
-    """The lowest threshold that keeps the asked false match rate, with both rates there.
+    """The lowest threshold that keeps the allowed false match rate, with both rates there.
 
     Args:
         threshold: cosine similarity; `false_match_rate`, `false_non_match_rate`: fractions.
@@ -60,8 +60,8 @@ class ProtocolRates:
     """One protocol's curve: exact rates at some of the thresholds, ascending.
 
     Args:
-        recommended: None where no threshold keeps the asked rate, or there are no pairs to tell from.
-        notes: what a reader must know of these rates, in sentences.
+        recommended: None where no threshold keeps the allowed rate, or where there are no pairs to count.
+        notes: limits of these rates, in sentences.
     """
 
     thresholds: tuple[float, ...]
@@ -76,7 +76,8 @@ class ProtocolRates:
     def rates_at(self, similarity: float) -> tuple[float, float]:
         """(false match rate, false non-match rate) if this similarity were the threshold.
 
-        Between two kept thresholds: bounds from above, the first's false match and the second's false non-match rate.
+        Between two thresholds of the curve: upper bounds, the lower one's false match and the upper one's false
+        non-match rate.
         """
         if not self.thresholds:
             return 1.0, 1.0
@@ -89,12 +90,11 @@ class ProtocolRates:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What ``calibration.json`` holds.
+    """The content of ``calibration.json``.
 
     Args:
-        fingerprint: of the model whose similarities these are. `dataset`: a dataset's name or a features file.
-        false_match_rate: the rate that was asked for, a fraction.
-        protocols: by name; the first is the dataset's headline.
+        fingerprint: of the model. dataset: a dataset's name or a features file.
+        false_match_rate: the allowed rate, a fraction. protocols: by name; the first is the dataset's headline.
     """
 
     fingerprint: str
@@ -118,42 +118,42 @@ class Calibration:
         """The recommended thresholds with their rates, as a markdown table."""
         rows = []
         for name, rates in self.protocols.items():
-            chosen = rates.recommended
-            values: list[Any] = [None, None, None]
-            if chosen:
+            values: list[str | None] = [None, None, None]
+            if chosen := rates.recommended:
                 values = [
                     f"{chosen.threshold:.5f}",
                     _with_interval(chosen.false_match_rate, chosen.false_match_interval),
                     _with_interval(chosen.false_non_match_rate, chosen.false_non_match_interval),
                 ]
             rows.append([name, *values, rates.people, rates.genuine_pairs, rates.impostor_pairs])
-        headers = [
-            "protocol",
-            "threshold",
-            "false matches",
-            "false non-matches",
-            "people",
-            "genuine pairs",
-            "impostor pairs",
-        ]
+        headers = ["protocol", "threshold", "false matches", "false non-matches"]
+        headers += ["people", "genuine pairs", "impostor pairs"]
         return tabulate(rows, headers, tablefmt="pipe", missingval="-", disable_numparse=True)
+
+
+class Verdict(TypedDict):
+    """One protocol's verdict: by its recommended threshold (both None without one), with the error rates of this
+    similarity as a threshold."""
+
+    same_person: bool | None
+    threshold: float | None
+    false_match_rate: float
+    false_non_match_rate: float
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a model says of two pictures.
+    """The similarity of two pictures, and whether they show the same person.
 
     Args:
         similarity: cosine, in [-1, 1].
-        same_person: what the headline protocol's recommended threshold says; None without a calibration.
-        by_protocol: for each protocol ``same_person`` (or None), ``threshold`` (or None), and the rates of errors that
-            this similarity would have as a threshold, ``false_match_rate`` and ``false_non_match_rate``.
-        sentence: the same for a reader.
+        same_person: by the headline protocol; None without a calibration or a recommended threshold.
+        by_protocol: every protocol's verdict. sentence: the same for a reader.
     """
 
     similarity: float
     same_person: bool | None = None
-    by_protocol: dict[str, dict[str, Any]] = field(default_factory=dict)
+    by_protocol: dict[str, Verdict] = field(default_factory=dict)
     sentence: str = ""
 
 
@@ -171,11 +171,11 @@ def calibrate(
     """Counts all pairs of query and gallery and recommends a threshold for each protocol.
 
     Args:
-        false_match_rate: the share of pairs of different people that may be called the same person, in (0, 1).
+        false_match_rate: the share of pairs of different people that may pass as the same person, in (0, 1).
         max_memory: MiB beyond the features, roughly.
 
     Raises:
-        ClearError: a rate outside (0, 1), no pairs at all, a protocol that needs clothes ids where there are none.
+        ClearError: a rate outside (0, 1), no pairs, a protocol that needs clothes ids where there are none.
 
     Two people, one picture each in query and gallery: the pairs of one person have similarity 1, the others 0.6.
 
@@ -201,15 +201,11 @@ def calibrate(
         if count.num_impostor and count.num_genuine and (place := count.place_at(false_match_rate)) is not None
     }
     bounds = intervals(pairs, places, progress=progress) if places else {}
-    return Calibration(
-        fingerprint,
-        dataset,
-        false_match_rate,
-        {
-            name: _protocol_rates(pairs, name, count, false_match_rate, places.get(name), bounds.get(name))
-            for name, count in counts.items()
-        },
-    )
+    rates = {
+        name: _protocol_rates(pairs, name, count, false_match_rate, places.get(name), bounds.get(name))
+        for name, count in counts.items()
+    }
+    return Calibration(fingerprint, dataset, false_match_rate, rates)
 
 
 def _protocol_rates(
@@ -226,7 +222,7 @@ def _protocol_rates(
     notes = []
     if not num_genuine:
         notes.append(
-            "no pair of the same person is kept: there are no false non-match rates and no recommended threshold."
+            "there is no pair of the same person: there are no false non-match rates and no recommended threshold."
         )
     if not num_impostor:
         notes.append(
@@ -234,14 +230,14 @@ def _protocol_rates(
         )
     elif asked * num_impostor < 1:
         notes.append(
-            f"a false match rate of {_rate(asked)} was asked for, but {num_impostor:,} pairs of different people tell "
+            f"the allowed false match rate is {_rate(asked)}, but {num_impostor:,} pairs of different people show "
             f"rates from {_rate(1 / num_impostor)} up only: the threshold is the lowest that none of them reaches, and "
-            f"says little about {_rate(asked)}."
+            f"its true rate may be far from {_rate(asked)}."
         )
     elif asked * num_impostor < 30:
         notes.append(
             f"a false match rate of {_rate(asked)} is {asked * num_impostor:.0f} of {num_impostor:,} pairs of "
-            "different people; with fewer than 30 wrong pairs the threshold is a matter of chance."
+            "different people; with fewer than 30 wrong pairs the threshold is largely chance."
         )
     recommended = None
     if bounds is not None and place is not None:
@@ -272,7 +268,7 @@ def _protocol_rates(
 
 
 def _kept_places(counts: PairCounts, recommended: int | None) -> np.ndarray:
-    """Places of the thresholds that are written: evenly spread over similarity and over the logarithm of both rates."""
+    """Places of the thresholds of the written curve, evenly spread over similarity and the logarithm of both rates."""
     filled = np.flatnonzero(counts.genuine + counts.impostor)
     low, high = int(filled[0]), min(int(filled[-1]) + 1, len(THRESHOLDS) - 1)
     places = [np.linspace(low, high, _LEVELS).round().astype(int)]
@@ -290,14 +286,14 @@ def _kept_places(counts: PairCounts, recommended: int | None) -> np.ndarray:
 
 
 def compare_similarity(similarity: float, calibration: Calibration | None) -> Comparison:
-    """Reads a similarity by a calibration."""
+    """The verdicts of a calibration on a similarity."""
     similarity = float(similarity)
     if calibration is None:
         return Comparison(
             similarity,
-            sentence=f"similarity {similarity:.3f}; what it means is not known before `clip3d calibrate` has run",
+            sentence=f"similarity {similarity:.3f}; `clip3d calibrate` measures whether this means the same person",
         )
-    by_protocol: dict[str, dict[str, Any]] = {}
+    by_protocol: dict[str, Verdict] = {}
     for name, rates in calibration.protocols.items():
         false_match, false_non_match = rates.rates_at(similarity)
         chosen = rates.recommended
@@ -316,8 +312,8 @@ def compare_similarity(similarity: float, calibration: Calibration | None) -> Co
     )
 
 
-def _verdict(calibration: Calibration, by_protocol: dict[str, dict[str, Any]]) -> str:
-    """All protocols' verdicts for a reader; protocols with the same verdict share one part of the sentence."""
+def _verdict(calibration: Calibration, by_protocol: dict[str, Verdict]) -> str:
+    """All protocols' verdicts in words; protocols with the same verdict share one part of the sentence."""
     same: dict[str, list[str]] = {}
     different, unknown = [], []
     for name, values in by_protocol.items():
@@ -326,7 +322,7 @@ def _verdict(calibration: Calibration, by_protocol: dict[str, dict[str, Any]]) -
             unknown.append(name)
         elif values["same_person"]:
             same.setdefault(_below(values["false_match_rate"], rates.impostor_pairs), []).append(name)
-        else:
+        elif rates.recommended:
             different.append((name, _percent(rates.recommended.false_non_match_rate)))
     parts = [f"same person ({', '.join(names)}): {bound} false matches" for bound, names in same.items()]
     if different:
@@ -339,7 +335,7 @@ def _verdict(calibration: Calibration, by_protocol: dict[str, dict[str, Any]]) -
 
 
 def _below(rate: float, pairs: int) -> str:
-    """A bound of a rate, rounded up to 0.01, 0.1, 1 or 5 %; no pair of `pairs` means a rate of up to 3 / `pairs`."""
+    """A bound of a rate, rounded up to 0.01, 0.1, 1 or 5 %; it is never below 3 / `pairs`."""
     least = max(rate, 3 / max(pairs, 1))
     for step in (0.0001, 0.001, 0.01, 0.05):
         if least <= step:
@@ -360,7 +356,7 @@ def _with_interval(rate: float, interval: tuple[float, float]) -> str:
 
 
 def write_calibration(folder: str | Path, calibration: Calibration) -> Path:
-    """Writes ``calibration.json`` into a folder, whole or not at all; returns its path."""
+    """Writes ``calibration.json`` into a folder and returns its path."""
     path = Path(folder) / FILE_NAME
     text = json.dumps(calibration.as_dict(), indent=1, allow_nan=False) + "\n"
     write_atomically(path, text.encode())
@@ -390,13 +386,14 @@ def read_calibration(run: str | Path, fingerprint: str) -> Calibration | None:
         calibration = _from_dict(content)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ClearError(
-            f"{path} is no calibration ({type(error).__name__}: {error}); run `clip3d calibrate` again, or remove it."
+            f"{path} is not a calibration ({type(error).__name__}: {error}); run `clip3d calibrate` again, or remove "
+            "the file."
         ) from error
     if calibration.fingerprint != fingerprint:
         raise ClearError(
-            f"{path} belongs to another model: it was made for fingerprint {calibration.fingerprint[:12]}, this "
-            f"model's is {fingerprint[:12]}. The weights or the input size have changed since; run `clip3d calibrate` "
-            "again, or remove the file."
+            f"{path} belongs to another model: its fingerprint is {calibration.fingerprint[:12]}, this model's is "
+            f"{fingerprint[:12]}. The weights or the input size have changed; run `clip3d calibrate` again, or remove "
+            "the file."
         )
     return calibration
 

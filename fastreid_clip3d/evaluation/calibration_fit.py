@@ -1,4 +1,4 @@
-"""Whether a calibration holds for a gallery: how alike its pictures are, against the people of the calibration."""
+"""Whether a calibration holds for a gallery: it compares the similarities of the gallery's pictures with its own."""
 
 from __future__ import annotations
 
@@ -34,21 +34,18 @@ class CalibrationFit:
 def calibration_fit(features: np.ndarray, calibration: Calibration) -> CalibrationFit:
     """Compares the similarities between a gallery's pictures with those of different people in the calibration.
 
-    Most pairs of a gallery show different people, so both distributions agree where the calibration holds. A gallery of
-    other cameras, other clothes or photographs instead of rendered people shifts them, and with them the rates of errors.
+    Most pairs of a gallery show different people, so both distributions agree where the calibration holds. Other
+    cameras, other clothes, or photographs instead of rendered people shift them, and with them the error rates.
 
     Args:
-        features: L2-normalised, float [N, d], the gallery's pictures.
-        calibration: of the model that made the features.
+        features: L2-normalised, float [N, d], the gallery's pictures. calibration: of the same model.
     """
     rates = max(calibration.protocols.values(), key=lambda protocol: protocol.impostor_pairs)
     if len(features) < FEWEST_PICTURES or not rates.impostor_pairs:
-        return CalibrationFit(
-            None,
-            0.0,
-            f"{len(features)} pictures are too few to check whether the calibration on {calibration.dataset} holds for "
-            "this gallery.",
+        too_few = (
+            f"{len(features)} pictures are too few to check whether the calibration on {calibration.dataset} holds"
         )
+        return CalibrationFit(None, 0.0, f"{too_few} for this gallery.")
     chosen = np.random.default_rng(0).permutation(len(features))[:_MOST_PICTURES]
     vectors = np.asarray(features, np.float32)[np.sort(chosen)]
     similarities = np.sort((vectors @ vectors.T)[np.triu_indices(len(vectors), 1)])
@@ -62,8 +59,8 @@ def calibration_fit(features: np.ndarray, calibration: Calibration) -> Calibrati
     return CalibrationFit(
         False,
         gap,
-        f"No verdict: the calibration on {calibration.dataset} does not hold for this gallery. {100 * reached[widest]:.0f} % "
-        f"of the gallery's pairs have a similarity of {thresholds[widest]:.2f} or more; among the different people of "
-        f"{calibration.dataset} it was {100 * rates.false_match_rate[widest]:.0f} %. Calibrate on pictures like these "
-        "(clip3d calibrate --data ...) for verdicts.",
+        f"No verdict: the calibration on {calibration.dataset} does not hold for this gallery. "
+        f"{100 * reached[widest]:.0f} % of the gallery's pairs have a similarity of {thresholds[widest]:.2f} or more; "
+        f"among the different people of {calibration.dataset} it was {100 * rates.false_match_rate[widest]:.0f} %. "
+        "Calibrate on pictures like these (clip3d calibrate --data ...) for verdicts.",
     )

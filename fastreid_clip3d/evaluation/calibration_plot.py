@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
-from fastreid_clip3d.common.files import write_atomically
+from fastreid_clip3d.common.figures import save_figure
 from fastreid_clip3d.evaluation.calibration import Calibration
 
 FILE_NAME = "calibration.png"
 
 
 def plot_calibration(folder: str | Path, calibration: Calibration) -> Path:
-    """Draws ``calibration.png`` into a folder, whole or not at all; returns its path.
+    """Draws ``calibration.png`` into a folder and returns its path.
 
-    One colour a protocol: false non-matches solid, false matches dashed. Protocols whose false match curves are the
-    same (rules that remove pairs of one person only leave the impostor pairs alone) share one dashed line. Rates of 0
-    are below the picture.
+    One colour per protocol: false non-matches solid, false matches dashed. Protocols with the same false match curve
+    share one dashed line: their rules remove pairs of one person only. Rates of 0 are below the picture.
     """
     from matplotlib.figure import Figure
 
@@ -37,34 +35,21 @@ def plot_calibration(folder: str | Path, calibration: Calibration) -> Path:
         if rates.recommended:
             chosen = rates.recommended
             axes.axvline(chosen.threshold, color=colour, linewidth=0.8, linestyle=":")
-            axes.plot(
-                [chosen.threshold] * 2,
-                [chosen.false_non_match_rate, chosen.false_match_rate],
-                colour + "o",
-                markersize=4,
-            )
+            ends = [chosen.false_non_match_rate, chosen.false_match_rate]
+            axes.plot([chosen.threshold] * 2, ends, colour + "o", markersize=4)
     for names in shared.values():
         rates = calibration.protocols[names[0]]
         colour = "0.3" if len(names) > 1 else f"C{list(calibration.protocols).index(names[0])}"
-        axes.plot(
-            rates.thresholds,
-            rates.false_match_rate,
-            color=colour,
-            linestyle="--",
-            label=f"{', '.join(names)}: false matches",
-        )
+        label = f"{', '.join(names)}: false matches"
+        axes.plot(rates.thresholds, rates.false_match_rate, color=colour, linestyle="--", label=label)
     axes.axhline(calibration.false_match_rate, color="0.6", linewidth=0.8)
     axes.set_yscale("log")
     axes.set_ylim(max(lowest, 1e-7) / 2, 1.3)
     axes.set_xlabel("threshold (cosine similarity; this or more is called the same person)")
     axes.set_ylabel("share of pairs that are judged wrongly")
     # A dataset's name may hold $ signs, which matplotlib would read as a formula.
-    title = f"{calibration.dataset}, false match rate of {100 * calibration.false_match_rate:g} % asked for"
+    title = f"{calibration.dataset}, false match rate of {100 * calibration.false_match_rate:g} % allowed"
     axes.set_title(title, parse_math=False, fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=110)
-    path = Path(folder) / FILE_NAME
-    write_atomically(path, picture.getvalue())
-    return path
+    return save_figure(figure, Path(folder) / FILE_NAME, dpi=110)

@@ -14,14 +14,15 @@ Shape letters: Q queries, G gallery items, D feature dimensions.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import torch
 
 from fastreid_clip3d.errors import ClearError
 
-METRICS = ("cosine", "euclidean")
+Metric = Literal["cosine", "euclidean"]
+METRICS = get_args(Metric)
 # Of a row's norm. A ResNet-50's float32 features of one image differ by up to 8e-7 between batches.
 COPY_TOLERANCE = 3e-6
 TIE_TOLERANCE = 1e-12  # of the scale of a distance
@@ -33,7 +34,7 @@ _MAX_STEPS = 64
 
 
 def compute_device(device: str) -> torch.device:
-    """The device that distances are computed on: CUDA where asked for and there, the CPU otherwise."""
+    """CUDA where `device` names it and torch sees it, the CPU otherwise."""
     wanted = torch.device(device or "cpu")
     # float64 exists on CPU and CUDA only
     return wanted if wanted.type == "cuda" and torch.cuda.is_available() else torch.device("cpu")
@@ -60,11 +61,11 @@ def _norms(features: torch.Tensor, scale: float) -> torch.Tensor:
 def find_copies(features: torch.Tensor, factors: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Rows that are copies of another row, and that row.
 
-    Copies are found through chains: if b is a copy of a and c of b, the three are copies. Candidates are neighbours in
-    random projections, so the cost is that of a sort, not of all pairs.
+    Copies form chains: if b is a copy of a and c of b, the three are copies. Candidates are neighbours in random
+    projections, so the cost is that of a sort, not of all pairs.
 
     Args:
-        features: [N, D], finite. `factors`: float64 [N], what each row is multiplied by before it is compared.
+        features: [N, D], finite. factors: float64 [N]; we multiply each row by its factor before we compare it.
 
     Returns:
         `copies` and `originals`, int64 [C]: row `copies[i]` equals row `originals[i]`. Of a set of copies the original
@@ -76,7 +77,7 @@ def find_copies(features: torch.Tensor, factors: torch.Tensor) -> tuple[np.ndarr
     def root(row: int) -> int:
         while parent[row] != row:
             parent[row] = parent[parent[row]]
-            row = parent[row]
+            row = int(parent[row])
         return row
 
     directions = torch.from_numpy(np.random.default_rng(0).standard_normal((dims, 4)))
@@ -124,19 +125,18 @@ def find_copies(features: torch.Tensor, factors: torch.Tensor) -> tuple[np.ndarr
 class FeatureDistances:
     """Distances from features: cosine (1 - cosine similarity) or euclidean (squared, as fast-reid's).
 
-    What :meth:`rows` gives is in the order of the distance but not the distance itself: cosine without the 1, euclidean
-    without the square of the query's norm, which save a pass over the block. :meth:`true_distances` adds them.
+    :meth:`rows` gives values in the order of the distance: cosine without the 1, euclidean without the square of the
+    query's norm, which saves a pass over the block. :meth:`true_distances` adds them.
 
     Args:
-        query: [Q, D]; `gallery`: [G, D]; float16, float32 or float64, finite.
-        metric: one of :data:`METRICS`.
+        query: [Q, D]. gallery: [G, D]; float16, float32 or float64, finite.
         device: where the products are computed.
-        max_memory: MiB; the gallery is kept in float64 if that takes at most half of it, and converted again for every
-            block of queries if not.
+        max_memory: MiB. We keep the gallery in float64 if that takes at most half of it; otherwise we convert it again
+            for every block of queries.
     """
 
     def __init__(
-        self, query: torch.Tensor, gallery: torch.Tensor, metric: str, device: torch.device, max_memory: float
+        self, query: torch.Tensor, gallery: torch.Tensor, metric: Metric, device: torch.device, max_memory: float
     ) -> None:
         if metric not in METRICS:
             raise ClearError(f"metric {metric!r} is unknown; known metrics: {', '.join(METRICS)}")
@@ -171,23 +171,23 @@ class FeatureDistances:
 
     @property
     def fixed_bytes(self) -> int:
-        """Memory held beyond the features, whatever the number of queries of a block."""
+        """Memory beyond the features that does not depend on the number of queries of a block."""
         return 8 * self._right.numel()
 
     @property
     def row_bytes(self) -> int:
-        """Memory that one query of a block needs: its distances, on CUDA also in sorted order with their indices."""
+        """Memory per query of a block: its distances, on CUDA also in sorted order with their indices."""
         return 8 * self.num_gallery * (1 if self.device.type == "cpu" else 3)
 
     @property
     def prefers_large_blocks(self) -> bool:
-        """Whether every block has a cost of its own, the conversion of the gallery."""
+        """Whether each block converts the gallery anew, which large blocks do less often."""
         return not self._whole
 
     def rows(self, queries: np.ndarray) -> torch.Tensor:
         """Comparable distances of these queries, float64 [len(queries), G], on the device.
 
-        They lie in a buffer that the next call writes into.
+        The next call overwrites them.
         """
         index = torch.from_numpy(queries)
         left = (self.query[index].double() * self._query_factors[index, None]).to(self.device)
@@ -208,7 +208,7 @@ class FeatureDistances:
         return distances
 
     def tolerance(self, queries: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """How much comparable distances `values` of `queries` (both [N]) may differ and be equal, float64 [N]."""
+        """The difference up to which comparable distances `values` of `queries` (both [N]) are tied, float64 [N]."""
         if self.metric == "cosine":
             return np.full(len(values), TIE_TOLERANCE)
         # the gallery row's norm is at most the query's norm plus the distance
@@ -224,7 +224,7 @@ class FeatureDistances:
 
 
 class RowSource(Protocol):
-    """Distances that are computed when they are asked for, as ``reranking.RerankedDistances``."""
+    """Distances that are computed block by block, as ``reranking.RerankedDistances``."""
 
     shape: tuple[int, int]
 
@@ -234,10 +234,10 @@ class RowSource(Protocol):
 
 
 class MatrixDistances:
-    """Distances that need no features, as after re-ranking: an array [Q, G], or a source of its rows; finite.
+    """Distances without features, as after re-ranking: an array [Q, G] or a source of its rows, finite.
 
     Args:
-        columns: int64 [g], the gallery items that are compared.
+        columns: int64 [g], the gallery items that take part.
     """
 
     fixed_bytes = 0
@@ -256,7 +256,7 @@ class MatrixDistances:
         return torch.from_numpy(rows[:, self.columns].astype(np.float64))
 
     def tolerance(self, queries: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """How much distances may differ and be equal, float64 [N]."""
+        """The difference up to which distances are tied, float64 [N]."""
         return self._tolerance * np.abs(values)
 
     def true_distances(self, queries: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -1,13 +1,13 @@
-"""How many pairs of the same person, and of different people, reach a similarity: false matches and false non-matches.
+"""Counts the pairs of one person and of different people that reach a similarity: false matches and non-matches.
 
 A threshold t says "same person" of a pair whose cosine similarity is t or more. Its two errors:
 
 * false match rate: the share of *impostor* pairs (a query and a gallery item of another person) that reach t;
 * false non-match rate: the share of *genuine* pairs (the same person) that do not.
 
-Pairs that a protocol removes count nowhere. Thresholds are multiples of :data:`STEP`; at each of them both rates are
-exact, since pairs are counted between thresholds and none is ever moved to another: only the choice of a threshold is
-rounded (up), never a rate. A few MB hold the counts, whatever the number of pairs.
+Pairs that a protocol removes count nowhere. Thresholds are multiples of :data:`STEP`. We count the pairs between two
+thresholds, so both rates are exact at each of them; only the choice of a threshold is rounded (up). The counts take a
+few MB for any number of pairs.
 
 Shape letters: Q queries, G gallery items, T thresholds, P people, R bootstrap draws.
 """
@@ -20,17 +20,16 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.distances import FeatureDistances, compute_device
-from fastreid_clip3d.evaluation.protocols import Protocol, is_member, removes, shared_codes
-from fastreid_clip3d.evaluation.ranking import DEFAULT_MAX_MEMORY, LabelledFeatures
+from fastreid_clip3d.evaluation.protocols import Protocol
+from fastreid_clip3d.evaluation.ranking import DEFAULT_MAX_MEMORY, Ids, LabelledFeatures, check_widths, taking_part
 
 STEP = 1e-5
 TOLERANCE = 1e-9
 """A similarity this far below a threshold reaches it: sums that are equal on paper differ in their last bits."""
 _STEPS = round(1 / STEP)
 THRESHOLDS = np.arange(-_STEPS, _STEPS + 1) / _STEPS
-"""Every threshold there is, float64 [200001], ascending from -1 to 1."""
+"""All thresholds, float64 [200001], ascending from -1 to 1."""
 _BLOCK_PAIRS = 4 << 20
 DRAWS = 1000
 Z = 1.959964  # of a two-sided interval of 95 %
@@ -75,9 +74,9 @@ class PairCounts:
         return np.cumsum(self.genuine) - self.genuine
 
     def place_at(self, false_match_rate: float) -> int | None:
-        """The place of the lowest threshold whose false match rate is at most this; None where none is that strict.
+        """The place of the lowest threshold with at most this false match rate.
 
-        None happens where even at similarity 1 there are too many: copies of one picture under two people.
+        None where too many pairs of different people have similarity 1, as copies of one picture under two people.
         """
         # As integers: 0.01 * 300 is not 3 in floating point.
         allowed = int(np.floor(false_match_rate * self.num_impostor * (1 + 1e-12)))
@@ -103,11 +102,11 @@ class _Part:
 
 
 class PairSource:
-    """Similarities of all pairs, a block of queries at a time, with what each protocol keeps of them.
+    """Similarities of all pairs, a block of queries at a time, and the pairs that each protocol keeps.
 
     Args:
-        query, gallery: of one id space. Copies among the gallery have equal similarities (see ``distances``).
-        protocols: a single-shot protocol is counted on its whole gallery.
+        query, gallery: of one id space. Copies in the gallery have equal similarities (see ``distances``).
+        protocols: for a single-shot protocol we count its whole gallery.
         max_memory: MiB beyond the features, roughly.
 
     Raises:
@@ -122,38 +121,23 @@ class PairSource:
         max_memory: float = DEFAULT_MAX_MEMORY,
         device: str = "cpu",
     ) -> None:
-        if query.features.shape[1] != gallery.features.shape[1]:
-            raise ClearError(
-                f"query features have {query.features.shape[1]} columns, gallery features {gallery.features.shape[1]}"
-            )
-        has_clothes = query.clothes_ids is not None and gallery.clothes_ids is not None
-        for protocol in protocols:
-            if protocol.needs_clothes and not has_clothes:
-                raise ClearError(f"protocol {protocol.name} needs clothes ids of query and gallery, and there are none")
+        check_widths(query, gallery)
         self.protocols = list(protocols)
-        self.query_people, self.gallery_people = shared_codes(query.pids, gallery.pids)
-        self._camids = shared_codes(query.camids, gallery.camids)
-        self._clothes = shared_codes(query.clothes_ids, gallery.clothes_ids) if has_clothes else None
+        self._ids = Ids(query, gallery, protocols)
+        self.query_people, self.gallery_people = self._ids.query_pids, self._ids.gallery_pids
         self.num_people = int(max(self.query_people.max(initial=-1), self.gallery_people.max(initial=-1))) + 1
-        self.asked = [
-            is_member(query.camids, protocol.query_cameras) & is_member(query.pids, protocol.pids)
-            for protocol in self.protocols
-        ]
-        self.takes_part = [
-            is_member(gallery.camids, protocol.gallery_cameras) & is_member(gallery.pids, protocol.pids)
-            for protocol in self.protocols
-        ]
+        self._taking_part = {protocol.name: taking_part(protocol, query, gallery) for protocol in protocols}
         self._source = FeatureDistances(query.features, gallery.features, "cosine", compute_device(device), max_memory)
-        pairs = min(_BLOCK_PAIRS, max_memory * (1 << 20) / 64)  # some 64 bytes a pair are held at a time
+        pairs = min(_BLOCK_PAIRS, max_memory * (1 << 20) / 64)  # about 64 bytes per pair at the peak
         self._step = max(1, int(pairs // max(len(gallery), 1)))
         self._num_query = len(query)
 
     def items_of_people(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """How many queries and gallery items of each person a protocol compares, int64 [P] each."""
-        place = [protocol.name for protocol in self.protocols].index(name)
+        """The numbers of queries and gallery items per person that a protocol compares, int64 [P] each."""
+        asked, shown = self._taking_part[name]
         return (
-            np.bincount(self.query_people[self.asked[place]], minlength=self.num_people),
-            np.bincount(self.gallery_people[self.takes_part[place]], minlength=self.num_people),
+            np.bincount(self.query_people[asked], minlength=self.num_people),
+            np.bincount(self.gallery_people[shown], minlength=self.num_people),
         )
 
     def parts(self, progress: Progress | None = None) -> Iterator[_Part]:
@@ -163,31 +147,19 @@ class PairSource:
             block = np.arange(start, min(start + self._step, self._num_query))
             distances = self._source.true_distances(block, self._source.rows(block).cpu().numpy())
             cells = cells_of(1.0 - distances)
-            same_person = self.query_people[block][:, None] == self.gallery_people[None]
-            same_camera = self._camids[0][block][:, None] == self._camids[1][None]
-            same_clothes = None
-            if self._clothes is not None:
-                same_clothes = self._clothes[0][block][:, None] == self._clothes[1][None]
-            for protocol, asked, takes_part in zip(self.protocols, self.asked, self.takes_part):
-                counted = asked[block][:, None] & takes_part[None]
-                removed = removes(protocol.rule, same_camera, same_clothes)
-                yield _Part(
-                    protocol,
-                    cells,
-                    counted & same_person & ~removed,
-                    counted & ~same_person,
-                    self.query_people[block],
-                    self.gallery_people,
-                )
+            people, items = self.query_people[block], np.arange(len(self.gallery_people))
+            same_person = people[:, None] == self.gallery_people[None]
+            for protocol in self.protocols:
+                asked, shown = self._taking_part[protocol.name]
+                counted = asked[block][:, None] & shown[None]
+                genuine = counted & same_person & ~self._ids.removed(protocol.rule, block[:, None], items[None])
+                yield _Part(protocol, cells, genuine, counted & ~same_person, people, self.gallery_people)
 
 
 def count_pairs(pairs: PairSource, progress: Progress | None = None) -> dict[str, PairCounts]:
     """Each protocol's pairs by the threshold that they reach; one pass over the similarities."""
     size = len(THRESHOLDS)
-    counts = {
-        protocol.name: PairCounts(np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64))
-        for protocol in pairs.protocols
-    }
+    counts = {protocol.name: PairCounts(*np.zeros((2, size), dtype=np.int64)) for protocol in pairs.protocols}
     for part in pairs.parts(progress):
         into = counts[part.protocol.name]
         into.genuine += np.bincount(part.cells[part.genuine], minlength=size)
@@ -200,10 +172,10 @@ def intervals(
 ) -> dict[str, dict[str, tuple[float, float]]]:
     """Rough 95 % intervals of both rates at one threshold of each protocol; one more pass over the similarities.
 
-    The pairs of a person are alike, so an interval from the number of pairs would be far too narrow. Here people are
-    drawn with replacement, `draws` times; a genuine pair counts as often as its person is drawn, an impostor pair as
-    often as both of its people. Where no pair, or every pair, is wrong, drawing shows nothing: there the bound is
-    Wilson's for as many trials as there are people (genuine) or pairs of people (impostor).
+    The pairs of a person are alike, so an interval from the number of pairs would be far too narrow. We draw people
+    with replacement, `draws` times; a genuine pair counts as often as its person is drawn, an impostor pair as both
+    of its people. Where no pair or every pair is wrong, the draws do not differ: there the bound is Wilson's with the
+    number of people (genuine) or of pairs of people (impostor) as trials.
 
     Args:
         places: by protocol, the threshold's place in :data:`THRESHOLDS`.
@@ -248,7 +220,7 @@ def intervals(
 def _interval(
     all_drawn: np.ndarray, wrong_drawn: np.ndarray, total: float, wrong: float, trials: int
 ) -> tuple[float, float]:
-    """From all pairs and the wrong ones, of each draw [R] and of the data."""
+    """The interval from the numbers of all pairs and of wrong pairs, per draw [R] and in the data."""
     if not total or wrong in (0, total):
         return wilson(trials if total and wrong else 0, trials)
     possible = all_drawn > 0

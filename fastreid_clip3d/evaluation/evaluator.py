@@ -1,7 +1,7 @@
 """A fast-reid evaluator that scores every protocol of a dataset.
 
-It takes the place of fast-reid's ``ReidEvaluator`` and gives its headline keys (of the dataset's first protocol), and
-for each protocol ``<dataset>/<protocol>/...``, in one flat dict of floats.
+It replaces fast-reid's ``ReidEvaluator``. It returns one flat dict of floats: fast-reid's headline keys for the
+dataset's first protocol, and ``<dataset>/<protocol>/...`` for each protocol.
 """
 
 from __future__ import annotations
@@ -23,39 +23,39 @@ from sklearn import metrics
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.features_file import first_non_finite_row, write_features
 from fastreid_clip3d.evaluation.per_query import check_format, write_per_query
-from fastreid_clip3d.evaluation.protocols import GENERAL, Protocol, find_protocols, is_member, why_no_match
-from fastreid_clip3d.evaluation.ranking import LabelledFeatures, ProtocolResult, evaluate, pair_distances
+from fastreid_clip3d.evaluation.protocols import GENERAL, Pooling, Protocol, find_protocols, why_no_match
+from fastreid_clip3d.evaluation.ranking import LabelledFeatures, ProtocolResult, evaluate, pair_distances, taking_part
 from fastreid_clip3d.evaluation.reranking import RerankedDistances
 from fastreid_clip3d.evaluation.tracklets import TrackletPool
 
 logger = logging.getLogger(__name__)
 
 RANKS = (1, 5, 10)
+OnScored = Callable[[str, LabelledFeatures, LabelledFeatures, dict[str, ProtocolResult]], None]
 _ID_KEYS = {"pids": "targets", "camids": "camids", "clothes_ids": "clothes_ids"}
 
 
 class ClothesEvaluator(DatasetEvaluator):
     """Collects the features of a test set and scores them.
 
-    A test batch holds ``targets``, ``camids`` and, where known, ``clothes_ids`` (int64 [B]; -1 = not known) and
-    ``img_paths`` (texts). Query items come first, then the gallery, each rank its contiguous share; with ``item_ids``
-    (int64 [B], place in query + gallery) any order and repeated items are fine too. A tracklet comes as its frames:
-    ``tracklet_ids`` (int64 [B], place in query + gallery), ``frame_ids`` (place in the tracklet) and
+    A test batch holds ``targets``, ``camids`` and, where known, ``clothes_ids`` (int64 [B]; -1: not known) and
+    ``img_paths`` (texts). Query items come first, then the gallery, and each rank has a contiguous share. With
+    ``item_ids`` (int64 [B], place in query + gallery) items may have any order and be repeated. A tracklet comes as its
+    frames: ``tracklet_ids`` (int64 [B], place in query + gallery), ``frame_ids`` (place in the tracklet) and
     ``tracklet_lengths`` (its number of frames).
 
     Args:
-        cfg: ``TEST.METRIC``, ``AQE``, ``RERANK``, ``ROC`` and ``EVALUATION`` are read.
-        dataset: a fast-reid dataset: ``query`` and ``gallery`` lists; ``protocols``, if it declares them; otherwise
-            general.
-        dataset_name: prefix of the result keys; "" = the name of the dataset's class.
-        output_dir: where features and per-query results are written if the config asks for them; "" = ``OUTPUT_DIR``.
+        cfg: we read ``TEST.METRIC``, ``AQE``, ``RERANK``, ``ROC`` and ``EVALUATION``.
+        dataset: has ``query`` and ``gallery`` and may have ``protocols``; without them the protocol is general.
+        dataset_name: prefix of the result keys; "": the name of the dataset's class.
+        output_dir: folder of features and per-query results, if the config wants them; "": ``OUTPUT_DIR``.
 
     Attributes:
-        on_scored: if set, called on the main process with the dataset's name, query, gallery and their results.
+        on_scored: if set, we call it on the main process with the dataset's name, query, gallery and their results.
 
     Raises:
-        ClearError: at construction, ``TEST.EVALUATION`` asks for something unknown; in :meth:`evaluate`, features that
-            are not finite, items that are missing, or a protocol that needs clothes ids where some are not known.
+        ClearError: at construction, an unknown value in ``TEST.EVALUATION``; in :meth:`evaluate`, features that are not
+            finite, missing items, or a protocol that needs clothes ids where some are not known.
     """
 
     def __init__(self, cfg: CfgNode, dataset: Any, dataset_name: str = "", output_dir: str | None = None) -> None:
@@ -70,15 +70,13 @@ class ClothesEvaluator(DatasetEvaluator):
             check_format("TEST.EVALUATION.PER_QUERY." + cfg.TEST.EVALUATION.PER_QUERY)
         self.results: dict[str, ProtocolResult] = {}
         self._why_no_match: dict[str, str] = {}
-        self.on_scored: Callable[[str, LabelledFeatures, LabelledFeatures, dict[str, ProtocolResult]], None] | None = (
-            None
-        )
+        self.on_scored: OnScored | None = None
         self.reset()
 
     # -- collecting ---------------------------------------------------------------------------------------------------
 
     def reset(self) -> None:
-        """Forgets all items."""
+        """Removes all items."""
         self._features: list[torch.Tensor] = []
         self._ids: dict[str, list[torch.Tensor]] = {}
         self._names: list[str] = []
@@ -98,7 +96,7 @@ class ClothesEvaluator(DatasetEvaluator):
         self._names += list(inputs.get("img_paths") or [])
 
     def _gathered(self) -> tuple[dict[str, Any], TrackletPool | None] | None:
-        """All items of all processes in order, on the main process; None elsewhere."""
+        """All items of all processes, in order, on the main process; None elsewhere."""
         own = {name: torch.cat(parts) for name, parts in self._ids.items()}
         if self._features:
             own["features"] = torch.cat(self._features)
@@ -116,7 +114,7 @@ class ClothesEvaluator(DatasetEvaluator):
             pool = TrackletPool(states[0]["sums"]) if states else None
             for state in states:
                 pool.merge(state)
-        filled = [share for share in shares if "pids" in share]  # a rank may have had no item
+        filled = [share for share in shares if "pids" in share]  # a rank may have no item
         items: dict[str, Any] = {
             name: filled[0][name] if len(filled) == 1 else torch.cat([share[name] for share in filled])
             for name in (filled[0] if filled else {})
@@ -145,7 +143,7 @@ class ClothesEvaluator(DatasetEvaluator):
         elif count != self.num_items:
             raise ClearError(
                 f"{self.dataset_name}: {count} items were evaluated, expected {self.num_items} (query and gallery); a "
-                f"sampler that repeats items must give item_ids"
+                "sampler that repeats items must give item_ids"
             )
         if len(items["names"]) != self.num_items:
             items["names"] = []
@@ -156,8 +154,8 @@ class ClothesEvaluator(DatasetEvaluator):
     def evaluate(self) -> OrderedDict[str, float]:
         """The numbers of all protocols, on the main process; an empty dict elsewhere.
 
-        A metric that has no value, since no query has a match, is left out and a warning is logged: fast-reid's hook
-        and writers take numbers only.
+        fast-reid's hook and writers take numbers only, so where no query has a match we leave the metrics out and log a
+        warning.
         """
         gathered = self._gathered()
         if gathered is None:
@@ -189,25 +187,19 @@ class ClothesEvaluator(DatasetEvaluator):
                 f"{self.dataset_name}: {unknown} of {self.num_items} items have no clothes id, which protocol "
                 f"{', '.join(needing)} needs; choose others with TEST.EVALUATION.PROTOCOLS"
             )
-        sides = []
-        for part in (slice(0, self.num_query), slice(self.num_query, self.num_items)):
-            sides.append(
-                LabelledFeatures(
-                    features[part],
-                    items["pids"][part].numpy(),
-                    items["camids"][part].numpy(),
-                    None if unknown else clothes[part].numpy(),
-                    tuple(items["names"][part]),
-                )
-            )
-        return sides[0], sides[1]
+
+        def side(part: slice) -> LabelledFeatures:
+            pids, camids = items["pids"][part].numpy(), items["camids"][part].numpy()
+            own_clothes = None if unknown else clothes[part].numpy()
+            return LabelledFeatures(features[part], pids, camids, own_clothes, tuple(items["names"][part]))
+
+        return side(slice(0, self.num_query)), side(slice(self.num_query, self.num_items))
 
     def _score(
         self, query: LabelledFeatures, gallery: LabelledFeatures, protocols: Sequence[Protocol], suffix: str
     ) -> dict[str, float]:
         """Scores protocols that use the same features; returns ROC values if the headline protocol is among them."""
-        cfg = self.cfg
-        options = cfg.TEST.EVALUATION
+        cfg, options = self.cfg, self.cfg.TEST.EVALUATION
         base = os.path.join(self.output_dir, "evaluation", self.dataset_name + suffix)
         if options.SAVE_FEATURES:
             write_features(base + "_features.npz", query, gallery)
@@ -229,8 +221,10 @@ class ClothesEvaluator(DatasetEvaluator):
         self.results.update(results)
         for protocol in protocols:
             if not results[protocol.name].valid_queries:
-                asked, shown = _taking_part(protocol, query, gallery)
-                self._why_no_match[protocol.name] = why_no_match(protocol, *asked, *shown)
+                asked, shown = taking_part(protocol, query, gallery)
+                self._why_no_match[protocol.name] = why_no_match(
+                    protocol, query.pids[asked], query.camids[asked], gallery.pids[shown], gallery.camids[shown]
+                )
         if self.on_scored is not None:
             self.on_scored(self.dataset_name, query, gallery, results)
         if options.PER_QUERY:
@@ -270,19 +264,8 @@ class ClothesEvaluator(DatasetEvaluator):
         return numbers
 
 
-def _pooling(protocol: Protocol) -> str:
+def _pooling(protocol: Protocol) -> Pooling:
     return protocol.tracklet_pooling or "clips"
-
-
-def _taking_part(
-    protocol: Protocol, query: LabelledFeatures, gallery: LabelledFeatures
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Person and camera ids of the queries and of the gallery items that a protocol compares."""
-    sides = []
-    for items, cameras in ((query, protocol.query_cameras), (gallery, protocol.gallery_cameras)):
-        chosen = is_member(items.camids, cameras) & is_member(items.pids, protocol.pids)
-        sides.append((items.pids[chosen], items.camids[chosen]))
-    return sides
 
 
 def _expanded(
@@ -299,7 +282,7 @@ def _expanded(
 
 
 def _reranked(cfg: CfgNode, query: LabelledFeatures, gallery: LabelledFeatures) -> np.ndarray | RerankedDistances:
-    """Distances after re-ranking: as a matrix [Q, G] where ``MAX_MEMORY`` holds it, else computed as they are needed."""
+    """Distances after re-ranking: a matrix [Q, G] where ``MAX_MEMORY`` holds it, else a source of its rows."""
     options = cfg.TEST.RERANK
     logger.info("Test with rerank setting")
     distances = RerankedDistances(
@@ -311,7 +294,7 @@ def _reranked(cfg: CfgNode, query: LabelledFeatures, gallery: LabelledFeatures) 
 
 
 def _true_positive_rates(same: np.ndarray, different: np.ndarray) -> dict[str, float]:
-    """fast-reid's TPR@FPR, in which a pair of different people is the positive: fractions, as there."""
+    """fast-reid's TPR@FPR, in fractions; as there, a pair of different people is the positive."""
     if not len(same) or not len(different):
         return {}
     labels = np.r_[np.zeros(len(same), dtype=np.int8), np.ones(len(different), dtype=np.int8)]

@@ -1,10 +1,10 @@
 """CMC, average precision and inverse negative penalty of ranking lists that may hold ties.
 
-A ranking list is described by its *groups*: the matches whose distances are tied with one another, and the distractors
-tied with them. A match tied with nothing is a group of one. Inside a group every order is equally likely, and each
-metric here is its expected value over these orders: it does not depend on the order of the gallery, and lies between
-the values of the worst and the best order. Without ties the values are the usual ones: AP is the mean of the precision
-at each match, INP is (number of matches) / (rank of the last match).
+We describe a ranking list by its *groups*: matches with tied distances, and the distractors tied with them. A match
+without a tie is a group of one. In a group every order is equally likely, and each metric is its expected value over
+these orders: it does not depend on the order of the gallery, and lies between the values of the worst and the best
+order. Without ties the values are the usual ones: AP is the mean of the precision at each match, INP is (number of
+matches) / (rank of the last match).
 
 Shape letters: K groups of all queries, V queries that have a match, R ranks. Ranks count from 1.
 """
@@ -21,7 +21,7 @@ class Groups:
     """Groups of tied items that hold a match, sorted by query and then by distance. All arrays are int64 [K].
 
     Args:
-        query: which query the group belongs to; any number, equal ones stand together.
+        query: the group's query, any number; the groups of a query are neighbours.
         ahead: kept gallery items strictly closer than the group, matches and distractors.
         found: matches among `ahead`.
         matches: matches in the group, at least 1.
@@ -60,7 +60,7 @@ def average_precision(groups: Groups) -> np.ndarray:
     added = (found + 1) / (ahead + 1)
     tied = np.flatnonzero(groups.size > 1)
     if len(tied):
-        # sum 1/(a+i) and sum (i-1)/(a+i) by harmonic numbers, so that a group of the whole gallery costs nothing
+        # sum 1/(a+i) and sum (i-1)/(a+i) by harmonic numbers, which is as fast for a group of the whole gallery
         ends = groups.ahead + groups.size
         harmonic = np.r_[0.0, np.cumsum(1.0 / np.arange(1, ends[tied].max() + 1))]
         a, r, m, n = ahead[tied], found[tied], matches[tied], size[tied]

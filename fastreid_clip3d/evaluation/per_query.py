@@ -1,9 +1,9 @@
-"""Results of single queries as a table, for looking into errors: csv or parquet.
+"""The results of single queries as a table, csv or parquet.
 
-Columns: protocol; query (its number, from 0), query_name, pid, camid, clothes_id; matches (kept ones); AP, INP (0 to
-1) and first_match_rank (from 1; with ties these are expected values, see metrics); top_matches (numbers of the closest
-kept gallery items, closest first, joined by spaces), top_are_matches (1 or 0 for each), top_names. Queries without a
-match are listed with matches 0 and nothing else.
+Columns: protocol; query (its number, from 0), query_name, pid, camid, clothes_id; matches (how many are kept); AP, INP
+(0 to 1) and first_match_rank (from 1; with ties these are expected values, see metrics); top_matches (numbers of the
+closest kept gallery items, closest first, joined by spaces), top_are_matches (1 or 0 for each), top_names. A query
+without a match has matches 0 and no further values.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ import numpy as np
 
 from fastreid_clip3d.common.files import check_writable, write_atomically
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.evaluation.protocols import is_member
-from fastreid_clip3d.evaluation.ranking import LabelledFeatures, ProtocolResult
+from fastreid_clip3d.evaluation.ranking import LabelledFeatures, ProtocolResult, taking_part
 
 FORMATS = ("csv", "parquet")
+COLUMNS = (
+    "protocol", "query", "query_name", "pid", "camid", "clothes_id", "matches", "AP", "INP", "first_match_rank",
+    "top_matches", "top_are_matches", "top_names",
+)  # fmt: skip
 
 
 def check_format(path: str | os.PathLike) -> str:
-    """The format of a table by its path's ending, checked before long work starts.
+    """The format of a table by its path's ending, checked before the work.
 
     Raises:
         ClearError: another ending; parquet without pyarrow.
@@ -41,51 +44,32 @@ def check_format(path: str | os.PathLike) -> str:
 def per_query_table(
     results: Mapping[str, ProtocolResult], query: LabelledFeatures, gallery: LabelledFeatures
 ) -> dict[str, list]:
-    """The table's columns, one entry for each protocol and asked query."""
-    table: dict[str, list] = {
-        name: []
-        for name in [
-            "protocol",
-            "query",
-            "query_name",
-            "pid",
-            "camid",
-            "clothes_id",
-            "matches",
-            "AP",
-            "INP",
-            "first_match_rank",
-            "top_matches",
-            "top_are_matches",
-            "top_names",
-        ]
-    }
+    """The table's columns, with one value per protocol and query that the protocol asks."""
+    table: dict[str, list] = {name: [] for name in COLUMNS}
     gallery_pids = [int(pid) for pid in gallery.pids]
     for name, result in results.items():
-        protocol = result.protocol
-        asked = is_member(query.camids, protocol.query_cameras) & is_member(query.pids, protocol.pids)
+        asked, _ = taking_part(result.protocol, query, gallery)
         line_of = {int(number): line for line, number in enumerate(result.queries)}
         for number in np.flatnonzero(asked).tolist():
             line = line_of.get(number)
             pid = int(query.pids[number])
             top = [] if line is None else [item for item in result.top_matches[line].tolist() if item >= 0]
-            values = {
-                "protocol": name,
-                "query": number,
-                "query_name": query.names[number] if query.names else None,
-                "pid": pid,
-                "camid": int(query.camids[number]),
-                "clothes_id": None if query.clothes_ids is None else int(query.clothes_ids[number]),
-                "matches": 0.0 if line is None else float(result.match_counts[line]),
-                "AP": None if line is None else float(result.average_precisions[line]),
-                "INP": None if line is None else float(result.inverse_negative_penalties[line]),
-                "first_match_rank": None if line is None else float(result.first_match_ranks[line]),
-                "top_matches": " ".join(map(str, top)),
-                "top_are_matches": " ".join(str(int(gallery_pids[item] == pid)) for item in top),
-                "top_names": " ".join(gallery.names[item] for item in top) if gallery.names else None,
-            }
-            for column, value in values.items():
-                table[column].append(value)
+            scores = (result.average_precisions, result.inverse_negative_penalties, result.first_match_ranks)
+            values = (
+                name,
+                number,
+                query.names[number] if query.names else None,
+                pid,
+                int(query.camids[number]),
+                None if query.clothes_ids is None else int(query.clothes_ids[number]),
+                0.0 if line is None else float(result.match_counts[line]),
+                *(None if line is None else float(values[line]) for values in scores),
+                " ".join(map(str, top)),
+                " ".join(str(int(gallery_pids[item] == pid)) for item in top),
+                " ".join(gallery.names[item] for item in top) if gallery.names else None,
+            )
+            for column, value in zip(table.values(), values):
+                column.append(value)
     return table
 
 

@@ -1,4 +1,4 @@
-"""Which queries and gallery items a protocol compares, and who is removed for whom.
+"""Which queries and gallery items a protocol compares, and which gallery items it removes for a query.
 
 A protocol has a rule, and may restrict the test to some cameras or people. For a query, a *removed* gallery item counts
 neither as a match nor as a distractor:
@@ -21,15 +21,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
 from fastreid_clip3d.common.near_names import did_you_mean
 from fastreid_clip3d.errors import ClearError
 
-RULES = ("general", "CC", "SC", "nothing")
-RULES_WITH_CLOTHES = ("CC", "SC")
-TRACKLET_POOLINGS = ("", "clips", "frames")
+Rule = Literal["general", "CC", "SC", "nothing"]
+Pooling = Literal["clips", "frames"]
+RULES = get_args(Rule)
+TRACKLET_POOLINGS = ("", *get_args(Pooling))
 
 
 @dataclass(frozen=True)
@@ -37,28 +39,26 @@ class Protocol:
     """One way to turn distances into numbers.
 
     Args:
-        name: what stands in the results, ``<dataset>/<name>/mAP``; non-empty, without ``/``.
-        rule: one of :data:`RULES`.
-        query_cameras: only queries of these cameras are asked; None = all.
-        gallery_cameras: only gallery items of these cameras take part; None = all.
-        pids: only these people take part, in query and gallery; None = all.
-        single_shot_draws: 0 = the whole gallery. n > 0 = n random galleries of one item a person, results averaged.
+        name: the name in the results, ``<dataset>/<name>/mAP``; non-empty, without ``/``.
+        query_cameras, gallery_cameras: only queries or gallery items of these cameras take part; None: all.
+        pids: only these people take part, in query and gallery; None: all.
+        single_shot_draws: 0: the whole gallery. n > 0: n random galleries of one item per person, results averaged.
         seed: of the single-shot draws.
-        tracklet_pooling: how the frame features of a tracklet become one feature: "clips" (clips of 8 frames, their
-            mean) or "frames" (mean of all frames); "" for images, and for tracklets the same as "clips".
+        tracklet_pooling: how the frames of a tracklet become one feature: "clips" (the mean of clips of 8 frames) or
+            "frames" (the mean of all frames); "" for images, and for tracklets the same as "clips".
 
     Raises:
         ClearError: a field has a value outside the above.
     """
 
     name: str
-    rule: str = "general"
+    rule: Rule = "general"
     query_cameras: frozenset[int] | None = None
     gallery_cameras: frozenset[int] | None = None
     pids: frozenset[int] | None = None
     single_shot_draws: int = 0
     seed: int = 0
-    tracklet_pooling: str = ""
+    tracklet_pooling: Literal["", "clips", "frames"] = ""
 
     def __post_init__(self) -> None:
         for field in ("query_cameras", "gallery_cameras", "pids"):
@@ -80,7 +80,7 @@ class Protocol:
     @property
     def needs_clothes(self) -> bool:
         """Whether the rule reads clothes ids."""
-        return self.rule in RULES_WITH_CLOTHES
+        return self.rule in ("CC", "SC")
 
 
 GENERAL = Protocol("general", "general")
@@ -92,7 +92,7 @@ STANDARD_PROTOCOLS = {protocol.name: protocol for protocol in (GENERAL, CC, SC, 
 
 
 def find_protocols(names: Iterable[str], known: Iterable[Protocol] = ()) -> tuple[Protocol, ...]:
-    """The protocols of these names, among `known` and the standard ones, in the order asked for, each once.
+    """The protocols of these names, among `known` and the standard ones, in the order of the names, each once.
 
     Raises:
         ClearError: a name is unknown (the message has the nearest known names), or no name was given.
@@ -112,12 +112,11 @@ def find_protocols(names: Iterable[str], known: Iterable[Protocol] = ()) -> tupl
     return tuple(found.values())
 
 
-def removes(rule: str, same_camera: np.ndarray, same_clothes: np.ndarray | None = None) -> np.ndarray:
-    """The rule itself, on pairs of a query and a gallery item that show the same person: True where it is removed.
+def removes(rule: Rule, same_camera: np.ndarray, same_clothes: np.ndarray | None = None) -> np.ndarray:
+    """The rule itself, on pairs of a query and a gallery item of the same person: True where it removes the item.
 
     Args:
-        same_camera: bool, any shape.
-        same_clothes: bool, the same shape; needed by CC and SC only.
+        same_camera: bool, any shape. same_clothes: bool, the same shape; only CC and SC need it.
     """
     if rule == "nothing":
         return np.zeros_like(same_camera)
@@ -131,7 +130,7 @@ def removes(rule: str, same_camera: np.ndarray, same_clothes: np.ndarray | None 
 
 
 def removed_mask(
-    rule: str,
+    rule: Rule,
     query_pids: np.ndarray,
     query_camids: np.ndarray,
     gallery_pids: np.ndarray,
@@ -139,10 +138,10 @@ def removed_mask(
     query_clothes_ids: np.ndarray | None = None,
     gallery_clothes_ids: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Who is removed for whom: bool [Q, G], True where the gallery item is removed for the query.
+    """Whether the gallery item is removed for the query, bool [Q, G].
 
-    All ids are integer arrays of one id space, [Q] and [G]. The evaluation itself never builds this array: it asks
-    :func:`removes` about the items of the query's person only.
+    All ids are integer arrays of one id space, [Q] and [G]. The evaluation does not build this array: it calls
+    :func:`removes` for the items of the query's person only.
     """
     same_person = query_pids[:, None] == gallery_pids[None, :]
     same_camera = query_camids[:, None] == gallery_camids[None, :]
@@ -159,11 +158,11 @@ def why_no_match(
     gallery_pids: np.ndarray,
     gallery_camids: np.ndarray,
 ) -> str:
-    """Why a protocol finds no match for any query, in one or two sentences, with what a user can do.
+    """The reason why a protocol finds no match for any query, with the user's remedy.
 
     Args:
-        protocol: by whose rule no match is left. query_pids, query_camids, gallery_pids, gallery_camids: integer ids of
-            the items that it compares, [Q] and [G], in one id space.
+        query_pids, query_camids, gallery_pids, gallery_camids: integer ids of the items that the protocol compares, [Q]
+            and [G], in one id space.
     """
     if not len(query_pids) or not len(gallery_pids):
         side = "gallery" if len(query_pids) else "query"
@@ -172,8 +171,8 @@ def why_no_match(
         return "No person of the query is in the gallery."
     if protocol.rule != "nothing" and len({*query_camids.tolist(), *gallery_camids.tolist()}) == 1:
         return (
-            f"All images are from one camera, and rule {protocol.rule} removes a person's gallery images of the query's "
-            "own camera. Protocol nothing removes no image: set TEST.EVALUATION.PROTOCOLS \"('nothing',)\"."
+            f"All images are from one camera, and rule {protocol.rule} removes a person's gallery images of the "
+            "query's own camera. Protocol nothing removes no image: set TEST.EVALUATION.PROTOCOLS \"('nothing',)\"."
         )
     return (
         f"Rule {protocol.rule} removes every gallery image of the query's person, since it has the query's camera or "

@@ -1,8 +1,8 @@
 """Scores protocols on features or distances, a block of queries at a time.
 
-No ranking list is ever built: the metrics only need, for each match, how many kept gallery items are closer. A block of
-distances is sorted by value, the places of the matches are looked up in it, and the removed items, all of which show
-the query's own person, are subtracted. All protocols that use the same gallery share one pass over the distances.
+We build no ranking list: the metrics only need the number of kept gallery items that are closer than each match. We
+sort a block of distances by value, look up the places of the matches in it, and subtract the removed items, which all
+show the query's person. All protocols that use the same gallery share one pass over the distances.
 
 Shape letters: Q queries, G gallery items, D feature dimensions, V counted queries, R ranks, P pairs of a query and a
 gallery item that show the same person, K groups of tied items (see metrics).
@@ -19,7 +19,14 @@ import numpy as np
 import torch
 
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.evaluation.distances import FeatureDistances, MatrixDistances, RowSource, compute_device, sort_rows
+from fastreid_clip3d.evaluation.distances import (
+    FeatureDistances,
+    MatrixDistances,
+    Metric,
+    RowSource,
+    compute_device,
+    sort_rows,
+)
 from fastreid_clip3d.evaluation.metrics import (
     Groups,
     average_precision,
@@ -27,7 +34,7 @@ from fastreid_clip3d.evaluation.metrics import (
     first_match_rank,
     inverse_negative_penalty,
 )
-from fastreid_clip3d.evaluation.protocols import Protocol, is_member, removes, shared_codes
+from fastreid_clip3d.evaluation.protocols import Protocol, Rule, is_member, removes, shared_codes
 
 DEFAULT_MAX_MEMORY = 1024.0
 _MIB = 1 << 20
@@ -37,13 +44,13 @@ _PAIR_BYTES = 160  # the arrays that a block keeps for each pair, at their peak
 
 @dataclass
 class LabelledFeatures:
-    """The features of query or gallery with who they show.
+    """The features of query or gallery with their ids.
 
     Args:
         features: [N, D], float16, float32 or float64, finite.
         pids, camids: [N], any integer type. Query and gallery share one id space.
-        clothes_ids: [N], or None = not known.
-        names: N texts that name the items (paths), or empty. Single-shot draws order a person's items by them.
+        clothes_ids: [N], or None where they are not known.
+        names: the items' paths, N or none. Single-shot draws order a person's items by them.
     """
 
     features: torch.Tensor
@@ -58,16 +65,16 @@ class LabelledFeatures:
 
 @dataclass
 class ProtocolResult:
-    """What a protocol says. Fractions, not percent; arrays are per counted query, in the order of the queries.
+    """The scores of a protocol. Fractions, not percent; arrays are per counted query, in the order of the queries.
 
     Args:
-        num_queries: queries that the protocol asks (after its choice of cameras and people).
-        queries: int64 [V], which of the queries had a match; the others are not counted.
+        num_queries: queries of the protocol's cameras and people.
+        queries: int64 [V], the queries that have a match; the others are not counted.
         average_precisions, inverse_negative_penalties: float64 [V].
         cmc: float64 [V, R]; `first_match_ranks`: float64 [V], from 1; with ties the expected value.
-        match_counts: float64 [V], matches kept.
-        top_matches: int64 [V, T], the closest kept gallery items, -1 where fewer are kept; T = 0 unless asked for, and
-            for single-shot protocols.
+        match_counts: float64 [V], kept matches.
+        top_matches: int64 [V, T], the closest kept gallery items, -1 where fewer are kept; T = 0 for single-shot
+            protocols.
     """
 
     protocol: Protocol
@@ -82,16 +89,16 @@ class ProtocolResult:
 
     @property
     def valid_queries(self) -> int:
-        """Queries that had a match."""
+        """Number of queries with a match."""
         return len(self.queries)
 
     @property
     def queries_without_match(self) -> int:
-        """Queries that the protocol asks and that had no match."""
+        """Number of queries without a match."""
         return self.num_queries - len(self.queries)
 
     def _mean(self, values: np.ndarray) -> float | None:
-        # exactly rounded, so that the order of the queries changes no bit either
+        # fsum rounds once, so that the order of the queries changes no bit
         return math.fsum(values) / len(values) if len(values) else None
 
     @property
@@ -110,19 +117,15 @@ class ProtocolResult:
 
     def percentages(self) -> dict[str, float | int | None]:
         """mAP, Rank-1, Rank-5, Rank-10, mINP in percent (None without a match anywhere) and valid_queries."""
-        values: dict[str, float | None] = {"mAP": self.mean_average_precision}
-        values.update({f"Rank-{rank}": self.rank(rank) for rank in (1, 5, 10)})
+        values = {"mAP": self.mean_average_precision, **{f"Rank-{rank}": self.rank(rank) for rank in (1, 5, 10)}}
         values["mINP"] = self.mean_inverse_negative_penalty
-        result: dict[str, float | int | None] = {
-            name: None if value is None else value * 100 for name, value in values.items()
-        }
-        result["valid_queries"] = self.valid_queries
-        return result
+        percent = {name: None if value is None else value * 100 for name, value in values.items()}
+        return {**percent, "valid_queries": self.valid_queries}
 
 
 @dataclass
 class _Blocks:
-    """What the blocks of queries of one pass gave for one protocol, to be joined."""
+    """The results of one protocol for the blocks of queries of one pass."""
 
     queries: list[np.ndarray] = field(default_factory=list)
     per_query: list[tuple[np.ndarray, ...]] = field(default_factory=list)
@@ -130,29 +133,60 @@ class _Blocks:
 
 @dataclass(frozen=True)
 class _Task:
-    """A protocol in one pass: the queries it asks, and its number among the protocols."""
+    """A protocol in one pass: its number among the protocols, and which queries it asks, bool [Q]."""
 
     number: int
     protocol: Protocol
     asked: np.ndarray
 
 
-class _Codes:
-    """The ids of query and gallery as codes that compare exactly."""
+class Ids:
+    """The ids of query and gallery as codes that compare exactly.
 
-    def __init__(self, query: LabelledFeatures, gallery: LabelledFeatures) -> None:
+    Raises:
+        ClearError: one of the protocols needs clothes ids, and there are none.
+    """
+
+    def __init__(self, query: LabelledFeatures, gallery: LabelledFeatures, protocols: Iterable[Protocol]) -> None:
         self.query_pids, self.gallery_pids = shared_codes(query.pids, gallery.pids)
-        self.query_camids, self.gallery_camids = shared_codes(query.camids, gallery.camids)
-        self.has_clothes = query.clothes_ids is not None and gallery.clothes_ids is not None
-        if self.has_clothes:
-            self.query_clothes, self.gallery_clothes = shared_codes(query.clothes_ids, gallery.clothes_ids)
+        self._camids = shared_codes(query.camids, gallery.camids)
+        self._clothes: tuple[np.ndarray, np.ndarray] | None = None
+        if query.clothes_ids is not None and gallery.clothes_ids is not None:
+            self._clothes = shared_codes(query.clothes_ids, gallery.clothes_ids)
+        for protocol in protocols:
+            if protocol.needs_clothes and self._clothes is None:
+                raise ClearError(f"protocol {protocol.name} needs clothes ids of query and gallery, and there are none")
+
+    def removed(self, rule: Rule, queries: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Which pairs a rule removes if they show one person: bool, in the broadcast shape of the two index arrays."""
+        same_camera, same_clothes = (
+            None if codes is None else codes[0][queries] == codes[1][items] for codes in (self._camids, self._clothes)
+        )
+        return removes(rule, same_camera, same_clothes)
+
+
+def taking_part(
+    protocol: Protocol, query: LabelledFeatures, gallery: LabelledFeatures
+) -> tuple[np.ndarray, np.ndarray]:
+    """The queries and the gallery items of the protocol's cameras and people, bool [Q] and [G]."""
+    return (
+        is_member(query.camids, protocol.query_cameras) & is_member(query.pids, protocol.pids),
+        is_member(gallery.camids, protocol.gallery_cameras) & is_member(gallery.pids, protocol.pids),
+    )
+
+
+def check_widths(query: LabelledFeatures, gallery: LabelledFeatures) -> None:
+    """Refuses features of query and gallery that differ in width."""
+    widths = query.features.shape[1], gallery.features.shape[1]
+    if widths[0] != widths[1]:
+        raise ClearError(f"query features have {widths[0]} columns, gallery features {widths[1]}")
 
 
 def evaluate(
     query: LabelledFeatures,
     gallery: LabelledFeatures,
     protocols: Iterable[Protocol],
-    metric: str = "cosine",
+    metric: Metric = "cosine",
     *,
     distances: np.ndarray | RowSource | None = None,
     max_memory: float = DEFAULT_MAX_MEMORY,
@@ -165,19 +199,19 @@ def evaluate(
     """Scores every protocol; the result by the protocol's name, in their order.
 
     Args:
-        metric: "cosine" or "euclidean"; not used with `distances`.
+        metric: not used with `distances`.
         distances: distances [Q, G] or a source of their rows (after re-ranking), ranked instead of the features.
-        max_memory: MiB for distances and what belongs to them, beyond the features themselves.
-        block_queries: queries of a block; 0 = as many as fit in `max_memory`. Does not change the result.
-        device: "cuda" computes and sorts the distances there.
-        top_matches: how many of the closest kept gallery items to report for each query.
-        progress: wraps the blocks of a pass, given them and their number.
+        max_memory: MiB for the distances and their by-products, beyond the features.
+        block_queries: queries of a block; 0: as many as fit in `max_memory`. Does not change the result.
+        device: where distances are computed and sorted.
+        top_matches: number of the closest kept gallery items in the result of each query.
+        progress: takes the blocks of a pass and their number, and yields the blocks.
 
     Raises:
         ClearError: a protocol needs clothes ids and there are none; shapes do not fit; an unknown metric.
 
-    One query of person 7 and three gallery pictures, the nearest first: person 7 in the same clothes, person 8, person 7
-    in other clothes. In ``general`` the matches are first and third: AP = (1/1 + 2/3) / 2. ``CC`` removes the first
+    One query of person 7 and three gallery pictures, the nearest first: person 7 in the same clothes, person 8,
+    person 7 in other clothes. In ``general`` the matches are first and third: AP = (1/1 + 2/3) / 2. ``CC`` removes the first
     picture, so the only match is second.
 
     >>> from fastreid_clip3d.evaluation import CC, GENERAL
@@ -189,67 +223,72 @@ def evaluate(
     [('general', 0.833, 1.0), ('CC', 0.5, 0.0)]
     """
     protocols = list(protocols)
-    codes = _Codes(query, gallery)
-    for protocol in protocols:
-        if protocol.needs_clothes and not codes.has_clothes:
-            raise ClearError(f"protocol {protocol.name} needs clothes ids of query and gallery, and there are none")
-    if distances is None and query.features.shape[1] != gallery.features.shape[1]:
-        raise ClearError(
-            f"query features have {query.features.shape[1]} columns, gallery features {gallery.features.shape[1]}"
-        )
-    if distances is not None and distances.shape != (len(query), len(gallery)):
+    ids = Ids(query, gallery, protocols)
+    if distances is None:
+        check_widths(query, gallery)
+    elif distances.shape != (len(query), len(gallery)):
         raise ClearError(f"distances have shape {distances.shape}, expected {(len(query), len(gallery))}")
 
     draws: list[list[ProtocolResult]] = [[] for _ in protocols]
-    for columns, tasks in _passes(query, gallery, codes, protocols):
-        everything = len(columns) == len(gallery)
-        if distances is None:
-            features = gallery.features if everything else gallery.features[torch.from_numpy(columns)]
-            source = FeatureDistances(query.features, features, metric, compute_device(device), max_memory)
-        else:
-            source = MatrixDistances(distances, columns)
-        results = _one_pass(source, codes, columns, tasks, max_memory, block_queries, max_rank, top_matches, progress)
+    for columns, tasks in _passes(query, gallery, ids, protocols):
+        source = _source(query, gallery, columns, metric, distances, device, max_memory)
+        results = _one_pass(source, ids, columns, tasks, max_memory, block_queries, max_rank, top_matches, progress)
         for task, result in zip(tasks, results):
             draws[task.number].append(result)
     return {protocol.name: _mean_of_draws(results) for protocol, results in zip(protocols, draws)}
 
 
+def _source(
+    query: LabelledFeatures,
+    gallery: LabelledFeatures,
+    columns: np.ndarray,
+    metric: Metric,
+    distances: np.ndarray | RowSource | None,
+    device: str,
+    max_memory: float,
+) -> FeatureDistances | MatrixDistances:
+    """The distances of all queries to the gallery items `columns`, int64 [g]."""
+    if distances is not None:
+        return MatrixDistances(distances, columns)
+    features = gallery.features if len(columns) == len(gallery) else gallery.features[torch.from_numpy(columns)]
+    return FeatureDistances(query.features, features, metric, compute_device(device), max_memory)
+
+
 def _passes(
-    query: LabelledFeatures, gallery: LabelledFeatures, codes: _Codes, protocols: list[Protocol]
+    query: LabelledFeatures, gallery: LabelledFeatures, ids: Ids, protocols: list[Protocol]
 ) -> Iterator[tuple[np.ndarray, list[_Task]]]:
-    """The galleries (as indices, int64 [g]) that distances are needed for, each with the protocols that use it."""
+    """The galleries (as indices, int64 [g]) of all passes, each with the protocols that use it."""
     shared: dict[bytes, tuple[np.ndarray, list[_Task]]] = {}
     for number, protocol in enumerate(protocols):
-        asked = is_member(query.camids, protocol.query_cameras) & is_member(query.pids, protocol.pids)
-        takes_part = is_member(gallery.camids, protocol.gallery_cameras) & is_member(gallery.pids, protocol.pids)
-        columns, task = np.flatnonzero(takes_part), _Task(number, protocol, asked)
+        asked, shown = taking_part(protocol, query, gallery)
+        columns, task = np.flatnonzero(shown), _Task(number, protocol, asked)
         if not protocol.single_shot_draws:
-            shared.setdefault(takes_part.tobytes(), (columns, []))[1].append(task)
+            shared.setdefault(shown.tobytes(), (columns, []))[1].append(task)
             continue
-        columns = _canonical_order(gallery, codes, columns)
+        columns = _canonical_order(gallery, ids, columns)
         for draw in range(protocol.single_shot_draws):
-            yield single_shot_draw(codes.gallery_pids[columns], columns, protocol.seed, draw), [task]
+            yield single_shot_draw(ids.gallery_pids[columns], columns, protocol.seed, draw), [task]
     yield from shared.values()
 
 
-def _canonical_order(gallery: LabelledFeatures, codes: _Codes, columns: np.ndarray) -> np.ndarray:
+def _canonical_order(gallery: LabelledFeatures, ids: Ids, columns: np.ndarray) -> np.ndarray:
     """`columns` ordered by person and then by name, or by the features' bytes where there are no names."""
     if gallery.names:
         keys = [gallery.names[column] for column in columns]
     else:
         keys = [hashlib.sha1(gallery.features[int(c)].numpy().tobytes()).hexdigest() for c in columns]
-    return columns[np.lexsort((np.array(keys, dtype=object).astype(str), codes.gallery_pids[columns]))]
+    return columns[np.lexsort((np.array(keys, dtype=object).astype(str), ids.gallery_pids[columns]))]
 
 
 def single_shot_draw(pids: np.ndarray, columns: np.ndarray, seed: int, draw: int) -> np.ndarray:
     """One random item of each person.
 
     Args:
-        pids: int64 [g], ascending: whom each item shows. `columns`: [g], the items, in an order that does not depend
-            on the order of the gallery's files, so that the draw does not either.
+        pids: int64 [g], ascending. columns: [g], the items. Their order must not depend on the order of the gallery's
+            files, so that the draw does not either.
 
     Returns:
-        The chosen entries of `columns`, one for each person.
+        One entry of `columns` per person, ascending.
     """
     if not len(pids):
         return columns
@@ -260,7 +299,7 @@ def single_shot_draw(pids: np.ndarray, columns: np.ndarray, seed: int, draw: int
 
 def _one_pass(
     source: FeatureDistances | MatrixDistances,
-    codes: _Codes,
+    ids: Ids,
     columns: np.ndarray,
     tasks: list[_Task],
     max_memory: float,
@@ -270,10 +309,10 @@ def _one_pass(
     progress: Callable[[Iterable, int], Iterable] | None,
 ) -> list[ProtocolResult]:
     """Scores the protocols that use the gallery `columns`."""
-    gallery_pids = codes.gallery_pids[columns]
+    gallery_pids = ids.gallery_pids[columns]
     by_person = np.argsort(gallery_pids, kind="stable")
-    starts = np.searchsorted(gallery_pids[by_person], codes.query_pids, "left")
-    counts = np.searchsorted(gallery_pids[by_person], codes.query_pids, "right") - starts
+    starts = np.searchsorted(gallery_pids[by_person], ids.query_pids, "left")
+    counts = np.searchsorted(gallery_pids[by_person], ids.query_pids, "right") - starts
     asked = np.logical_or.reduce([task.asked for task in tasks])
     queries = np.flatnonzero(asked & (counts > 0))
 
@@ -293,11 +332,10 @@ def _one_pass(
         order = np.lexsort((items, values, number))
         items, values = items[order], values[order]  # `number` is sorted already
         pairs = _Pairs(block, number, items, values, np.r_[0, np.cumsum(lengths)])
-        same_camera = codes.query_camids[block[number]] == codes.gallery_camids[columns[items]]
-        same_clothes = None
-        if codes.has_clothes:
-            same_clothes = codes.query_clothes[block[number]] == codes.gallery_clothes[columns[items]]
-        kept = [~removes(task.protocol.rule, same_camera, same_clothes) & task.asked[block[number]] for task in tasks]
+        kept = [
+            ~ids.removed(task.protocol.rule, block[number], columns[items]) & task.asked[block[number]]
+            for task in tasks
+        ]
         tops = [
             _top_matches(distances, pairs, mask, top_matches)
             if top_matches and not task.protocol.single_shot_draws
@@ -307,20 +345,12 @@ def _one_pass(
         rows = sort_rows(distances)
         for mask, top, into in zip(kept, tops, collected):
             groups = _tied_groups(source, rows, pairs, mask)
-            found = groups.query[groups.first]
-            last = groups.last
+            found, last = groups.query[groups.first], groups.last
             closest = np.full((len(found), 0), -1) if top is None else np.where(top >= 0, columns[top], -1)
             into.queries.append(block[found])
-            into.per_query.append(
-                (
-                    average_precision(groups),
-                    inverse_negative_penalty(groups),
-                    cumulative_match(groups, max_rank),
-                    first_match_rank(groups),
-                    (groups.found[last] + groups.matches[last]).astype(np.float64),
-                    closest,
-                )
-            )
+            matches = (groups.found[last] + groups.matches[last]).astype(np.float64)
+            scores = average_precision(groups), inverse_negative_penalty(groups), cumulative_match(groups, max_rank)
+            into.per_query.append((*scores, first_match_rank(groups), matches, closest))
     return [_joined(task, into, max_rank, top_matches) for task, into in zip(tasks, collected)]
 
 
@@ -337,9 +367,8 @@ class _Pairs:
     """Pairs that show the same person, sorted by query of the block and by distance.
 
     Args:
-        block: the block's queries [B]. `number`: [P], which of them. `items`: [P], gallery column. `values`: [P],
-            distance.
-        offsets: [B + 1], where each query's pairs begin.
+        block: the block's queries [B]. number: [P], the query's place in the block. items: [P], gallery column.
+        values: [P], distance. offsets: [B + 1], the first pair of each query.
     """
 
     block: np.ndarray
@@ -356,7 +385,7 @@ def _tied_groups(
     number, values = pairs.number[kept], pairs.values[kept]
     tolerance = source.tolerance(pairs.block[number], values)
     low, high = values - tolerance, values + tolerance
-    # a match is tied with the one before it if their ranges overlap, and with each distractor inside the joint range
+    # a match is tied with the match before it if their ranges overlap, and with each distractor in the joint range
     begins = np.ones(len(number), dtype=bool)
     begins[1:] = (number[1:] != number[:-1]) | (low[1:] > high[:-1])
     first = np.flatnonzero(begins)
@@ -411,24 +440,17 @@ def _mean_of_draws(results: list[ProtocolResult]) -> ProtocolResult:
             total[np.searchsorted(queries, result.queries)] += value
         return total / times.reshape(-1, *[1] * (total.ndim - 1))
 
-    return ProtocolResult(
-        results[0].protocol,
-        results[0].num_queries,
-        queries,
-        mean([result.average_precisions for result in results]),
-        mean([result.inverse_negative_penalties for result in results]),
-        mean([result.cmc for result in results]),
-        mean([result.first_match_ranks for result in results]),
-        mean([result.match_counts for result in results]),
-        np.zeros((len(queries), 0), dtype=np.int64),
-    )
+    names = ("average_precisions", "inverse_negative_penalties", "cmc", "first_match_ranks", "match_counts")
+    means = [mean([getattr(result, name) for result in results]) for name in names]
+    top = np.zeros((len(queries), 0), dtype=np.int64)
+    return ProtocolResult(results[0].protocol, results[0].num_queries, queries, *means, top)
 
 
 def pair_distances(
     query: LabelledFeatures,
     gallery: LabelledFeatures,
     protocol: Protocol,
-    metric: str = "cosine",
+    metric: Metric = "cosine",
     *,
     distances: np.ndarray | RowSource | None = None,
     block_queries: int = 256,
@@ -436,30 +458,16 @@ def pair_distances(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Distances of all kept pairs, float32: those of the same person, and those of different people.
 
-    For ROC curves: as fast-reid's, over all queries, with or without a match. Memory: 4 bytes a pair.
+    For ROC curves, as fast-reid's: over all queries, with or without a match. Memory: 4 bytes per pair.
     """
-    codes = _Codes(query, gallery)
-    if protocol.needs_clothes and not codes.has_clothes:
-        raise ClearError(f"protocol {protocol.name} needs clothes ids of query and gallery, and there are none")
-    asked = is_member(query.camids, protocol.query_cameras) & is_member(query.pids, protocol.pids)
-    columns = np.flatnonzero(
-        is_member(gallery.camids, protocol.gallery_cameras) & is_member(gallery.pids, protocol.pids)
-    )
-    if distances is None:
-        features = gallery.features[torch.from_numpy(columns)]
-        source = FeatureDistances(query.features, features, metric, compute_device(device), DEFAULT_MAX_MEMORY)
-    else:
-        source = MatrixDistances(distances, columns)
+    ids = Ids(query, gallery, [protocol])
+    queries, columns = map(np.flatnonzero, taking_part(protocol, query, gallery))
+    source = _source(query, gallery, columns, metric, distances, device, DEFAULT_MAX_MEMORY)
     same, different = [np.zeros(0, np.float32)], [np.zeros(0, np.float32)]
-    queries = np.flatnonzero(asked)
     for start in range(0, len(queries), block_queries):
         block = queries[start : start + block_queries]
         values = source.true_distances(block, source.rows(block).cpu().numpy()).astype(np.float32)
-        same_person = codes.query_pids[block][:, None] == codes.gallery_pids[columns][None]
-        same_camera = codes.query_camids[block][:, None] == codes.gallery_camids[columns][None]
-        same_clothes = None
-        if codes.has_clothes:
-            same_clothes = codes.query_clothes[block][:, None] == codes.gallery_clothes[columns][None]
-        same.append(values[same_person & ~removes(protocol.rule, same_camera, same_clothes)])
+        same_person = ids.query_pids[block][:, None] == ids.gallery_pids[columns][None]
+        same.append(values[same_person & ~ids.removed(protocol.rule, block[:, None], columns[None])])
         different.append(values[~same_person])
     return np.concatenate(same), np.concatenate(different)

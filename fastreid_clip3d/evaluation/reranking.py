@@ -1,7 +1,7 @@
-"""k-reciprocal re-ranking (Zhong et al., CVPR 2017) with sparse matrices: fast-reid's numbers in a fraction of its memory.
+"""k-reciprocal re-ranking (Zhong et al., CVPR 2017) with sparse matrices: fast-reid's numbers in less memory.
 
 fast-reid keeps two dense matrices of all images by all images, 35 GB each at MSMT17's size. An image shares neighbours
-with few others, so here the weights are sparse and distances come a block of queries at a time.
+with few others, so our weights are sparse, and we compute distances a block of queries at a time.
 
 Shape letters: N = Q + G all images, D features, nnz the neighbours of all images together.
 """
@@ -15,7 +15,7 @@ from fastreid.utils.compute_dist import build_dist
 from scipy import sparse
 
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.evaluation.distances import METRICS
+from fastreid_clip3d.evaluation.distances import METRICS, Metric
 
 _PAIRS_AT_ONCE = 1 << 18
 
@@ -34,7 +34,7 @@ class RerankedDistances:
     """
 
     def __init__(
-        self, query: torch.Tensor, gallery: torch.Tensor, metric: str, k1: int = 20, k2: int = 6, weight: float = 0.3
+        self, query: torch.Tensor, gallery: torch.Tensor, metric: Metric, k1: int = 20, k2: int = 6, weight: float = 0.3
     ) -> None:
         if metric not in METRICS:
             raise ClearError(f"TEST.METRIC is {metric!r}; re-ranking knows {', '.join(METRICS)}.")
@@ -52,7 +52,7 @@ class RerankedDistances:
         if k2 > 1:
             weights = _mean_of_rows(nearest[:, :k2]) @ weights
         self._query_weights = weights[: len(query)].tocsr()
-        # by shared neighbour: which gallery images have it, and with which weight
+        # by shared neighbour: the gallery images that have it, and their weights
         self._gallery_weights = weights[len(query) :].tocsc()
 
     def rows(self, queries: np.ndarray) -> np.ndarray:
@@ -75,7 +75,7 @@ class RerankedDistances:
 
 
 def nearest_images(features: np.ndarray, count: int) -> np.ndarray:
-    """The `count` nearest images of each image by Euclidean distance, itself among them, nearest first: int64 [N, count]."""
+    """The `count` nearest images of each image by Euclidean distance, with itself, nearest first: int64 [N, count]."""
     import faiss
 
     index = faiss.IndexFlatL2(features.shape[1])
@@ -91,7 +91,7 @@ def neighbour_weights(features: np.ndarray, nearest: np.ndarray, k1: int) -> spa
     """
     mutual = _mutual(nearest)
     half = _mutual(nearest[:, : int(np.around(k1 / 2)) + 1])
-    # A neighbour's own neighbours join where more than two thirds of them are neighbours already.
+    # A neighbour's neighbours join where more than two thirds of them are neighbours already.
     overlap = mutual.multiply((mutual @ half.T).tocsr())
     sizes = np.asarray(half.sum(1)).ravel()
     overlap = overlap.tocoo()

@@ -2,16 +2,14 @@
 
 Two poolings, by name:
 
-- ``clips``: the published protocol of clothes-changing video ReID. The frames are dealt out into clips of 8: from each
-  whole stretch of 8 x 4 = 32 frames, 4 clips that take every 4th frame; from what then remains, clips with the largest
-  stride that still fills them; the last frames, fewer than 8, are repeated in turn until they fill one. The tracklet's
-  feature is the mean of the clips' features.
+- ``clips``: the published protocol of clothes-changing video ReID. Each stretch of 8 x 4 = 32 frames gives 4 clips of
+  every 4th frame. The rest gives clips of 8 frames with the largest possible stride. The last frames, fewer than 8,
+  are repeated in turn to fill a clip. The tracklet's feature is the mean of the clips' features.
 - ``frames``: the mean of all frames.
 
-A clip's feature is the mean of its frames' features, so both are weighted means of frames, and a tracklet never has to
-be in memory as a whole: :class:`TrackletPool` adds up frames as they come. The two differ as soon as the repeated
-frames weigh more than the others: they are equal for lengths of 1, 2 and 4 and for multiples of 8 only. Both are
-L2-normalised at the end.
+A clip's feature is the mean of its frames' features, so both poolings are weighted means of frames, and
+:class:`TrackletPool` adds up one frame at a time. The two are equal for 1, 2 and 4 frames and for multiples of 8; else
+the repeated frames weigh more. Both are L2-normalised at the end.
 
 Shape letters: B frames of a batch, D feature dimensions, N tracklets, T frames of a tracklet.
 """
@@ -19,16 +17,17 @@ Shape letters: B frames of a batch, D feature dimensions, N tracklets, T frames 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypedDict, get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.evaluation.protocols import Pooling
 
 CLIP_LENGTH = 8
 CLIP_STRIDE = 4
-POOLINGS = ("clips", "frames")
 
 
 def clips_of(num_frames: int, length: int = CLIP_LENGTH, stride: int = CLIP_STRIDE) -> list[list[int]]:
@@ -54,14 +53,14 @@ def clips_of(num_frames: int, length: int = CLIP_LENGTH, stride: int = CLIP_STRI
     return clips
 
 
-def frame_weights(num_frames: int, pooling: str) -> np.ndarray:
-    """How much each frame counts in the tracklet's mean, float64 [T], sum 1.
+def frame_weights(num_frames: int, pooling: Pooling) -> np.ndarray:
+    """The weight of each frame in the tracklet's mean, float64 [T], sum 1.
 
     Raises:
         ClearError: an unknown pooling, or a tracklet without frames.
     """
-    if pooling not in POOLINGS:
-        raise ClearError(f"tracklet pooling {pooling!r} is unknown; known: {', '.join(POOLINGS)}")
+    if pooling not in get_args(Pooling):
+        raise ClearError(f"tracklet pooling {pooling!r} is unknown; known: {', '.join(get_args(Pooling))}")
     if pooling == "frames":
         if num_frames < 1:
             raise ClearError("a tracklet has no frames")
@@ -70,21 +69,30 @@ def frame_weights(num_frames: int, pooling: str) -> np.ndarray:
     return np.bincount(clips.reshape(-1), minlength=num_frames) / clips.size
 
 
-class TrackletPool:
-    """Adds up the features of frames, in any order, to one feature a tracklet and pooling.
+class PoolState(TypedDict):
+    """A pool's tracklets, the number of their frames so far and in all, and their sums [N, D] by pooling."""
 
-    Memory: a float64 sum for each tracklet and pooling, whatever the number of frames.
+    tracklets: list[int]
+    seen: list[int]
+    lengths: list[int]
+    sums: dict[Pooling, torch.Tensor]
+
+
+class TrackletPool:
+    """Adds up the features of frames, in any order, to one feature per tracklet and pooling.
+
+    Memory: one float64 sum per tracklet and pooling.
     """
 
-    def __init__(self, poolings: Iterable[str]) -> None:
+    def __init__(self, poolings: Iterable[Pooling]) -> None:
         self.poolings = tuple(dict.fromkeys(poolings))
-        self._sums: dict[str, dict[int, torch.Tensor]] = {pooling: {} for pooling in self.poolings}
-        self._weights: dict[tuple[int, str], np.ndarray] = {}
+        self._sums: dict[Pooling, dict[int, torch.Tensor]] = {pooling: {} for pooling in self.poolings}
+        self._weights: dict[tuple[int, Pooling], np.ndarray] = {}
         self._seen: dict[int, int] = {}
         self._lengths: dict[int, int] = {}
 
     def add(self, features: torch.Tensor, tracklets: torch.Tensor, frames: torch.Tensor, lengths: torch.Tensor) -> None:
-        """Adds frames: features [B, D]; int64 [B] each: number of the tracklet, of the frame in it, frames it has."""
+        """Adds frames: features [B, D]; int64 [B] each: tracklet, place in it, and its number of frames."""
         features = features.detach().to("cpu", torch.float64)
         for feature, tracklet, frame, length in zip(features, tracklets.tolist(), frames.tolist(), lengths.tolist()):
             self._seen[tracklet] = self._seen.get(tracklet, 0) + 1
@@ -96,34 +104,32 @@ class TrackletPool:
                 sums = self._sums[pooling]
                 sums[tracklet] = sums[tracklet] + weighted if tracklet in sums else weighted
 
-    def state(self) -> dict:
-        """What :meth:`merge` of another process' pool needs, as few large tensors."""
+    def state(self) -> PoolState:
+        """The frames so far, for :meth:`merge` in another process."""
         tracklets = list(self._seen)
         sums = {
-            pooling: torch.stack([self._sums[pooling][tracklet] for tracklet in tracklets]) if tracklets else None
+            pooling: torch.stack([self._sums[pooling][tracklet] for tracklet in tracklets])
+            if tracklets
+            else torch.empty(0)
             for pooling in self.poolings
         }
-        return {
-            "tracklets": tracklets,
-            "seen": list(self._seen.values()),
-            "lengths": list(self._lengths.values()),
-            "sums": sums,
-        }
+        seen, lengths = list(self._seen.values()), list(self._lengths.values())
+        return {"tracklets": tracklets, "seen": seen, "lengths": lengths, "sums": sums}
 
-    def merge(self, state: dict) -> None:
-        """Adds the frames that another pool has seen."""
+    def merge(self, state: PoolState) -> None:
+        """Adds the frames of another pool."""
         for place, (tracklet, seen, length) in enumerate(zip(state["tracklets"], state["seen"], state["lengths"])):
             self._lengths[tracklet] = length
-            for pooling in self.poolings:
-                sums, value = self._sums[pooling], state["sums"][pooling][place]
-                sums[tracklet] = sums[tracklet] + value if tracklet in self._seen else value
+            for pooling, stacked in state["sums"].items():
+                sums = self._sums[pooling]
+                sums[tracklet] = sums[tracklet] + stacked[place] if tracklet in self._seen else stacked[place]
             self._seen[tracklet] = self._seen.get(tracklet, 0) + seen
 
-    def features(self, pooling: str, num_tracklets: int) -> torch.Tensor:
+    def features(self, pooling: Pooling, num_tracklets: int) -> torch.Tensor:
         """The normalised features of tracklets 0 to N - 1, float32 [N, D].
 
         Raises:
-            ClearError: a tracklet has not come, or not with each of its frames once.
+            ClearError: a tracklet is missing, or has not each of its frames once.
         """
         wrong = [
             f"{tracklet} ({self._seen.get(tracklet, 0)} of {self._lengths.get(tracklet, '?')} frames)"

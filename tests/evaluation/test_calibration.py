@@ -144,7 +144,7 @@ def test_too_few_pairs_for_the_asked_rate_are_told() -> None:
     few = calibrate(query, gallery, [GENERAL], "f", "d", 1e-6).protocols["general"]
     assert few.recommended.false_match_rate == 0 and "1e-06" in few.notes[0]
     assert f"{few.impostor_pairs:,}" in few.notes[0]
-    assert "matter of chance" in calibrate(query, gallery, [GENERAL], "f", "d", 1e-3).protocols["general"].notes[0]
+    assert "largely chance" in calibrate(query, gallery, [GENERAL], "f", "d", 1e-3).protocols["general"].notes[0]
     assert not calibrate(query, gallery, [GENERAL], "f", "d", 1e-2).protocols["general"].notes
 
 
@@ -205,7 +205,7 @@ def test_another_models_calibration_is_refused(tmp_path: Path, calibration) -> N
 @pytest.mark.parametrize("damage", ["{", "[]", '{"protocols": 3}', '{"protocols": {"CC": {"thresholds": [NaN]}}}'])
 def test_damaged_files_are_named(tmp_path: Path, damage: str) -> None:
     (tmp_path / "calibration.json").write_text(damage)
-    with pytest.raises(ClearError, match="calibration.json is no calibration"):
+    with pytest.raises(ClearError, match="calibration.json is not a calibration"):
         read_calibration(tmp_path, "a")
 
 
