@@ -54,7 +54,7 @@ ALLOWED: dict[str, Allowed] = {
     "MODEL.LOSSES.OT.CONTRAST": _at_least(0),
     "MODEL.LOSSES.OT.CONTRAST_TEMPERATURE": _ABOVE_0,
     "MODEL.LOSSES.GLOBAL_DISTILL.SCALE": _at_least(0),
-    "MODEL.LOSSES.GLOBAL_DISTILL.REDUCTION": _one_of("mean", "sum"),
+    "MODEL.LOSSES.GLOBAL_DISTILL.REDUCTION": _one_of("mean", "sum", "cosine"),
     "MODEL.LOSSES.GLOBAL_DISTILL.HIDDEN_DIM": _at_least(0),
     "MODEL.LOSSES.BODY_SHAPE.SCALE": _at_least(0),
     "MODEL.LOSSES.BODY_SHAPE.HIDDEN_DIM": _at_least(0),
@@ -168,13 +168,18 @@ def _add_losses(cfg: CN) -> None:
     # L_global: MSE between Phi(g) and f_id (Eq. 8).
     losses.GLOBAL_DISTILL = CN()
     losses.GLOBAL_DISTILL.SCALE = 0.5  # beta
-    losses.GLOBAL_DISTILL.REDUCTION = "mean"  # over features: mean (torch's MSE) or sum (Eq. 8 to the letter)
+    # Over features: mean (torch's MSE), sum (Eq. 8 to the letter), or cosine (2 - 2 cos, which a short f_id cannot meet;
+    # not in the paper).
+    losses.GLOBAL_DISTILL.REDUCTION = "mean"
     losses.GLOBAL_DISTILL.HIDDEN_DIM = 0  # hidden width of Phi; 0: d'
 
     # L_3D: squared distance of the predicted and the true body surface (Eq. 9).
     losses.BODY_SHAPE = CN()
     losses.BODY_SHAPE.SCALE = 0.3  # gamma
     losses.BODY_SHAPE.HIDDEN_DIM = 0  # hidden width of phi; 0: d'
+    # Leaves a body's size and position out of the distance, since a tight box around a person hides them (78 % of L_3D is
+    # stature); not in the paper.
+    losses.BODY_SHAPE.IGNORE_SIZE = False
 
     # A comparator, not part of the method: CAL, the clothes-based adversarial loss (Gu et al., CVPR 2022).
     losses.CLOTHES_ADVERSARIAL = CN()

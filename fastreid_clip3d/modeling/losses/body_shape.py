@@ -30,6 +30,8 @@ class BodyShapeLoss(nn.Module):
         hidden_dim: hidden width of phi; 0 means ``feat_dim``.
         neutral: the body that phi's coefficients belong to.
         targets: the bodies of the ground truth, by gender (0 female, 1 male).
+        ignore_size: leaves out the part of ``A z`` along uniform scaling and translation of ``t_n``. It is projected out
+            of the basis once, so a step costs the same. Not in the paper, where most of L_3D is stature.
 
     Raises:
         ValueError: if the bodies differ in vertices or coefficients.
@@ -44,7 +46,14 @@ class BodyShapeLoss(nn.Module):
 
     gram_factors: Tensor
 
-    def __init__(self, feat_dim: int, hidden_dim: int, neutral: ShapeSpace, targets: Sequence[ShapeSpace]) -> None:
+    def __init__(
+        self,
+        feat_dim: int,
+        hidden_dim: int,
+        neutral: ShapeSpace,
+        targets: Sequence[ShapeSpace],
+        ignore_size: bool = False,
+    ) -> None:
         super().__init__()
         _, neutral_directions = neutral
         num_vertices, _, num_betas = neutral_directions.shape
@@ -58,7 +67,7 @@ class BodyShapeLoss(nn.Module):
             raise ValueError("BodyShapeLoss: at least one target body is needed")
         self.num_betas = num_betas
         self.regressor = MLP(feat_dim, hidden_dim or feat_dim, num_betas)
-        factors = [_gram_factor(neutral, target) for target in targets]
+        factors = [_gram_factor(neutral, target, ignore_size) for target in targets]
         self.register_buffer("gram_factors", torch.stack(factors), persistent=False)  # [genders, 2 K + 1, 2 K + 1]
 
     def predict_betas(self, features: Tensor) -> Tensor:
@@ -92,8 +101,11 @@ class BodyShapeLoss(nn.Module):
         return distances.sum() / max(len(distances), 1)
 
 
-def _gram_factor(neutral: ShapeSpace, target: ShapeSpace) -> Tensor:
-    """R [2 K + 1, 2 K + 1], float64, with R^T R the Gram matrix of [S_n | -S_g | t_n - t_g]."""
+def _gram_factor(neutral: ShapeSpace, target: ShapeSpace, ignore_size: bool) -> Tensor:
+    """R [2 K + 1, 2 K + 1], float64, with R^T R the Gram matrix of [S_n | -S_g | t_n - t_g].
+
+    With `ignore_size` the basis loses its components along uniform scaling and the three translations of t_n.
+    """
     (neutral_template, neutral_directions), (template, directions) = (
         [tensor.detach().cpu().double() for tensor in body] for body in (neutral, target)
     )
@@ -106,6 +118,11 @@ def _gram_factor(neutral: ShapeSpace, target: ShapeSpace) -> Tensor:
         ],
         1,
     )
+    if ignore_size:
+        centred = (neutral_template - neutral_template.mean(0)).reshape(-1, 1)
+        moved = torch.eye(3, dtype=basis.dtype).repeat(len(neutral_template), 1)
+        free = torch.linalg.qr(torch.cat([centred, moved], 1)).Q
+        basis = basis - free @ (free.T @ basis)
     padding = max(basis.shape[1] - len(basis), 0)  # a toy body can have fewer coordinates than coefficients
     basis = torch.nn.functional.pad(basis, (0, 0, 0, padding))
     return torch.linalg.qr(basis, mode="r").R

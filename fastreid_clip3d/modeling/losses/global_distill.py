@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
+import torch
 from torch import Tensor, nn
 
+from fastreid_clip3d.modeling.losses.directions import scale_and_norms
 from fastreid_clip3d.modeling.losses.mlp import MLP
 
-REDUCTIONS = ("mean", "sum")
+Reduction = Literal["mean", "sum", "cosine"]
+REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
 
 
 class GlobalDistillLoss(nn.Module):
     """``|| Phi(g) - f_id ||^2``, averaged over the batch (L_global in Eq. 10).
 
+    With "cosine" both vectors have length 1 first, so the loss is ``2 - 2 cos(Phi(g), f_id)``: unlike the other two it
+    cannot be met by making f_id short. This reading is not in the paper.
+
     Args:
         teacher_dim: d, width of g.
         feat_dim: d', width of f_id.
         hidden_dim: hidden width of Phi; 0 means ``feat_dim``.
-        reduction: over the d' features: "mean" (torch's mean squared error) or "sum" (Eq. 8 to the letter).
+        reduction: over the d' features: "mean" (torch's mean squared error), "sum" (Eq. 8 to the letter) or "cosine".
 
     Raises:
-        ValueError: if ``reduction`` is neither.
+        ValueError: ``reduction`` is none of them.
 
     >>> import torch
     >>> loss = GlobalDistillLoss(teacher_dim=768, feat_dim=2048)
@@ -28,7 +36,7 @@ class GlobalDistillLoss(nn.Module):
     0.0
     """
 
-    def __init__(self, teacher_dim: int, feat_dim: int, hidden_dim: int = 0, reduction: str = "mean") -> None:
+    def __init__(self, teacher_dim: int, feat_dim: int, hidden_dim: int = 0, reduction: Reduction = "mean") -> None:
         super().__init__()
         if reduction not in REDUCTIONS:
             raise ValueError(f"GlobalDistillLoss: reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
@@ -44,6 +52,10 @@ class GlobalDistillLoss(nn.Module):
         target = self.projection(teacher_features.to(self.projection.dtype))
         if features.dtype.itemsize < 4:
             features = features.float()
-        total = (target.to(features.dtype) - features).square().sum()
         count = max(len(features), 1)
+        if self.reduction == "cosine":
+            with torch.autocast(device_type=features.device.type, enabled=False):
+                (one, one_norm), (other, other_norm) = scale_and_norms(target), scale_and_norms(features)
+                return (2 - 2 * (one.to(other.dtype) * other).sum(1) / (one_norm * other_norm)).sum() / count
+        total = (target.to(features.dtype) - features).square().sum()
         return total / (count * features.shape[1] if self.reduction == "mean" else count)

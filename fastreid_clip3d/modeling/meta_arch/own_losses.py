@@ -70,4 +70,5 @@ def _body_shape_loss(cfg: CfgNode) -> BodyShapeLoss:
         cfg.MODEL.LOSSES.BODY_SHAPE.HIDDEN_DIM,
         spaces["neutral"],
         [spaces[gender] for gender in GENDERS],
+        cfg.MODEL.LOSSES.BODY_SHAPE.IGNORE_SIZE,
     )

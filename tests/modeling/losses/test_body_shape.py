@@ -137,3 +137,34 @@ def test_wrong_arguments_are_named() -> None:
         make_loss(neutral, [])
     with pytest.raises(ValueError, match="betas"):
         make_loss(neutral, targets)(torch.zeros(2, FEAT_DIM), torch.zeros(2, 9), torch.zeros(2, dtype=torch.int64))
+
+
+def test_without_size_the_distance_is_what_no_scaling_and_shift_explains() -> None:
+    """Against least squares on the difference of the two meshes, body by body."""
+    neutral, targets = random_bodies()
+    spaces = [shape_space(body) for body in (neutral, *targets)]
+    loss = BodyShapeLoss(FEAT_DIM, 0, spaces[0], spaces[1:], ignore_size=True).double()
+    _, betas, gender = make_batch(7)
+    predicted = torch.randn(5, 10, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
+    found = loss.distance(predicted, betas, gender)
+    for row in range(5):
+        template, directions = spaces[1 + int(gender[row])]
+        difference = (spaces[0][0] + spaces[0][1] @ predicted[row]) - (template + directions @ betas[row])
+        scaling = spaces[0][0] - spaces[0][0].mean(0)
+        shifts = [torch.eye(3, dtype=torch.float64)[axis].expand(len(scaling), 3) for axis in range(3)]
+        explained = torch.stack([scaling.reshape(-1), *(shift.reshape(-1) for shift in shifts)], 1)
+        weights = torch.linalg.lstsq(explained, difference.reshape(-1, 1)).solution
+        rest = difference.reshape(-1, 1) - explained @ weights
+        assert found[row].item() == pytest.approx(rest.square().sum().item(), rel=1e-9)
+
+
+def test_without_size_a_taller_copy_is_the_same_body() -> None:
+    neutral, _ = random_bodies()
+    template, directions = shape_space(neutral)
+    taller = (1.1 * template + 0.05, directions)
+    zero, one = torch.zeros(1, 10), torch.zeros(1, dtype=torch.int64)
+    apart, alike = (
+        BodyShapeLoss(FEAT_DIM, 0, (template, directions), [taller], ignore).distance(zero, zero, one)
+        for ignore in (False, True)
+    )
+    assert apart.item() > 0.1 and alike.item() < 1e-9

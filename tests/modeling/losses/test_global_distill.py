@@ -1,6 +1,8 @@
-"""L_global against sums written out, both reductions."""
+"""L_global against sums written out, all reductions."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 import torch
@@ -14,12 +16,14 @@ def reference(loss: GlobalDistillLoss, features: torch.Tensor, teacher: torch.Te
     for f, g in zip(features.tolist(), teacher.tolist()):
         hidden = [max(sum(w * x for w, x in zip(row, g)) + bias, 0.0) for row, bias in zip(w1, b1)]
         target = [sum(w * x for w, x in zip(row, hidden)) + bias for row, bias in zip(w2, b2)]
+        if loss.reduction == "cosine":
+            target, f = ([x / math.sqrt(sum(y * y for y in vector)) for x in vector] for vector in (target, f))
         squared = sum((t - x) ** 2 for t, x in zip(target, f))
         total += squared / len(f) if loss.reduction == "mean" else squared
     return total / len(features)
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "cosine"])
 @pytest.mark.parametrize("hidden_dim", [0, 3])
 def test_value_and_gradients(reduction: str, hidden_dim: int) -> None:
     torch.manual_seed(0)
@@ -60,3 +64,17 @@ def test_wrong_arguments_are_named() -> None:
         GlobalDistillLoss(6, 5, reduction="none")
     with pytest.raises(ValueError, match="3 student features and 1 teacher"):
         GlobalDistillLoss(6, 5)(torch.zeros(3, 5), torch.zeros(1, 6))
+
+
+def test_cosine_cannot_be_met_by_shrinking() -> None:
+    """The mean falls when f_id shrinks; the cosine does not change."""
+    torch.manual_seed(1)
+    features, teacher = torch.randn(8, 5), torch.randn(8, 6)
+    losses = {name: GlobalDistillLoss(6, 5, 0, name) for name in ("mean", "cosine")}
+    for loss in losses.values():
+        loss.load_state_dict(losses["mean"].state_dict())
+    assert losses["mean"](0.1 * features, teacher) < losses["mean"](features, teacher)
+    torch.testing.assert_close(losses["cosine"](0.1 * features, teacher), losses["cosine"](features, teacher))
+    zero = torch.zeros(8, 5, requires_grad=True)
+    losses["cosine"](zero, teacher).backward()
+    assert torch.isfinite(zero.grad).all()

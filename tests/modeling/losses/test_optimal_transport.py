@@ -68,7 +68,7 @@ def test_differentiable_gradient_by_finite_differences_and_it_differs_from_the_e
         gradients[differentiable] = ours.grad
         if differentiable:
             inputs = (features.clone().requires_grad_(), projected.clone().requires_grad_())
-            assert torch.autograd.gradcheck(lambda f, p: loss(f, p, choices), inputs)
+            assert torch.autograd.gradcheck(lambda f, p, loss=loss: loss(f, p, choices), inputs)
     assert (gradients[True] - gradients[False]).abs().max() > 1e-4
 
 
