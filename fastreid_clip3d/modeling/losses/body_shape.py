@@ -30,8 +30,8 @@ class BodyShapeLoss(nn.Module):
         hidden_dim: hidden width of phi; 0 means ``feat_dim``.
         neutral: the body that phi's coefficients belong to.
         targets: the bodies of the ground truth, by gender (0 female, 1 male).
-        ignore_size: leaves out the part of ``A z`` along uniform scaling and translation of ``t_n``. It is projected out
-            of the basis once, so a step costs the same. Not in the paper, where most of L_3D is stature.
+        ignore_size: leaves out the part of ``A z`` along uniform scaling and translation of ``t_n``. It is projected
+            out of the basis once, so a step costs the same. Not in the paper, where most of L_3D is stature.
 
     Raises:
         ValueError: if the bodies differ in vertices or coefficients.
