@@ -32,19 +32,9 @@ _STEMS = (
 )
 # Where the archives of SMPL, SMPLify, SMPL-H and SMPL-X keep these files, seen from any of their folders.
 _FOLDERS = (
-    ".",
-    "smpl",
-    "smplx",
-    "smplh",
-    "models",
-    "smpl/models",
-    "models/smplx",
-    "code/models",
-    "mano_v1_2/models",
-    "smplify_public/code/models",
-    "SMPL_python_v.1.1.0/smpl/models",
-    "SMPL_python_v.1.0.0/smpl/models",
-)
+    ".", "smpl", "smplx", "smplh", "models", "smpl/models", "models/smplx", "code/models", "mano_v1_2/models",
+    "smplify_public/code/models", "SMPL_python_v.1.1.0/smpl/models", "SMPL_python_v.1.0.0/smpl/models",
+)  # fmt: skip
 _LETTERS = {"female": "f", "male": "m", "neutral": "neutral"}
 _SUFFIXES = (".npz", ".pkl")
 

@@ -1,16 +1,13 @@
-"""Renders SynthCC, people who change their clothes: the benchmark's sets, contact sheets, and its leakage checks."""
+"""Renders SynthCC, people who change their clothes: the benchmark's sets and contact sheets."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
 import os
-import sys
 
 from fastreid_clip3d.cli.run_options import positive
 from fastreid_clip3d.common.dataset_root import dataset_root
-from fastreid_clip3d.errors import ClearError
 
 EXAMPLES = """\
 examples:
@@ -27,10 +24,7 @@ examples:
   # one picture: people by row, outfits and cameras by column
   clip3d render-people --sheet people.jpg --people 8
 
-  # do background, skin and hair, or colours give away who it is? Prints a table (a few minutes)
-  clip3d render-people --leakage
-
-exit code: 0 done, 1 a leakage check failed, 2 the set could not be made (the message says why)
+exit code: 0 done, 2 the set could not be made (the message says why)
 """
 
 
@@ -64,22 +58,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=1, help="another seed is another benchmark (default: 1)")
     parser.add_argument("--sheet", metavar="FILE", help="write a contact sheet instead of the set")
-    parser.add_argument(
-        "--people", type=int, help="rows of the sheet (default: 6), or people of the leakage checks (default: 120)"
-    )
-    parser.add_argument("--leakage", action="store_true", help="print the leakage checks instead of making the set")
+    parser.add_argument("--people", type=positive, default=6, help="rows of the sheet (default: 6)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Makes the set, the sheet or the leakage table."""
+    """Makes the set or the sheet."""
     if arguments.sheet:
         from fastreid_clip3d.synthcc.sheet import write_sheet
 
-        write_sheet(arguments.sheet, arguments.people or 6, arguments.seed, arguments.variant, arguments.framing)
+        write_sheet(arguments.sheet, arguments.people, arguments.seed, arguments.variant, arguments.framing)
         print(arguments.sheet)
         return 0
-    if arguments.leakage:
-        return _leakage(arguments.people or 120, arguments.seed)
     from tqdm import tqdm
 
     from fastreid_clip3d.common.files import check_writable_folder
@@ -101,19 +90,3 @@ def run(arguments: argparse.Namespace) -> int:
         folder = generate_set(arguments.root, config, arguments.workers, show)
     print(folder)
     return 0
-
-
-def _leakage(people: int, seed: int) -> int:
-    """Prints the leakage checks, which are part of the checkout; 1 if one of them failed."""
-    try:
-        leakage = importlib.import_module("tools.study.leakage")
-    except ModuleNotFoundError as error:
-        if not (error.name or "").startswith("tools"):
-            raise
-        raise ClearError(
-            "--leakage: the checks are in the repository, not in the installed package. In a checkout, run "
-            "`python -m fastreid_clip3d render-people --leakage`."
-        ) from error
-    checks = leakage.run_checks(people, seed, progress=sys.stderr.isatty())
-    print(leakage.report(checks))
-    return int(not all(check.passed for check in checks))

@@ -10,15 +10,9 @@ from fastreid_clip3d.synthcc.mesh_tools import compact, cut, grid_faces
 from fastreid_clip3d.synthcc.person import Appearance
 
 THICKNESS: dict[str, float] = {
-    "buzz": 0.004,
-    "short": 0.014,
-    "fringe": 0.017,
-    "bob": 0.022,
-    "long": 0.020,
-    "ponytail": 0.011,
-    "bun": 0.011,
+    "buzz": 0.004, "short": 0.014, "fringe": 0.017, "bob": 0.022, "long": 0.020, "ponytail": 0.011, "bun": 0.011,
     "afro": 0.055,
-}
+}  # fmt: skip
 
 
 def scalp_field(points: np.ndarray, marks: Landmarks, style: str, hairline: float) -> np.ndarray:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 
@@ -30,8 +30,8 @@ def read_columns(folder: str | Path, *names: str) -> list[np.ndarray]:
             return [arrays[name] for name in names]
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise ClearError(
-            f"{path} cannot be read as the table of a SynthCC set, which holds the true descriptors ({error}). Render the "
-            "set with `clip3d render-people`."
+            f"{path} cannot be read as the table of a SynthCC set, which holds the true descriptors ({error}). Render "
+            "the set with `clip3d render-people`."
         ) from error
 
 
@@ -48,7 +48,7 @@ def true_choices(folder: str | Path, splits: Sequence[str] = ()) -> dict[str, np
     files, choices, *split = read_columns(folder, "files", "phrase_choices", *(["split"] if splits else []))
     if choices.shape != (len(files), NUM_PAIRS) or not np.isin(choices, (0, 1)).all():
         raise ClearError(
-            f"{Path(folder) / INDEX}: phrase_choices is not [{len(files)}, {NUM_PAIRS}] of 0 and 1; render the set anew."
+            f"{Path(folder) / INDEX}: phrase_choices is not [{len(files)}, {NUM_PAIRS}] of 0 and 1. Render the set anew."
         )
     wanted = np.isin(split[0], splits) if splits else np.ones(len(files), dtype=bool)
     return {str(file): row for file, row in zip(files[wanted], choices[wanted].astype(np.int64))}

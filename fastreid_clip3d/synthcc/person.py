@@ -19,37 +19,18 @@ VARIANTS: tuple[Variant, ...] = ("natural", "shape-only")
 
 # From light to dark; sRGB.
 SKIN_TONES: tuple[Colour, ...] = (
-    (0.93, 0.78, 0.69),
-    (0.90, 0.73, 0.62),
-    (0.86, 0.68, 0.55),
-    (0.79, 0.60, 0.46),
-    (0.70, 0.51, 0.37),
-    (0.60, 0.42, 0.30),
-    (0.48, 0.33, 0.24),
-    (0.38, 0.26, 0.19),
-    (0.29, 0.20, 0.15),
-)
+    (0.93, 0.78, 0.69), (0.90, 0.73, 0.62), (0.86, 0.68, 0.55), (0.79, 0.60, 0.46), (0.70, 0.51, 0.37),
+    (0.60, 0.42, 0.30), (0.48, 0.33, 0.24), (0.38, 0.26, 0.19), (0.29, 0.20, 0.15),
+)  # fmt: skip
 HAIR_COLOURS: dict[str, Colour] = {
-    "black": (0.07, 0.065, 0.065),
-    "dark brown": (0.15, 0.10, 0.075),
-    "brown": (0.27, 0.18, 0.12),
-    "light brown": (0.42, 0.30, 0.19),
-    "blond": (0.72, 0.57, 0.36),
-    "ginger": (0.50, 0.24, 0.12),
-    "grey": (0.52, 0.51, 0.50),
-    "white": (0.82, 0.81, 0.79),
-}
+    "black": (0.07, 0.065, 0.065), "dark brown": (0.15, 0.10, 0.075), "brown": (0.27, 0.18, 0.12),
+    "light brown": (0.42, 0.30, 0.19), "blond": (0.72, 0.57, 0.36), "ginger": (0.50, 0.24, 0.12),
+    "grey": (0.52, 0.51, 0.50), "white": (0.82, 0.81, 0.79),
+}  # fmt: skip
 EYE_COLOURS: tuple[Colour, ...] = ((0.10, 0.07, 0.05), (0.18, 0.13, 0.09), (0.22, 0.28, 0.34), (0.20, 0.24, 0.17))
 HAIR_SHARES: dict[str, float] = {
-    "black": 5,
-    "dark brown": 4,
-    "brown": 3,
-    "light brown": 2,
-    "blond": 2,
-    "ginger": 0.7,
-    "grey": 1.3,
-    "white": 0.5,
-}
+    "black": 5, "dark brown": 4, "brown": 3, "light brown": 2, "blond": 2, "ginger": 0.7, "grey": 1.3, "white": 0.5,
+}  # fmt: skip
 FEMALE_STYLES: dict[str, float] = {"long": 4, "bob": 3, "ponytail": 2.5, "bun": 2, "short": 1.2, "afro": 0.6}
 MALE_STYLES: dict[str, float] = {"short": 4, "buzz": 2.5, "fringe": 2, "bald": 0.9, "bob": 0.5, "afro": 0.6, "bun": 0.2}
 ALL_STYLES: dict[str, float] = {

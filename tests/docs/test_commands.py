@@ -152,7 +152,7 @@ def test_a_stale_command_is_noticed(world: Path) -> None:
 
 
 def test_every_rule_says_why_and_fits_a_verb_or_tool_that_exists() -> None:
-    known = {*VERBS, *(path.stem for path in (*REPOSITORY.glob("tools/*.py"), *REPOSITORY.glob("tools/assets/*.py")))}
+    known = {*VERBS, *(path.stem for path in REPOSITORY.glob("tools/**/*.py"))}
     for rule in RULES:
         assert rule.why
         assert known.issuperset(rule.tool.split("|")), rule.tool

@@ -1,43 +1,56 @@
-"""Does a picture tell who it is by something else than the body? Matchers that see only one thing, scored as a
-benchmark is.
+"""Checks whether SynthCC's background, skin and hair, or colours give away who a person is.
 
-Every image of every person is asked against all others (no train split is needed: the matchers learn nothing, except
-for the
-classifier, which learns other outfits of the same people). Chance is what random similarities reach.
-
-Legend: N images, D numbers of a feature.
+Matchers and linear classifiers that see one of these things alone are scored as on a benchmark: each image is a query
+against all others. Matchers learn nothing; a classifier learns three outfits of each person and is tested on the
+fourth. Chance is what random similarities reach.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from fastreid_clip3d.cli.run_options import positive
+from fastreid_clip3d.errors import run_tool
 from fastreid_clip3d.evaluation.protocols import removed_mask
 from fastreid_clip3d.synthcc.garments import HAIR, SKIN
+from fastreid_clip3d.synthcc.person import VARIANTS, Variant
 from fastreid_clip3d.synthcc.sampling import sample_people
+
+EXAMPLES = """\
+examples:
+  python tools/study/leakage.py
+  python tools/study/leakage.py --people 60
+
+exit code: 0 every check passed, 1 a check failed
+"""
 
 OUTFITS, IMAGES_PER_OUTFIT = 4, 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One row of the table; values in percent."""
+    """One row of the table; `value` and `chance` in percent."""
 
     what: str
     variant: str
     protocol: str
     value: float
     chance: float
-    limit: str  # what is asked of the value
+    limit: str  # the bound that the value must keep; "": none
     passed: bool
 
 
 @dataclasses.dataclass
 class Samples:
-    """Images uint8 [N, 3, H, W], parts uint8 [N, H, W] and ids [N]."""
+    """Images uint8 [N, 3, H, W], parts of the body per pixel uint8 [N, H, W], and ids [N]."""
 
     images: np.ndarray
     parts: np.ndarray
@@ -49,7 +62,7 @@ class Samples:
 def collect(
     people: int,
     seed: int,
-    variant: str,
+    variant: Variant,
     size: tuple[int, int] = (64, 32),
     progress: Callable[[int], None] | None = None,
 ) -> Samples:
@@ -66,10 +79,9 @@ def collect(
 
 
 def colour_histograms(images: np.ndarray, masks: np.ndarray, stripes: int = 6, bins: int = 4) -> np.ndarray:
-    """Colour histograms [N, stripes * bins ** 3] of the masked pixels in horizontal stripes of the mask's box, each
-    of sum 1.
+    """Colour histograms [N, stripes * bins ** 3] of the masked pixels, one per horizontal stripe of the mask's box.
 
-    The square root is taken, so that a dot product is the Bhattacharyya coefficient.
+    Each histogram has sum 1. The square root makes a dot product the Bhattacharyya coefficient.
     """
     features = np.zeros((len(images), stripes, bins**3), dtype=np.float32)
     for row, (image, mask) in enumerate(zip(images, masks)):
@@ -85,8 +97,7 @@ def colour_histograms(images: np.ndarray, masks: np.ndarray, stripes: int = 6, b
 
 
 def mean_colours(samples: Samples) -> np.ndarray:
-    """Mean skin and hair colour [N, 6] as an ideal eye would report them, grey where none is seen; scaled to unit
-    variance."""
+    """Mean colour of skin and hair, [N, 6], standardised; the mean of all images where none is visible."""
     features = np.zeros((len(samples.images), 6), dtype=np.float32)
     for place, part in enumerate((SKIN, HAIR)):
         mask = samples.parts == part
@@ -101,11 +112,10 @@ def mean_colours(samples: Samples) -> np.ndarray:
 
 
 def background_features(samples: Samples) -> np.ndarray:
-    """What of a picture is not the person: coarse means of the scene [N, D], the person's pixels filled with the
-    scene's mean."""
+    """Coarse means of the scene [N, D], standardised; the scene's mean replaces the person's pixels."""
     images = samples.images.astype(np.float32) / 255
     outside = samples.parts == 255
-    # The person's own edge is mixed with the person's colour: one pixel more is taken away.
+    # Pixels at the person's edge mix both colours: one more pixel is removed.
     inside = ~outside
     for axis in (1, 2):
         inside = inside | np.roll(inside, 1, axis) | np.roll(inside, -1, axis)
@@ -118,8 +128,8 @@ def background_features(samples: Samples) -> np.ndarray:
 
 
 def mean_average_precision(similarity: np.ndarray, samples: Samples, rule: str) -> tuple[float, float]:
-    """mAP and Rank-1 in percent of all images against all others by a protocol's rule; a query without a match is
-    left out."""
+    """mAP and Rank-1 in percent of all images against all others under a protocol's rule; queries without a match
+    are left out."""
     removed = removed_mask(
         rule, samples.pid, samples.camid, samples.pid, samples.camid, samples.clothes_id, samples.clothes_id
     )
@@ -144,10 +154,10 @@ def chance(samples: Samples, rule: str, seed: int = 0, draws: int = 3) -> float:
 
 
 def classify_across_outfits(features: np.ndarray, samples: Samples) -> float:
-    """Accuracy in percent of a linear classifier of people: trained on all outfits but one, tested on that one; mean
-    over outfits.
+    """Accuracy in percent of a linear classifier of people, trained on all outfits but one and tested on that one.
 
-    Ridge regression on one-hot targets, which is as good as a logistic one here and has one solution.
+    The mean over the outfits. The classifier is ridge regression on one-hot targets: it has one solution, and logistic
+    regression is no better here.
     """
     people = np.unique(samples.pid, return_inverse=True)[1]
     slot = samples.clothes_id % OUTFITS
@@ -181,8 +191,7 @@ def check_samples(samples: Samples, variant: str) -> list[Check]:
     background = background_features(samples)
     look = mean_colours(samples)
     tests = people * OUTFITS * IMAGES_PER_OUTFIT
-    # Three standard deviations of a guesser's accuracy; images of one outfit are not independent, so in units of
-    # outfits.
+    # Guessing, and three standard deviations. Images of one outfit are not independent, so outfits are counted.
     bound = guess + 300 * np.sqrt(guess / 100 * (1 - guess / 100) / (tests / IMAGES_PER_OUTFIT))
     checks = []
 
@@ -250,11 +259,11 @@ def check_samples(samples: Samples, variant: str) -> list[Check]:
 
 
 def run_checks(people: int = 120, seed: int = 1, progress: bool = False) -> list[Check]:
-    """Renders both variants and checks them."""
+    """Renders people of both variants and checks them."""
     from tqdm import tqdm
 
     checks = []
-    for variant in ("shape-only", "natural"):
+    for variant in reversed(VARIANTS):
         with tqdm(total=people * OUTFITS * IMAGES_PER_OUTFIT, unit="img", desc=variant, disable=not progress) as bar:
             samples = collect(people, seed, variant, size=(128, 64), progress=bar.update)
         checks += check_samples(samples, variant)
@@ -269,3 +278,20 @@ def report(checks: list[Check]) -> str:
         numbers = f"{check.value:.1f} | {check.chance:.1f} | {check.limit or '-'} | {verdict}"
         lines.append(f"| {check.what} | {check.variant} | {check.protocol} | {numbers} |")
     return "\n".join(lines)
+
+
+def main() -> int:
+    """Prints the table; 1 if a check failed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--people", type=positive, default=120, help="people of each variant (default: 120)")
+    parser.add_argument("--seed", type=int, default=1, help="of the people (default: 1)")
+    arguments = parser.parse_args()
+    checks = run_checks(arguments.people, arguments.seed, progress=sys.stderr.isatty())
+    print(report(checks))
+    return int(not all(check.passed for check in checks))
+
+
+if __name__ == "__main__":
+    run_tool(main)
