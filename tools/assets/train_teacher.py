@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Trains the teacher that ships with the package: a small open_clip model of rendered people with known bodies."""
+"""Trains the teacher that ships with the package: a small open_clip model, on rendered people with known bodies."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from fastreid_clip3d.errors import run_tool
 
 EXAMPLES = """\
 examples:
-  # a teacher by the recipe of the one that ships (docs/teacher.md has the time); again to go on after an interruption
+  # the recipe of the shipped teacher (docs/teacher.md says how long); the same command continues after a stop
   python tools/assets/train_teacher.py --output logs/teacher
 
   # use it
   clip3d label person.jpg --teacher local-dir:logs/teacher/model
 
-  # put it into the package
+  # copy it into the package
   python tools/assets/train_teacher.py --output logs/teacher --install
 
-  # a quick look at the whole way (minutes; a poor teacher)
+  # all steps in a few minutes, with a poor teacher
   python tools/assets/train_teacher.py --output logs/quick --people 200 --grey 100 --steps 60 --held-out 50
 
-TARGET/model is a folder for MODEL.TEACHER.NAME local-dir:TARGET/model; TARGET/report.json holds the accuracies.
+A config uses the result with MODEL.TEACHER.NAME local-dir:OUTPUT/model. OUTPUT/model/report.json holds the accuracies.
 """
 
 
@@ -35,21 +35,33 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", required=True, help="folder for pictures, state and the finished model")
-    parser.add_argument("--people", type=int, help="clothed people, two pictures each (shipped: 2048)")
-    parser.add_argument("--steps", type=int, help="optimiser steps of that stage (default: 450)")
-    parser.add_argument("--views", type=int, default=0, help="its precomputed views of a picture, 0: fresh ones (0)")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="its rate for the visual trunk (0.001)")
+    parser.add_argument(
+        "--output", required=True, help="folder of the pictures, the training state and the finished model"
+    )
+    parser.add_argument("--people", type=int, help="clothed people, two pictures each (default: 2048)")
+    parser.add_argument("--steps", type=int, help="optimiser steps, only with --people (default: 450)")
+    parser.add_argument(
+        "--views",
+        type=int,
+        default=0,
+        help="precomputed views per picture, only with --people; 0: new views in each step (default: 0)",
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=float,
+        default=1e-3,
+        help="learning rate of the visual trunk, only with --people (default: 0.001)",
+    )
     parser.add_argument("--grey", type=int, default=3200, help="grey bodies, one picture each (default: 3200)")
-    parser.add_argument("--held-out", type=int, default=384, help="people of each sort to measure with (default: 384)")
-    parser.add_argument("--batch", type=int, default=64, help="pictures a step (default: 64)")
-    parser.add_argument("--seed", type=int, default=0, help="of pictures and training (default: 0)")
-    parser.add_argument("--workers", type=int, default=2, help="processes that render (default: 2)")
+    parser.add_argument("--held-out", type=int, default=384, help="people of each kind to measure on (default: 384)")
+    parser.add_argument("--batch", type=int, default=64, help="pictures per step (default: 64)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of pictures and training (default: 0)")
+    parser.add_argument("--workers", type=int, default=2, help="rendering processes (default: 2)")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument(
         "--visual-weights",
         default="",
-        help="state dict the visual tower starts from (default: ImageNet, from a package)",
+        help="state dict that the visual tower starts from (default: ImageNet weights from a package)",
     )
     parser.add_argument("--install", action="store_true", help="copy the finished model over the package's own")
     parsed = parser.parse_args(arguments)
@@ -57,14 +69,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         if getattr(parsed, name) is not None and getattr(parsed, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
     if parsed.steps is not None and parsed.people is None:
-        parser.error("--steps belongs to --people; without both the recipe of the shipped teacher runs")
+        parser.error("--steps needs --people; without both, the recipe of the shipped teacher runs")
     if min(parsed.grey, parsed.views, parsed.people or 0) < 0 or parsed.grey + (parsed.people or 1) < 1:
-        parser.error("--people, --grey and --views must not be negative, and people and grey not both 0")
+        parser.error("--people, --grey and --views must not be negative; --people and --grey must not both be 0")
     return parsed
 
 
 def main(arguments: list[str] | None = None) -> int:
-
     from fastreid_clip3d.common.devices import find_device
     from tools.assets.teacher.recipe import Stage, TeacherRecipe, install, make_teacher
 

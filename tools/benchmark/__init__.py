@@ -1,1 +1,1 @@
-"""Benchmarks, one module each: ``add_arguments(parser)`` and ``run(arguments) -> dict``; tools/benchmark.py runs them."""
+"""One module per benchmark, with add_arguments(parser) and run(arguments) -> dict; tools/benchmark.py runs them."""

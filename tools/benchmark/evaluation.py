@@ -1,4 +1,4 @@
-"""Evaluation against fast-reid's, in Python and in Cython: time and peak memory on the same features, in one run."""
+"""Time and peak memory of our evaluation and of fast-reid's, in Python and in Cython, on the same features."""
 
 from __future__ import annotations
 
@@ -26,29 +26,33 @@ _MIB = 1 << 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this benchmark's options."""
-    parser.add_argument("--size", choices=SIZES, default="market1501", help="whose number of images (market1501)")
+    parser.add_argument(
+        "--size", choices=SIZES, default="market1501", help="dataset whose number of images is used (market1501)"
+    )
     parser.add_argument("--dims", type=int, default=512, help="dimensions of a feature (512)")
-    parser.add_argument("--metric", choices=("cosine", "euclidean"), default="cosine", help="cosine")
+    parser.add_argument(
+        "--metric", choices=("cosine", "euclidean"), default="cosine", help="distance of features (cosine)"
+    )
     parser.add_argument(
         "--only", nargs="+", choices=(OURS, PYTHON, CYTHON), metavar="NAME",
-        help=f"measure only these of: {OURS}, {PYTHON}, {CYTHON} (all; the last if Cython is installed)",
+        help=f"measure only these of: {OURS}, {PYTHON}, {CYTHON} (all; the last needs Cython)",
     )  # fmt: skip
-    parser.add_argument("--threads", type=int, default=0, help="threads (torch's default)")
+    parser.add_argument("--threads", type=int, default=0, help="number of threads (torch's default)")
     parser.add_argument("--max-memory", type=float, default=1024, help="TEST.EVALUATION.MAX_MEMORY, MiB (1024)")
-    parser.add_argument("--device", default="cpu", help="where ours computes distances: cpu or cuda (cpu)")
-    parser.add_argument("--repeats", type=int, default=1, help="measurements, taken in turn; the median is told (1)")
+    parser.add_argument("--device", default="cpu", help="device of our distances: cpu or cuda (cpu)")
+    parser.add_argument("--repeats", type=int, default=1, help="measurements, taken in turn; the median is printed (1)")
     parser.add_argument("--json", metavar="FILE", default="", help="also write the figures to FILE")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures, prints a table and returns the figures.
 
-    Each measurement is a process of its own, so that peaks of memory are its own; time runs from features in memory to
-    mAP, CMC and mINP, without starting Python.
+    Each measurement has its own process, so that it has its own peak of memory. The time is that from features in
+    memory to mAP, CMC and mINP, without the start of Python.
 
     Returns:
-        ``rows``: a list of {name, seconds, peak_mib (resident memory of the process), added_mib (of these, above the
-        features), time_ratio and memory_ratio (theirs by ours), mAP, rank_1, mINP in percent}, and what was asked for.
+        ``rows``: a list of {name, seconds, peak_mib (resident memory of the process), added_mib (the part above the
+        features), time_ratio and memory_ratio (theirs divided by ours), mAP, rank_1, mINP in percent}, and the options.
     """
     from fastreid_clip3d.errors import ClearError
 
@@ -95,7 +99,7 @@ def _print_table(figures: dict[str, Any]) -> None:
 
 
 def _build_cython(folder: Path) -> tuple[str, str]:
-    """Builds fast-reid's module in a copy of its sources; its folder, or "" and the reason."""
+    """Builds fast-reid's module from a copy of its sources; returns its folder and "", or "" and the reason."""
     try:
         import Cython  # noqa: F401
     except ImportError:
@@ -109,7 +113,7 @@ def _build_cython(folder: Path) -> tuple[str, str]:
     command = [sys.executable, "setup.py", "build_ext", "--inplace"]
     ended = subprocess.run(command, cwd=folder / "rank_cylib", capture_output=True, text=True)
     if ended.returncode:
-        return "", f"building it failed: {ended.stderr.strip().splitlines()[-1] if ended.stderr.strip() else '?'}"
+        return "", f"the build failed: {ended.stderr.strip().splitlines()[-1] if ended.stderr.strip() else '?'}"
     return str(folder / "rank_cylib"), ""
 
 
@@ -126,7 +130,7 @@ def _measure(arguments: argparse.Namespace, name: str, cython_folder: str) -> di
     command = [sys.executable, "-W", "ignore", "-m", "tools.benchmark.evaluation", json.dumps(task)]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True)
     if ended.returncode:
-        raise ClearError(f"measuring {name} failed ({ended.returncode}): {ended.stderr.strip()[-500:]}")
+        raise ClearError(f"The measurement of {name} failed ({ended.returncode}): {ended.stderr.strip()[-500:]}")
     return json.loads(ended.stdout.strip().splitlines()[-1])
 
 
@@ -139,7 +143,7 @@ def _resident(field: str) -> float:
 
 
 def _child(task: dict[str, Any]) -> dict[str, float]:
-    """One measurement, in a process of its own."""
+    """One measurement; it is the only one of its process."""
     import torch
 
     import fastreid_clip3d  # noqa: F401
@@ -193,7 +197,7 @@ def _theirs(task: dict[str, Any], query: tuple, gallery: tuple) -> tuple[float, 
 
         cmc, average_precisions, penalties = evaluate_cy(*arguments, 50, False)
     else:
-        # fast-reid's own loop: compat puts a vectorised one in its place where NumPy refuses small galleries.
+        # fast-reid's own loop: compat replaces it by a vectorised one if NumPy refuses small galleries.
         own_loop = getattr(rank.eval_market1501, "__wrapped__", rank.eval_market1501)
         cmc, average_precisions, penalties = own_loop(*arguments, 50)
     return float(np.mean(average_precisions)), float(cmc[0]), float(np.mean(penalties))

@@ -1,4 +1,4 @@
-"""Images a second of a student in PyTorch, TorchScript and ONNX on this machine."""
+"""Images per second of a student in PyTorch, TorchScript and ONNX on a CPU."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ import torch
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this benchmark's options."""
     parser.add_argument("--model", required=True, metavar="RUN", help="run folder or checkpoint")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 64], metavar="B", help="images at once (1 8 64)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="time for each figure, shared by its repeats (1)")
-    parser.add_argument("--threads", type=int, default=0, help="threads for every runner (torch's default)")
+    parser.add_argument(
+        "--batch", type=int, nargs="+", default=[1, 8, 64], metavar="B", help="images per batch (1 8 64)"
+    )
+    parser.add_argument("--seconds", type=float, default=1.0, help="seconds of measurement per figure (1)")
+    parser.add_argument("--threads", type=int, default=0, help="number of threads (torch's default)")
     parser.add_argument("--json", metavar="FILE", default="", help="also write the figures to FILE")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Exports the student, runs all three in turn on the CPU, prints a table and returns the figures.
+    """Exports the student, runs all three forms in turn on the CPU, prints a table and returns the figures.
 
     Returns:
-        ``rows``: a list of {batch, images_per_second: {pytorch, torchscript, onnx}}, medians of repeats in turn;
-        ``model``, ``size``, ``threads``, and ``difference``: 1 - cosine to PyTorch by exported format.
+        ``rows``: a list of {batch, images_per_second: {pytorch, torchscript, onnx}} with medians; ``model``,
+        ``size``, ``threads``, and ``difference``: by exported format, 1 - cosine to PyTorch's features.
     """
     from tabulate import tabulate
 
@@ -37,7 +39,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from fastreid_clip3d.inference.model import load_torch_model
 
     if min(arguments.batch) < 1 or arguments.seconds <= 0:
-        raise ClearError("--batch is at least 1, --seconds above 0.")
+        raise ClearError("--batch must be at least 1, --seconds above 0.")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     model = load_torch_model(arguments.model, "cpu")
@@ -60,7 +62,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "rows": rows,
     }
     height, width = model.size
-    print(f"{model.backbone_name}, {height} x {width}, cpu, {figures['threads']} threads; images a second\n")
+    print(f"{model.backbone_name}, {height} x {width}, cpu, {figures['threads']} threads; images per second\n")
     table = [[row["batch"], *(f"{speed:.1f}" for speed in row["images_per_second"].values())] for row in rows]
     print(tabulate(table, headers=["batch", *runners], tablefmt="pipe", disable_numparse=True))
     if arguments.json:
@@ -69,7 +71,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _row(runners: dict[str, Callable], batch: int, size: tuple[int, int], seconds: float) -> dict[str, Any]:
-    """Every runner in turn, again and again: the machine's other work meets all of them."""
+    """Measures the runners in turn, so that a slow moment of the machine affects all of them."""
     images = 255 * torch.rand(batch, 3, *size)
     for runner in runners.values():
         runner(images)

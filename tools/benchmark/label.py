@@ -1,4 +1,4 @@
-"""Labelled images a second: from image files to choices, against open_clip's bare forward pass on ready tensors."""
+"""Images per second of labelling from image files, and of open_clip's bare forward pass on ready tensors."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from tools.benchmark.memory import peak_mib, told
+from tools.benchmark.memory import mib_text, peak_mib
 
 LEAST_RATIO = 0.9
-"""What labelling from files may fall to, by the bare forward pass."""
+"""Least allowed speed of labelling from files, divided by that of the bare forward pass."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,30 +27,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--pretrained", default="", help="open_clip's pretrained tag or a weights file")
     parser.add_argument(
-        "--images", type=int, default=512, help="images a measurement; starting reading processes counts (512)"
+        "--images",
+        type=int,
+        default=512,
+        help="images per measurement, which includes the start of the reading processes (512)",
     )
     parser.add_argument(
-        "--size", type=int, nargs=2, default=(256, 128), metavar=("H", "W"), help="of the files (256 128)"
+        "--size", type=int, nargs=2, default=(256, 128), metavar=("H", "W"), help="size of the image files (256 128)"
     )
-    parser.add_argument("--batch", type=int, default=64, help="images a forward pass (64)")
-    parser.add_argument("--workers", type=int, help="processes that read and resize (2 beside CUDA, else 0)")
-    parser.add_argument("--device", default="", help="cpu or cuda (cuda where there is one)")
-    parser.add_argument("--repeats", type=int, default=3, help="measurements, taken in turn; the median is told (3)")
+    parser.add_argument("--batch", type=int, default=64, help="images per forward pass (64)")
+    parser.add_argument("--workers", type=int, help="processes that read and resize (2 with CUDA, else 0)")
+    parser.add_argument("--device", default="", help="cpu or cuda (cuda if there is one)")
+    parser.add_argument("--repeats", type=int, default=3, help="measurements, taken in turn; the median is printed (3)")
     parser.add_argument("--json", metavar="FILE", default="", help="also write the figures to FILE")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures, prints a table and returns the figures.
 
-    The bare pass is open_clip's own model as it loads it, in the teacher's precision and memory format, on one
-    normalised batch that is already on the device. Labelling starts its reading processes, reads JPEG files, resizes,
-    copies, encodes, scores and chooses.
+    The bare pass is that of the model as open_clip loads it, in the teacher's precision and memory format, on one
+    normalised batch on the device. Labelling starts its reading processes, reads JPEG files, resizes, copies, encodes,
+    scores and chooses.
 
     Returns:
         ``bare_per_second``, ``labelled_per_second``, their ``ratio`` (1: reading and choosing cost nothing),
-        ``limit`` and ``met`` (whether the ratio is at least that), ``bare_peak_mib`` and ``labelled_peak_mib`` (what each
-        takes above the loaded teacher: device memory on CUDA, resident memory of the main process on a CPU, None where
-        the system does not tell), ``device``, ``teacher``, ``batch``, ``workers``.
+        ``limit`` and ``met`` (whether the ratio reaches it), ``bare_peak_mib`` and ``labelled_peak_mib`` (memory above
+        the loaded teacher: device memory on CUDA, resident memory of the main process on a CPU, None where the system
+        does not report it), ``device``, ``teacher``, ``batch``, ``workers``.
     """
     from fastreid_clip3d.common.devices import find_device
     from fastreid_clip3d.teacher import load_teacher
@@ -88,7 +91,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         bare_speeds, labelled_speeds = [], []
         for repeat in range(arguments.repeats + 1):
             speeds = passes / _seconds(bare, device), arguments.images / _seconds(labelled, device)
-            if repeat:  # the first round warms up
+            if repeat:  # the first round is a warm-up
                 bare_speeds.append(speeds[0])
                 labelled_speeds.append(speeds[1])
     bare_speed, labelled_speed = statistics.median(bare_speeds), statistics.median(labelled_speeds)
@@ -109,8 +112,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     place = f"on {figures['device']}, batch {arguments.batch}, {workers} reading processes"
     print(f"teacher {figures['teacher']} {place}")
-    print(f"{'open_clip, ready tensors':<28}{bare_speed:>10.1f} images/s{told(bare_peak):>8} MiB")
-    print(f"{'labelling from files':<28}{labelled_speed:>10.1f} images/s{told(labelled_peak):>8} MiB")
+    print(f"{'open_clip, ready tensors':<28}{bare_speed:>10.1f} images/s{mib_text(bare_peak):>8} MiB")
+    print(f"{'labelling from files':<28}{labelled_speed:>10.1f} images/s{mib_text(labelled_peak):>8} MiB")
     verdict = "met" if figures["met"] else "NOT met"
     print(f"ratio {figures['ratio']:.2f} (at least {LEAST_RATIO}: {verdict})")
     if arguments.json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,10 +12,9 @@ import torch
 
 
 def peak_mib(work: Callable[[], Any], device: str) -> tuple[float | None, Any]:
-    """MiB that `work` takes at most above what was taken before it (None where the system does not tell), and its result.
+    """Peak memory of `work` above that before it, in MiB (None where the system does not report it), and its result.
 
-    On a CPU memory that was freed before, but not given back to the system, is given back first (glibc): otherwise work
-    that finds room in it would seem to take none.
+    On a CPU, glibc first returns freed memory to the system. Otherwise work that reuses it would seem to need none.
     """
     if device.startswith("cuda"):
         torch.cuda.synchronize()
@@ -24,8 +24,8 @@ def peak_mib(work: Callable[[], Any], device: str) -> tuple[float | None, Any]:
         torch.cuda.synchronize()
         return (torch.cuda.max_memory_allocated() - before) / 2**20, result
     try:
-        _give_back_freed_memory()
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the highest resident size so far
+        _return_freed_memory()
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: resets the highest resident size
         before = _status_kib("VmRSS")
     except OSError:
         return None, work()
@@ -34,7 +34,7 @@ def peak_mib(work: Callable[[], Any], device: str) -> tuple[float | None, Any]:
 
 
 def tensors_mib(tensors: Iterable[torch.Tensor | None]) -> float:
-    """MiB of the storages behind `tensors`, each counted once."""
+    """MiB of the storages of `tensors`; a storage that several share counts once."""
     sizes = {
         tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
         for tensor in tensors
@@ -43,16 +43,14 @@ def tensors_mib(tensors: Iterable[torch.Tensor | None]) -> float:
     return sum(sizes.values()) / 2**20
 
 
-def told(mib: float | None) -> str:
-    """For a table: whole MiB, or a dash."""
+def mib_text(mib: float | None) -> str:
+    """Whole MiB for a table; a dash for None."""
     return "-" if mib is None else f"{mib:.0f}"
 
 
-def _give_back_freed_memory() -> None:
-    try:
+def _return_freed_memory() -> None:
+    with contextlib.suppress(AttributeError, OSError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError):  # another C library
-        pass
 
 
 def _status_kib(field: str) -> int:

@@ -1,4 +1,4 @@
-"""The optimal transport loss against POT: its batched solver, and a loop over the images."""
+"""Speed of our optimal transport loss, of POT's batched solver, and of POT's solver image by image."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from typing import Any
 
 import torch
 
-from tools.benchmark.memory import peak_mib, told
+from tools.benchmark.memory import mib_text, peak_mib
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this benchmark's options."""
-    parser.add_argument("--batch", type=int, default=64, help="images, B (64)")
-    parser.add_argument("--patches", type=int, default=128, help="patches of an image, N (128)")
+    parser.add_argument("--batch", type=int, default=64, help="images per batch, B (64)")
+    parser.add_argument("--patches", type=int, default=128, help="patches per image, N (128)")
     parser.add_argument("--width", type=int, default=2048, help="width of the student, d' (2048)")
     parser.add_argument("--text-width", type=int, default=768, help="width of the text space, d (768)")
     parser.add_argument("--reg", type=float, default=1.0, help="lambda (1.0)")
     parser.add_argument("--iterations", type=int, nargs="+", default=[1, 100], help="Sinkhorn iterations, t (1 100)")
     parser.add_argument("--device", default="", help="cpu or cuda (cuda where there is one)")
-    parser.add_argument("--repeats", type=int, default=7, help="measurements, taken in turn; the median is told (7)")
+    parser.add_argument("--repeats", type=int, default=7, help="measurements, taken in turn; the median is printed (7)")
     parser.add_argument("--json", metavar="FILE", default="", help="also write the figures to FILE")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures, prints a table and returns the figures.
 
-    Two kinds of rows. ``solver``: from the costs to the plans, M = 16. ``loss``: forward and backward from local
-    features and the phrase table to their gradients; with POT in the solver's place every image gets its own 16 rows of
-    Psi's output, as code that is written image by image has it. All run in float32, the same number of iterations.
+    There are two kinds of rows. ``solver``: from the costs to the plans, M = 16. ``loss``: forward and backward pass
+    from local features and the phrase table to their gradients. With POT, each image gets its own 16 rows of Psi's
+    output, as in code that is written image by image. All use float32 and the same number of iterations.
 
     Returns:
-        ``rows``: a list of {part, solver, iterations, milliseconds, ratio (by ours), peak_mib}, and ``device``,
-        ``batch``, ``patches``, ``width``, ``reg``. ``peak_mib`` is memory taken above the start: device memory on
-        CUDA, resident memory on a CPU (None where the system does not tell).
+        ``rows``: a list of {part, solver, iterations, milliseconds, ratio (divided by ours), peak_mib}, and ``device``,
+        ``batch``, ``patches``, ``width``, ``reg``. ``peak_mib`` is the memory above that at the start: device memory on
+        CUDA, resident memory on a CPU (None where the system does not report it).
     """
     from fastreid_clip3d.common.devices import find_device
 
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 def _contestants(
     arguments: argparse.Namespace, iterations: int, device: str
 ) -> dict[str, dict[str, Callable[[], torch.Tensor]]]:
-    """By part and solver: something to measure that returns the loss."""
+    """By part and solver: a function to measure. It returns the loss."""
     import ot
 
     from fastreid_clip3d.modeling.losses import OTLoss
@@ -133,12 +133,12 @@ def _contestants(
 def _compare(
     part: str, iterations: int, solvers: dict[str, Callable[[], torch.Tensor]], device: str, repeats: int
 ) -> list[dict[str, Any]]:
-    """Rows of one part; the solvers take turns, so that a slow moment of the machine meets all of them."""
+    """Rows of one part. The solvers take turns, so that a slow moment of the machine affects all of them."""
     seconds: dict[str, list[float]] = {name: [] for name in solvers}
     values, peaks = {}, {}
-    for name, solve in solvers.items():  # warms up
+    for name, solve in solvers.items():  # warm-up
         if device.startswith("cuda"):
-            solve()  # what the device keeps for good is not the solver's
+            solve()  # the first call allocates memory that the device keeps
         peaks[name], value = peak_mib(solve, device)
         values[name] = float(value.detach())
     expected = values["ours"]
@@ -176,11 +176,11 @@ def _print_table(figures: dict[str, Any]) -> None:
         f"{figures['device']}; B {figures['batch']}, N {figures['patches']}, M 16, d' {figures['width']}, "
         f"lambda {figures['reg']}"
     )
-    print(f"{'part':8}{'t':>5}  {'solver':20}{'ms':>10}{'by ours':>9}{'peak MiB':>10}")
+    print(f"{'part':8}{'t':>5}  {'solver':20}{'ms':>10}{'/ ours':>9}{'peak MiB':>10}")
     for row in figures["rows"]:
         print(
             f"{row['part']:8}{row['iterations']:>5}  {row['solver']:20}{row['milliseconds']:>10.2f}"
-            f"{row['ratio']:>9.1f}{told(row['peak_mib']):>10}"
+            f"{row['ratio']:>9.1f}{mib_text(row['peak_mib']):>10}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Pictures of bodies a second: our rasteriser and our way to a picture beside PyTorch3D's CPU path, in one run."""
+"""Pictures of bodies per second: our rasteriser and renderer, and those of PyTorch3D on a CPU."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import torch
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this benchmark's options."""
-    parser.add_argument("--images", type=int, default=200, help="pictures of our way, in groups of 10 (200)")
-    parser.add_argument("--stock-images", type=int, default=2, help="pictures with PyTorch3D's CPU rasteriser (2)")
+    parser.add_argument("--images", type=int, default=200, help="pictures of our renderer, rounded up to tens (200)")
+    parser.add_argument("--stock-images", type=int, default=2, help="pictures of PyTorch3D's renderer (2)")
     parser.add_argument(
         "--size",
         type=int,
@@ -27,8 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("H", "W"),
         help="size of a picture in pixels (256 128)",
     )
-    parser.add_argument("--threads", type=int, default=2, help="threads of either way (2)")
-    parser.add_argument("--repeats", type=int, default=3, help="measurements of our way; the median is told (3)")
+    parser.add_argument("--threads", type=int, default=2, help="threads of each renderer (2)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="measurements of our renderer; the median is printed (3)"
+    )
     parser.add_argument("--json", metavar="FILE", default="", help="also write the figures to FILE")
 
 
@@ -38,8 +40,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     Returns:
         ``pictures_per_second`` (poses, rasteriser, shading, PNG), ``rasterizer_per_second`` and
         ``stock_rasterizer_per_second`` (rasteriser alone), ``stock_pictures_per_second`` (the same pictures with
-        PyTorch3D's MeshRenderer), ``ratio`` of the two rasterisers, ``ratio_of_pictures`` of the two ways,
-        ``largest_difference`` between the pictures in levels of 255, ``seconds_for_10000``.
+        PyTorch3D's MeshRenderer), ``ratio`` (ours divided by theirs) of the rasterisers, ``ratio_of_pictures``,
+        ``largest_difference`` between the pictures in grey levels (0..255), ``seconds_for_10000``.
     """
     from pytorch3d.renderer import BlendParams, HardPhongShader, MeshRasterizer, MeshRenderer, TexturesVertex
 
@@ -115,7 +117,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _per_second(work: Callable[[int], None], bodies: int, images: int, arguments: argparse.Namespace) -> float:
-    """Median images a second over the repeats, after one body to warm up."""
+    """Median images per second over the repeats, after a warm-up."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     times = []
@@ -133,7 +135,7 @@ def _per_second(work: Callable[[int], None], bodies: int, images: int, arguments
 
 def _print(figures: dict[str, Any]) -> None:
     height, width = figures["size"]
-    print(f"{figures['faces']} faces, {height} x {width} pixels, {figures['threads']} threads, images a second:")
+    print(f"{figures['faces']} faces, {height} x {width} pixels, {figures['threads']} threads, images per second:")
     print(f"{'':34s}{'ours':>10s}{'PyTorch3D CPU':>16s}{'ratio':>9s}")
     rows = (
         ("rasteriser", "rasterizer_per_second", "stock_rasterizer_per_second", "ratio"),
@@ -141,5 +143,5 @@ def _print(figures: dict[str, Any]) -> None:
     )
     for name, ours, stock, ratio in rows:
         print(f"{name:34s}{figures[ours]:10.1f}{figures[stock]:16.2f}{figures[ratio]:9.0f}")
-    print(f"largest difference of a pixel: {figures['largest_difference']} of 255 levels")
+    print(f"largest difference of a pixel: {figures['largest_difference']} of 255 grey levels")
     print(f"10,000 pictures on this machine: {figures['seconds_for_10000']:.0f} s")

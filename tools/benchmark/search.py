@@ -1,4 +1,4 @@
-"""Seconds per query in a large gallery of random vectors."""
+"""Seconds per query of a search in a large gallery of random vectors."""
 
 from __future__ import annotations
 
@@ -17,33 +17,34 @@ _ROWS_AT_ONCE = 1 << 14
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this benchmark's options."""
-    parser.add_argument("--gallery", type=int, default=1_000_000, help="vectors of the gallery (1000000)")
+    parser.add_argument("--gallery", type=int, default=1_000_000, help="vectors in the gallery (1000000)")
     parser.add_argument("--dims", type=int, default=512, help="dimensions of a vector (512)")
-    parser.add_argument("--queries", type=int, default=100, help="queries, each searched by itself (100)")
-    parser.add_argument("--top", type=int, default=10, help="neighbours of a query (10)")
+    parser.add_argument("--queries", type=int, default=100, help="queries, searched one by one (100)")
+    parser.add_argument("--top", type=int, default=10, help="results per query (10)")
     parser.add_argument(
-        "--people", type=int, default=0, help="draw the gallery around so many centres (0: every vector by itself)"
+        "--people", type=int, default=0, help="draw the gallery around this many centres (0: independent vectors)"
     )
-    parser.add_argument("--threads", type=int, default=0, help="threads (as many as processors)")
-    parser.add_argument("--seed", type=int, default=0, help="of all random numbers (0)")
+    parser.add_argument("--threads", type=int, default=0, help="number of threads (that of the processors)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed (0)")
     parser.add_argument("--json", metavar="FILE", default="", help="also write the figures to FILE")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures, prints a table and returns the figures.
 
-    The gallery is random vectors of length 1. A query is one of them with noise added, at a cosine of some 0.7, as
-    another picture of the same person. Memory: 4 bytes per number of the vectors, and as much again for a moment while the index grows.
+    The gallery has random vectors of length 1. A query is one of them plus noise, at a cosine of about 0.7, like
+    another picture of the same person. The gallery needs 4 bytes per number, and twice that for a moment while the
+    index grows.
 
     Returns:
-        build_seconds, seconds_per_query (median, one query at a time), slowest_seconds, and what was asked for.
+        build_seconds, seconds_per_query (median, one query at a time), slowest_seconds, and the options.
     """
     import faiss
 
     from fastreid_clip3d.errors import ClearError
 
     if min(arguments.gallery, arguments.dims, arguments.queries, arguments.top) < 1:
-        raise ClearError("--gallery, --dims, --queries and --top must be 1 or more")
+        raise ClearError("--gallery, --dims, --queries and --top must be at least 1.")
     if arguments.threads:
         faiss.omp_set_num_threads(arguments.threads)
     started = time.perf_counter()
@@ -68,7 +69,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _gallery(arguments: argparse.Namespace):
-    """The gallery in chunks, float32 [n, dims] of length 1."""
+    """Yields the gallery in chunks, float32 [n, dims], each vector of length 1."""
     generator = np.random.default_rng(arguments.seed)
     centres = generator.standard_normal((arguments.people, arguments.dims), dtype=np.float32)
     for start in range(0, arguments.gallery, _ROWS_AT_ONCE):
@@ -88,7 +89,7 @@ def _queries(exact: Any, arguments: argparse.Namespace) -> np.ndarray:
 
 
 def _seconds_per_query(index: Any, queries: np.ndarray, top: int) -> list[float]:
-    """Seconds of each query, searched by itself; one more before them warms up."""
+    """Seconds of each query, searched one by one after a warm-up."""
     index.search(queries[:1], top)
     seconds = []
     for query in queries:

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tools.benchmark.floor import DTYPES, busy_share, floor_milliseconds, machine_rates, step_work
-from tools.benchmark.memory import peak_mib, tensors_mib, told
+from tools.benchmark.memory import mib_text, peak_mib, tensors_mib
 
 PARTS = ("teacher", "forward", "losses", "backward", "optimiser")
 LIMITS = {"cpu": {"b/a": 1.10, "c/a2": 1.10}, "cuda": {"b/a": 1.05, "c/a2": 1.05}}
@@ -438,7 +438,7 @@ def _print(figures: dict[str, Any]) -> None:
     for row in figures["rows"]:
         parts = (f"{row[part]:.1f}" for part in PARTS)
         floor = "-" if row["floor"] is None else f"{row['floor']['floor']:.1f}"
-        table.add_row(row["contestant"], *parts, f"{row['milliseconds']:.1f}", floor, told(row["peak_mib"]))
+        table.add_row(row["contestant"], *parts, f"{row['milliseconds']:.1f}", floor, mib_text(row["peak_mib"]))
     console = Console()
     (console if console.is_terminal else Console(width=120)).print(table)
     for name, ratio in figures["ratios"].items():

@@ -1,4 +1,4 @@
-"""What each student costs: parameters, arithmetic, images a second, patches, width: the table of docs/students.md."""
+"""The costs of each student, for docs/students.md: parameters, GFLOPs, images per second, patches, width."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tools.benchmark.markers import replace_between
 
 
 class Student(NamedTuple):
-    """A line of the table: ``MODEL.BACKBONE.NAME`` and ``DEPTH``, other keys, and where the weights come from."""
+    """A line of the table: ``MODEL.BACKBONE.NAME`` and ``DEPTH``, other keys, and the source of the weights."""
 
     name: str
     depth: str
@@ -54,16 +54,18 @@ STUDENTS: tuple[Student, ...] = (
 )
 
 REFERENCE = STUDENTS[1]
-"""The paper's student, to which speeds are compared."""
+"""The paper's student; speeds are divided by its speed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this benchmark's options."""
-    parser.add_argument("--size", type=int, nargs=2, default=(256, 128), metavar=("H", "W"), help="(256 128)")
-    parser.add_argument("--batch", type=int, default=16, help="images a forward pass (16)")
-    parser.add_argument("--only", default="", help="only students whose name or depth contains this")
-    parser.add_argument("--device", default="", help="cpu or cuda (cuda where there is one)")
-    parser.add_argument("--repeats", type=int, default=3, help="measurements, the median is told; 0: no speeds (3)")
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=(256, 128), metavar=("H", "W"), help="size of the images (256 128)"
+    )
+    parser.add_argument("--batch", type=int, default=16, help="images per forward pass (16)")
+    parser.add_argument("--only", default="", help="measure only students whose name or depth contains this")
+    parser.add_argument("--device", default="", help="cpu or cuda (cuda if there is one)")
+    parser.add_argument("--repeats", type=int, default=3, help="measurements, the median is printed; 0: no speeds (3)")
     parser.add_argument("--markdown", metavar="FILE", default="", help="put the table between the markers of FILE")
     parser.add_argument("--json", metavar="FILE", default="", help="also write the figures to FILE")
 
@@ -71,12 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures forward passes in eval mode, with random weights, prints a table and returns the figures.
 
-    After each student ResNet-50 is measured again, so that ``relative`` compares two neighbours in time.
+    ResNet-50 is measured again with each student, so that ``relative`` compares speeds of the same moment.
 
     Returns:
         ``rows``: a list of {name, depth, keys, weights, parameters, gflops, patches [h, w], width, images_per_second,
-        relative (to ResNet-50)}, the two speeds None without repeats, and ``device``, ``batch``, ``size``. ``gflops``
-        counts a multiply-add as one, as the papers on person ReID do.
+        relative (divided by ResNet-50)}, and ``device``, ``batch``, ``size``. Without repeats both speeds are None.
+        ``gflops`` counts a multiply-add as one operation, as the papers on person ReID do.
     """
     from tqdm import tqdm
 
@@ -86,7 +88,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     device = str(find_device(arguments.device))
     chosen = [student for student in STUDENTS if arguments.only in f"{student.name} {student.depth}"]
     if not chosen:
-        raise ClearError(f"--only {arguments.only}: no student of the table has that in its name or depth.")
+        raise ClearError(f"--only {arguments.only}: no name or depth of a student of the table contains this.")
     size = tuple(arguments.size)
     images = torch.randn(arguments.batch, 3, *size, device=device)
     reference = _build(REFERENCE, size).to(device)
@@ -115,7 +117,7 @@ def _build(student: Student, size: tuple[int, int]) -> torch.nn.Module:
 
     cfg = get_cfg()
     options = cfg.MODEL.BACKBONE
-    options.NAME, options.DEPTH, options.FEAT_DIM = student.name, student.depth, 0  # 0: whatever it is
+    options.NAME, options.DEPTH, options.FEAT_DIM = student.name, student.depth, 0  # 0: that of the backbone
     for key, value in student.keys.items():
         options[key] = value
     cfg.INPUT.SIZE_TRAIN = cfg.INPUT.SIZE_TEST = list(size)
@@ -136,7 +138,7 @@ def _row(
     ours, theirs = [], []
     for repeat in range(repeats + 1 if repeats else 0):
         taken = _seconds(model, images), _seconds(reference, images)
-        if repeat:  # the first round warms up
+        if repeat:  # the first round is a warm-up
             ours.append(taken[0])
             theirs.append(taken[1])
     return {

@@ -1,10 +1,9 @@
-"""Table 9: how near the bodies that phi predicts from f_id are to the true ones, as Chamfer distance CD-L2.
+"""Table 9: the Chamfer distance CD-L2 between the bodies that phi predicts from f_id and the true bodies.
 
-Both meshes stand in canonical space, the T-pose, in metres, each moved so that its sampled points have their mean at
-the origin: a scan and a body model put their origins in different places. CD-L2 is PyTorch3D's: the mean squared
-distance to the nearest point of the other mesh, added up over both directions, in square metres. We print it in
-10^-3 m^2; the paper gives no unit. Two samplings of one and the same body are not at zero from each other: that floor
-is printed as well.
+Both meshes are in the T-pose and in metres. Each is moved so that the mean of its sampled points is the origin, since
+a scan and a body model have different origins. CD-L2 is that of PyTorch3D: the mean squared distance to the nearest
+point of the other mesh, summed over both directions, in square metres. We print it in 10^-3 m^2; the paper gives no
+unit. Two samplings of the same body have a distance above zero; the table has a row for it.
 
 Shape letters: V vertices, F faces, n sampled points, B images.
 """
@@ -33,7 +32,7 @@ POINTS = 10_000
 FRESH_BODIES, FRESH_SEED = 200, 90_001
 FLOOR_BODIES = 20
 PRINTED_UNIT = 1e3
-"""From square metres to what is printed, 10^-3 m^2."""
+"""Factor from square metres to the printed unit, 10^-3 m^2."""
 RUNNING, BATCH = "predicted, as at test time", "predicted, batch statistics of the bodies (as in training)"
 NEUTRAL, GENDERED, FLOOR = "mean body", "mean body of the person's sex", "the true body itself, sampled again"
 
@@ -47,7 +46,7 @@ class Mesh:
 
 
 def sample_points(mesh: Mesh, count: int, seed: int) -> Tensor:
-    """Points spread evenly over the surface, their mean at the origin: [count, 3]."""
+    """Points drawn uniformly from the surface, [count, 3], metres; their mean is the origin."""
     from pytorch3d.ops import sample_points_from_meshes
     from pytorch3d.structures import Meshes
 
@@ -58,14 +57,14 @@ def sample_points(mesh: Mesh, count: int, seed: int) -> Tensor:
 
 
 def chamfer(first: Tensor, second: Tensor) -> float:
-    """CD-L2 of two sets of points [n, 3] in metres: square metres."""
+    """CD-L2 in square metres of two sets of points [n, 3] in metres."""
     from pytorch3d.loss import chamfer_distance
 
     return float(chamfer_distance(first[None], second[None])[0])
 
 
 def mesh_distance(predicted: Mesh, true: Mesh, points: int = POINTS, seed: int = 0) -> float:
-    """CD-L2 of two meshes, each with points of its own."""
+    """CD-L2 in square metres of two meshes, from `points` points of each."""
     return chamfer(sample_points(predicted, points, 2 * seed), sample_points(true, points, 2 * seed + 1))
 
 
@@ -73,11 +72,11 @@ def predicted_betas(run: str | Path, images: Sequence[str], batch_statistics: bo
     """Shape coefficients of the neutral body [B, K] that a run predicts.
 
     Args:
-        batch_statistics: batch norms use the statistics of these images, which a run with
-            ``MODEL.SYNTHETIC_STATISTICS separate`` did for its synthetic half; otherwise the running ones.
+        batch_statistics: the batch norms use the statistics of these images, as the synthetic half of a training with
+            ``MODEL.SYNTHETIC_STATISTICS separate`` does. Without it they use the running statistics.
 
     Raises:
-        ClearError: no such run, or one without BodyShapeLoss.
+        ClearError: there is no such run, or it trained without BodyShapeLoss.
     """
     from fastreid_clip3d.inference.model import find_run_files, load_model
     from fastreid_clip3d.modeling.weights import read_weights
@@ -89,7 +88,7 @@ def predicted_betas(run: str | Path, images: Sequence[str], batch_statistics: bo
 
 @dataclass(frozen=True)
 class Truth:
-    """Images with their true bodies; `gender` (0 female, 1 male, -1 not known)."""
+    """Images and their true bodies. gender: 0 female, 1 male, -1 unknown; source: a phrase for the title."""
 
     images: list[str]
     meshes: list[Mesh]
@@ -98,7 +97,7 @@ class Truth:
 
 
 def fresh_bodies(folder: Path, image_size: tuple[int, int], count: int = FRESH_BODIES, body_model: str = "") -> Truth:
-    """Bodies that no training has seen, one picture each, rendered into `folder` where they are not there yet."""
+    """Bodies that no training uses, one picture each. What is missing in `folder` is rendered."""
     from fastreid_clip3d.body import load_body_model
     from fastreid_clip3d.body.constants import GENDERS
     from fastreid_clip3d.body.synthetic_writer import SyntheticSet, SyntheticSettings
@@ -115,30 +114,31 @@ def fresh_bodies(folder: Path, image_size: tuple[int, int], count: int = FRESH_B
 
 
 def read_pairs(path: Path) -> Truth:
-    """HBW, or any photographs with scans, as a csv file with the columns ``image`` and ``mesh`` and perhaps ``gender``.
+    """Reads photographs with scans (HBW or others) from a CSV file with the columns image, mesh and perhaps gender.
 
-    Paths are absolute or relative to the csv file. A mesh is a T-posed body in metres, y up, in a format that trimesh
-    reads (.obj, .ply, .off, .stl). ``gender`` is female, male or empty. `path` is the csv file or a folder with
-    ``hbw.csv``.
+    Paths are absolute or relative to the CSV file. A mesh is a body in the T-pose, in metres, y up, in a format that
+    trimesh reads (.obj, .ply, .off, .stl). ``gender`` is female, male or empty.
+
+    Args:
+        path: the CSV file, or a folder with ``hbw.csv``.
 
     Raises:
-        ClearError: the file, a column, a picture or a mesh is missing or unreadable; names the line.
+        ClearError: the file, a column, a picture or a mesh is missing or cannot be read; the message names the line.
     """
     import trimesh
 
     file = path / "hbw.csv" if path.is_dir() else path
     if not file.is_file():
         raise ClearError(
-            f"--hbw {path}: no {file.name} there. HBW comes in more than one layout, so write a csv file with the "
-            "columns image,mesh (and gender, if known): a photograph and its body in the T-pose, in metres, as .obj or "
-            ".ply."
+            f"--hbw {path}: there is no file {file.name}. HBW has several layouts. Write a CSV file with the columns "
+            "image,mesh (and gender, if known): a photograph and its body in the T-pose, in metres, as .obj or .ply."
         )
     images, meshes, genders, loaded = [], [], [], {}
     with open(file, newline="", encoding="utf-8") as stream:
         reader = csv.DictReader(stream)
         if not {"image", "mesh"} <= set(reader.fieldnames or ()):
             found = ", ".join(reader.fieldnames or ()) or "none"
-            raise ClearError(f"{file}: needs the columns image and mesh, has {found}.")
+            raise ClearError(f"{file} needs the columns image and mesh; it has {found}.")
         for row in reader:
             where = f"{file}, line {reader.line_num}"
             image, mesh = (file.parent / (row[key] or "") for key in ("image", "mesh"))
@@ -152,32 +152,35 @@ def read_pairs(path: Path) -> Truth:
                     read = trimesh.load(mesh, force="mesh", process=False)
                     faces = torch.tensor(np.asarray(read.faces), dtype=torch.int64)
                     loaded[mesh] = Mesh(torch.tensor(np.asarray(read.vertices), dtype=torch.float32), faces)
-                except Exception as error:  # trimesh's readers raise whatever their formats make them raise
+                except Exception as error:  # trimesh's readers raise errors of many types
                     raise ClearError(f"{where}: {mesh} cannot be read as a mesh: {error}") from error
                 _check_mesh(loaded[mesh], f"{where}: {mesh}")
             images.append(str(image))
             meshes.append(loaded[mesh])
             genders.append({"female": 0, "male": 1}.get(gender, -1))
     if not images:
-        raise ClearError(f"{file} has no lines below its heading.")
+        raise ClearError(f"{file} has no rows below its heading.")
     return Truth(images, meshes, genders, f"{len(images)} photographs of {len(loaded)} bodies from {file.name}")
 
 
 def _check_mesh(mesh: Mesh, name: str) -> None:
     if not len(mesh.faces) or not torch.isfinite(mesh.vertices).all():
-        raise ClearError(f"{name} has no faces, or vertices that are not finite.")
+        raise ClearError(f"{name} has no faces, or vertices that are not finite. Give another mesh.")
     height = float(mesh.vertices[:, 1].max() - mesh.vertices[:, 1].min())
     if not 0.8 < height < 2.6:
-        raise ClearError(f"{name} is {height:.3g} high along y; a person in metres with y up is expected.")
+        raise ClearError(f"{name} is {height:.3g} high along y. Give a person in metres with y up.")
 
 
 def distances(
     truth: Truth, predictions: dict[str, Tensor], body_model: str = "", points: int = POINTS
 ) -> dict[str, list[float]]:
-    """CD-L2 in square metres by row of the table, one number an image.
+    """CD-L2 in square metres per image, by row of the table.
 
     Args:
-        predictions: shape coefficients of the neutral body [B, K] by row.
+        truth: images and their bodies.
+        predictions: by row of the table, shape coefficients of the neutral body [B, K].
+        body_model: ``MODEL.BODY.PATH``.
+        points: points per mesh.
     """
     from fastreid_clip3d.body import load_body_model
 
@@ -203,11 +206,14 @@ def distances(
 def table_9(
     runs: Sequence[Path], folder: Path, hbw: Path | None, command: str, bodies: int = FRESH_BODIES, points: int = POINTS
 ) -> str:
-    """What ``--table 9`` does: writes ``results.csv`` and ``results.md`` to `folder` and returns the markdown.
+    """Does the work of ``--table 9``: writes ``results.csv`` and ``results.md`` to `folder`; returns the markdown.
 
     Args:
-        runs: run folders trained with BodyShapeLoss. hbw: photographs with scans, see :func:`read_pairs`; None: fresh
-            synthetic bodies.
+        runs: run folders trained with BodyShapeLoss.
+        hbw: photographs with scans, see :func:`read_pairs`; None: new synthetic bodies.
+        command: the command that the user typed.
+        bodies: number of new synthetic bodies.
+        points: points per mesh.
     """
     from fastreid_clip3d.config_loading import load_config
     from fastreid_clip3d.inference.model import find_run_files
@@ -232,9 +238,9 @@ def table_9(
     parts = [
         f"# Table 9: Chamfer distance of predicted bodies, {truth.source}", "",
         tabulate(rows, ["", "CD-L2, 10^-3 m^2"], tablefmt="pipe", disable_numparse=True), "",
-        f"Mean ± standard deviation over {len(truth.images)} images; {points:,} points a mesh, T-pose, means of the "
-        "points at one place. Squared distances to the nearest point, both directions added.", "",
-        f"The paper, on HBW, without a unit: {of_paper}.", "",
+        f"Mean ± standard deviation over {len(truth.images)} images; {points:,} points per mesh, T-pose, mean of the "
+        "points at the origin. Squared distances to the nearest point, summed over both directions.", "",
+        f"The paper's numbers on HBW, printed without a unit: {of_paper}.", "",
         f"- runs: {', '.join(map(str, runs))}", f"- command: `{command}`", f"- machine: {machine()}", "",
     ]  # fmt: skip
     markdown = "\n".join(parts)
@@ -243,7 +249,7 @@ def table_9(
 
 
 def _picture_size(cfg: Any) -> tuple[int, int]:
-    """Of the pictures that the run was trained on, where they are; else its input size."""
+    """Size of the synthetic pictures that the run trained on; if these are gone, its input size."""
     from fastreid_clip3d.body.synthetic_index import read_index
     from fastreid_clip3d.data.synthetic_bodies import synthetic_folder
 
@@ -263,12 +269,12 @@ def default_runs(study_folder: Path) -> list[Path]:
     """The finished runs of Table 10's full method.
 
     Raises:
-        ClearError: there are none.
+        ClearError: there is none.
     """
     runs = sorted(path.parent for path in Path(study_folder).glob("table10/full/seed*/model_final.pth"))
     if not runs:
         raise ClearError(
-            f"there is no trained CLIP3DReID below {Path(study_folder) / 'table10' / 'full'}: make Table 10 first, or "
-            "name run folders with --runs."
+            f"There is no trained CLIP3DReID below {Path(study_folder) / 'table10' / 'full'}. Make Table 10 first, or "
+            "give run folders with --runs."
         )
     return runs

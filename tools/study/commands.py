@@ -1,9 +1,8 @@
-"""What tools/reproduce.py does for each table."""
+"""Makes the table that tools/reproduce.py was called for."""
 
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 import torch
@@ -19,12 +18,12 @@ from tools.study.synthcc import SynthCCStudy
 TITLES = {
     "10": "Table 10 on SynthCC-tiny: the ablation, and fast-reid's own methods with the same student",
     "11": "Table 11 on SynthCC-tiny: teachers",
-    "cross": "Trained on one kind of SynthCC-tiny, tested on the other",
+    "cross": "Trained on one kind of SynthCC-tiny, tested on both",
 }
 
 
 def reproduce(arguments: argparse.Namespace, command: str) -> int:
-    """The table that `arguments` ask for; returns the exit code."""
+    """Makes the table of the parsed `arguments` of tools/reproduce.py; returns the exit code."""
     number = arguments.table
     if number == "labels":
         table_of_labels(arguments.teachers, arguments.study_folder, arguments.data_folder, command)
@@ -34,7 +33,7 @@ def reproduce(arguments: argparse.Namespace, command: str) -> int:
     if number in COLUMNS:
         return _on_datasets(arguments, command)
     if number == "cross" and arguments.split == "val":
-        raise ClearError("--table cross has no validation people: shape-only sets have none. Use --split test.")
+        raise ClearError("--table cross has no validation people, since shape-only sets have none. Use --split test.")
     rows = {
         "10": variants.table_10,
         "11": lambda: variants.table_11(arguments.teachers),
@@ -48,7 +47,6 @@ def _chamfer(arguments: argparse.Namespace, command: str) -> int:
     """Table 9."""
     from tools.study.chamfer import default_runs, table_9
 
-    os.environ["FASTREID_DATASETS"] = str(Path(arguments.data_folder).absolute())
     torch.set_num_threads(arguments.threads)
     folder = Path(arguments.study_folder).absolute() / "table9"
     runs = arguments.runs or default_runs(arguments.study_folder)
@@ -81,7 +79,7 @@ def _common(arguments: argparse.Namespace) -> dict[str, object]:
 
 
 def make(study: Study, arguments: argparse.Namespace) -> int:
-    """Lists, tabulates or runs a study, as asked for."""
+    """Lists, tabulates or runs a study, as the options say; returns the exit code."""
     if arguments.list:
         show(study)
         return 0
@@ -98,16 +96,16 @@ def make(study: Study, arguments: argparse.Namespace) -> int:
 
 
 def show(study: Study) -> None:
-    """The rows of a study and how far each is."""
+    """Prints the rows of a study and which seeds are finished."""
     lines = []
     for variant in study.all_variants:
         done = [str(run.seed) for run in study.runs_on_disk() if run.variant == variant and run.is_done()]
         lines.append([variant.name, variant.title, ", ".join(done) or "-", variant.config, " ".join(variant.options)])
-    print(tabulate(lines, ["variant", "title", "seeds done", "config", "with"], disable_numparse=True))
+    print(tabulate(lines, ["variant", "title", "finished seeds", "config", "options"], disable_numparse=True))
 
 
 def print_results(study: Study) -> None:
-    """The markdown table in the terminal, and where the files are."""
+    """Prints the markdown table and the names of the files."""
     path = study.folder / study.results_name
     print("\n" + path.with_suffix(".md").read_text(encoding="utf-8"))
     print(f"{path}.csv, {path.name}.md, {path.name}.png")

@@ -1,4 +1,4 @@
-"""How good a teacher's 16 labels are: compared with the true descriptors of SynthCC's people, pair by pair.
+"""Measures how often a teacher's 16 labels equal the true descriptors of SynthCC's people, pair by pair.
 
 Shape letters: N images, 16 pairs.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,18 +22,19 @@ from tools.study.results import machine
 from tools.study.variants import folder_name, split_teacher
 
 SPLITS = {"train": ("train",), "val": ("val_query", "val_gallery")}
-"""Folders of SynthCC-tiny; index.npz names its splits alike."""
+"""By split, the folders of SynthCC-tiny; index.npz uses the same names."""
 
 
 @dataclass(frozen=True)
 class LabelQuality:
-    """Of one teacher on one split; arrays are float [16], fractions.
+    """Figures of one teacher on one split: float [16], fractions.
 
     Attributes:
-        accuracy: share of the images whose label is the true one.
-        majority_rate: what always saying the split's more frequent phrase would give.
-        balanced_accuracy: mean over the two phrases of the share found of each: 0.5 for guessing, whatever the
-            majority; for a pair of which the split knows one phrase only, the accuracy.
+        images: number of images.
+        accuracy: share of the images whose label is true.
+        majority_rate: accuracy of always answering with the split's more frequent phrase.
+        balanced_accuracy: mean of the two phrases' recalls. Guessing gives 0.5, whatever the majority. A pair of which
+            the split has one phrase only has that phrase's recall.
     """
 
     images: int
@@ -58,13 +58,16 @@ def label_quality(labels: np.ndarray, truth: np.ndarray) -> LabelQuality:
 def measure(
     teachers: Sequence[str], dataset: Path, folder: Path, splits: Sequence[str] = tuple(SPLITS)
 ) -> tuple[dict[tuple[str, str], LabelQuality], dict[str, str]]:
-    """Asks each teacher about the images of each split; its answers are kept below `folder`, so a second call is quick.
+    """Labels the images of each split with each teacher and compares the labels with the truth.
 
     Args:
-        teachers: "embedded", "ViT-B-32:openai", ... dataset: folder of a SynthCC set. folder: for their answers.
+        teachers: for example "embedded" or "ViT-B-32:openai".
+        dataset: folder of a SynthCC set.
+        folder: the caches of the answers are kept below it, so that a second call is quick.
+        splits: keys of SPLITS.
 
     Returns:
-        the quality by (teacher, split), and for each teacher that is not at hand the reason.
+        the figures by (teacher, split), and for each teacher that cannot be loaded the reason.
     """
     from fastreid_clip3d.teacher.cache import TeacherCache, build_cache
     from fastreid_clip3d.teacher.clip import load_teacher
@@ -92,7 +95,7 @@ def measure(
 def write_quality(
     folder: Path, found: dict[tuple[str, str], LabelQuality], left_out: dict[str, str], command: str
 ) -> str:
-    """Writes ``results.csv`` and ``results.md``; returns the markdown."""
+    """Writes ``results.csv`` and ``results.md`` into `folder`; returns the markdown."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(["teacher", "split", "pair", "images", "accuracy", "majority_rate", "balanced_accuracy"])
@@ -118,7 +121,7 @@ def write_quality(
         cells = [[line[0], *(f"{100 * value:.1f}" for value in line[1:])] for line in lines]
         table = tabulate(cells, headers, tablefmt="pipe", disable_numparse=True)
         parts += [f"## {split}: {first.images} images", "", table, ""]
-    parts += ["Percent of the images; balanced: mean over the two phrases of the share found of each.", ""]
+    parts += ["Percent of the images; balanced: mean of the recalls of the two phrases.", ""]
     parts += [f"- left out: {teacher}: {reason}" for teacher, reason in left_out.items()]
     parts += [f"- command: `{command}`", f"- machine: {machine()}", ""]
     markdown = "\n".join(parts)
@@ -128,19 +131,18 @@ def write_quality(
 
 
 def table_of_labels(teachers: Sequence[str], study_folder: Path, data_folder: Path, command: str) -> None:
-    """What ``--table labels`` does; SynthCC-tiny is rendered first where it is not there.
+    """Does the work of ``--table labels``; renders SynthCC-tiny below `data_folder` first if it is missing.
 
     Raises:
-        ClearError: none of the teachers is at hand.
+        ClearError: no teacher can be loaded.
     """
     from tools.study.demo import Demo
 
     folder, data = Path(study_folder).absolute() / "tablelabels", Path(data_folder).absolute()
-    os.environ["FASTREID_DATASETS"] = str(data)
     if not (data / "SynthCC-tiny" / "index.npz").is_file():
         Demo(data, folder).prepare()
     found, left_out = measure(teachers, data / "SynthCC-tiny", folder)
     if not found:
-        raise ClearError("none of the teachers is at hand; why is said above.")
+        raise ClearError("None of the teachers can be loaded. The lines above say why.")
     print("\n" + write_quality(folder, found, left_out, command))
     print(f"{folder}/results.csv, results.md")

@@ -1,6 +1,6 @@
-"""The paper's own numbers, table by table, in percent: what stands beside ours.
+"""The paper's numbers by table, in percent; our tables show them beside ours.
 
-``TABLES[number][row][column]`` is (mAP, Rank-1); None where the paper prints a dash. The rows of Table 10 and 11 carry
+``TABLES[number][row][column]`` is (mAP, Rank-1); None where the paper prints a dash. The rows of Tables 10 and 11 have
 the names of our variants.
 """
 

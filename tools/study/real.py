@@ -1,8 +1,7 @@
-"""Tables 2 to 8: which config files make which column, and runs of those whose datasets are here."""
+"""Tables 2 to 8 on the licensed datasets: the configs of each column, and the runs whose datasets are here."""
 
 from __future__ import annotations
 
-import os
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from tools.study.demo.stages import REPOSITORY
 from tools.study.study import Study
 from tools.study.variants import Variant
 
-# Table: the config's name below configs/CLIP3D and configs/Baselines, and the paper's column of each protocol of ours.
+# By table: the name of the config below configs/CLIP3D and configs/Baselines, and for each protocol the paper's column.
 COLUMNS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "2": {"celeb": {"general": paper.CELEB}, "celeb_light": {"general": paper.LIGHT}},
     "3": {
@@ -44,7 +43,7 @@ USUAL = ("clip3d", "bagtricks")
 
 
 def table_of_datasets(number: str) -> list[Variant]:
-    """The rows of a table: each of its datasets by the method and by those of fast-reid that have a config for it."""
+    """The rows of a table: for each dataset our method and those methods of fast-reid that have a config for it."""
     rows = []
     for dataset, columns in COLUMNS[number].items():
         for method, (title, pattern) in METHODS.items():
@@ -67,7 +66,7 @@ def table_of_datasets(number: str) -> list[Variant]:
 
 
 def paper_score(number: str, variant: str, protocol: str) -> paper.Score | None:
-    """What the paper reports for a row and protocol of ours; None for anything but the method."""
+    """The paper's score for a row and a protocol; None for rows other than CLIP3DReID's."""
     dataset, _, method = variant.rpartition("_")
     column = COLUMNS.get(number, {}).get(dataset, {}).get(protocol)
     if method != "clip3d" or column is None:
@@ -76,14 +75,10 @@ def paper_score(number: str, variant: str, protocol: str) -> paper.Score | None:
 
 
 class DatasetStudy(Study):
-    """A table on the licensed datasets below `data_folder` (FASTREID_DATASETS)."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        os.environ["FASTREID_DATASETS"] = str(self.data_folder)
+    """A table on the licensed datasets below `data_folder`."""
 
     def prepare(self) -> None:
-        """Looks for the datasets and synthetic bodies of each row, and asks the teacher once for each training set."""
+        """Looks for the datasets and bodies of each row, and caches the teacher's answers per training set."""
         for variant in list(self.variants):
             missing = self.missing(variant)
             if not missing and variant.teacher:
@@ -96,14 +91,14 @@ class DatasetStudy(Study):
         return dict(zip(options[::2], options[1::2]))
 
     def cache_options(self, variant: Variant) -> list[str]:
-        """A folder of the teacher's answers for each training set: a cache holds the images of one."""
+        """Names the cache of the teacher's answers: each training set has its own."""
         if not variant.teacher:
             return []
         names = load_config(str(REPOSITORY / variant.config), [*variant.options, *self.options]).DATASETS.NAMES
         return ["MODEL.TEACHER.CACHE_DIR", str(self.data_folder / "teacher_cache" / "_".join(names))]
 
     def missing(self, variant: Variant) -> str:
-        """What a row needs and is not there, with how to get it; "" where all is there."""
+        """What a row needs and does not find, and how to get it; "" if nothing is missing."""
         from fastreid_clip3d.body.synthetic_index import read_index
         from fastreid_clip3d.data.datasets.from_config import dataset_of
         from fastreid_clip3d.data.synthetic_bodies import synthetic_folder
@@ -123,7 +118,7 @@ class DatasetStudy(Study):
         return " And: ".join(reasons)
 
     def table(self, rows: Sequence[Mapping[str, Any]]) -> str:
-        """A line a row and protocol, the paper's CLIP3DReID beside ours."""
+        """A line per row and protocol, with the paper's CLIP3DReID in the last column."""
         groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
         for row in rows:
             groups.setdefault((row["variant"], row["dataset"], row["protocol"]), []).append(row)
@@ -135,11 +130,11 @@ class DatasetStudy(Study):
             score = paper_score(self.number, variant, protocol)
             printed = results.pair(score) if score else ""
             lines.append([own[0]["title"], protocol, len(own), *metrics, f"{minutes:.0f}", printed])
-        headers = ["", "protocol", "seeds", *results.SHOWN, "minutes a run", "paper, mAP / Rank-1"]
+        headers = ["", "protocol", "seeds", *results.SHOWN, "minutes per run", "paper, mAP / Rank-1"]
         return tabulate(lines, headers, tablefmt="pipe", disable_numparse=True)
 
     def commands(self) -> list[str]:
-        """What one would type for each run, in order; the caches of the teacher's answers first."""
+        """The commands of all runs in order; the teacher's answers are cached before the first run of a config."""
         lines, cached = [], set()
         for run in self.runs():
             if run.variant.teacher and run.variant.config not in cached:

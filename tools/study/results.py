@@ -1,4 +1,4 @@
-"""What the runs of a study gave: one csv line a run and protocol, a markdown table, a plot."""
+"""Results of a study: a CSV file with a line per run and protocol, a markdown table, and a plot."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHOWN = ("mAP", "Rank-1")
 
 
 def rows_of(runs: Iterable[Run]) -> list[dict[str, Any]]:
-    """One row a finished run, test set and protocol; numbers in percent."""
+    """One row per finished run, test set and protocol; numbers in percent."""
     rows = []
     for run in runs:
         record = run.record()
@@ -46,7 +46,7 @@ def rows_of(runs: Iterable[Run]) -> list[dict[str, Any]]:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """All rows; an empty field where a metric has no value."""
+    """Writes all rows; a metric without a value is an empty field."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, restval="")
     writer.writeheader()
@@ -55,17 +55,17 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_csv(path: Path) -> list[dict[str, Any]]:
-    """What :func:`write_csv` wrote.
+    """Reads a file of :func:`write_csv`.
 
     Raises:
-        ClearError: no such file, or other columns or values.
+        ClearError: there is no such file, or it has other columns or values.
     """
     texts = ("variant", "title", "dataset", "protocol", "settings")
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise ClearError(f"{path}: its columns are {reader.fieldnames}, expected {', '.join(COLUMNS)}.")
+                raise ClearError(f"{path} has the columns {reader.fieldnames}; needed: {', '.join(COLUMNS)}.")
             return [
                 {
                     key: value if key in texts else int(value) if key == "seed" else float(value) if value else None
@@ -78,12 +78,12 @@ def read_csv(path: Path) -> list[dict[str, Any]]:
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and sample standard deviation (n - 1); the latter is None for a single value."""
+    """Mean and sample standard deviation (n - 1); the deviation of a single value is None."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def text_of(values: Sequence[float]) -> str:
-    """``mean ± standard deviation``, the mean alone for one value, a dash for none; two decimals below ten."""
+    """``mean ± standard deviation``; the mean for one value, a dash for none. Two decimals below ten, else one."""
     if not values:
         return "-"
     mean, deviation = mean_and_deviation(values)
@@ -94,7 +94,7 @@ def text_of(values: Sequence[float]) -> str:
 def gains(
     rows: Sequence[Mapping[str, Any]], variant: str, over: str, protocol: str, metric: str = "mAP"
 ) -> list[float]:
-    """What `variant` has above `over`, seed by seed, for the seeds that both have."""
+    """The metric of `variant` minus that of `over`, for each seed and dataset that both have."""
 
     def by_seed(name: str) -> dict[tuple[int, str], float]:
         return {
@@ -111,15 +111,15 @@ BASELINE = "without_all"
 
 
 def baseline_of(variant: str, variants: Iterable[str]) -> str:
-    """The row without all three designs that a row compares with: in a cross table, of the same training set."""
+    """The row without all three designs that a row is compared with; in a cross table, of the same training set."""
     prefix = next((name for name in ("natural_", "shape_only_") if variant.startswith(name)), "")
     return prefix + BASELINE if prefix + BASELINE in variants else ""
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]], number: str) -> str:
-    """The table: a line a variant and test set, mean ± standard deviation over its seeds, the paper's numbers beside.
+    """A line per variant and test set: mean ± standard deviation over the seeds, and the paper's numbers.
 
-    Where the study has the row without all three designs, a column tells CC mAP above it, seed by seed.
+    If the study has the row without all three designs, one column shows the gain in CC mAP over it, paired by seed.
     """
     protocols = [name for name in ("general", "CC") if any(row["protocol"] == name for row in rows)]
     protocols = protocols or sorted({row["protocol"] for row in rows})
@@ -131,7 +131,7 @@ def markdown_table(rows: Sequence[Mapping[str, Any]], number: str) -> str:
     headers = ["", "seeds", *(f"{protocol} {metric}" for protocol in protocols for metric in SHOWN)]
     if has_baseline:
         headers.append(f"{compared} mAP above w/o all three")
-    headers += ["minutes a run", *(f"paper, {column}" for column in paper_columns)]
+    headers += ["minutes per run", *(f"paper, {column}" for column in paper_columns)]
     lines = []
     for variant, dataset in dict.fromkeys((row["variant"], row["dataset"]) for row in rows):
         shown = [row for row in rows if row["dataset"] == dataset]
@@ -155,12 +155,12 @@ def markdown_table(rows: Sequence[Mapping[str, Any]], number: str) -> str:
 
 
 def pair(score: paper.Score) -> str:
-    """``mAP / Rank-1``, a dash where the paper has none."""
+    """``mAP / Rank-1``; a dash where the paper has no number."""
     return " / ".join("-" if value is None else f"{value:.1f}" for value in score)
 
 
 def mixed_settings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Titles of the variants whose seeds were not all made with the same settings."""
+    """Titles of the variants whose seeds were trained with different settings."""
     return [
         next(row["title"] for row in rows if row["variant"] == variant)
         for variant in dict.fromkeys(row["variant"] for row in rows)
@@ -169,7 +169,7 @@ def mixed_settings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def machine() -> str:
-    """Processor, number of cores, and versions, in one line."""
+    """Processor, number of cores, device and versions, in one line."""
     import torch
 
     model = platform.processor() or platform.machine()
@@ -191,22 +191,24 @@ def write_results(
     machine: str,
     left_out: Mapping[str, str],
 ) -> list[dict[str, Any]]:
-    """Writes `path` with the endings csv, md and png, of those `runs` that are finished; returns their rows.
+    """Writes `path` with the endings .csv, .md and .png for those `runs` that are finished; returns their rows.
 
-    `table` makes markdown of the rows; `left_out` tells why a row is not there.
+    Args:
+        table: makes markdown from the rows.
+        left_out: by title of a row that could not run, the reason.
     """
     rows = rows_of(runs)
     write_csv(path.with_suffix(".csv"), rows)
     finished = len({(row["variant"], row["seed"]) for row in rows})
     tests = ", ".join(dict.fromkeys(row["dataset"] for row in rows))
-    state = f"Tested on {tests or 'nothing yet'}; {finished} of the {len(runs)} runs begun are finished."
+    state = f"Tested on {tests or 'nothing yet'}. {finished} of the {len(runs)} started runs are finished."
     parts = [f"# {title}", "", state, ""]
     if rows:
         parts += [table(rows), "", "Percent; mean ± standard deviation over the seeds.", ""]
     failures = {run.name: run.record().get("failure") for run in runs}
     parts += [f"- failed: {name}: {failure}" for name, failure in failures.items() if failure]
     parts += [f"- left out: {name}: {why}" for name, why in left_out.items()]
-    parts += [f"- **made with different settings, so the mean means little**: {name}" for name in mixed_settings(rows)]
+    parts += [f"- **the seeds have different settings, do not use the mean**: {name}" for name in mixed_settings(rows)]
     parts += [f"- command: `{command}`", f"- machine: {machine}", ""]
     write_atomically(path.with_suffix(".md"), "\n".join(parts).encode())
     if rows:
@@ -215,7 +217,7 @@ def write_results(
 
 
 def plot(path: Path, rows: Sequence[Mapping[str, Any]], title: str) -> None:
-    """CC mAP (general, where there is no CC): each seed a dot, the mean a line, its standard deviation a bar."""
+    """Draws CC mAP (without CC, general mAP): a dot per seed, a line for the mean, a bar for its standard deviation."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,7 +1,7 @@
-"""Runs of a study: each is one tools/train_net.py in a folder of its own, some side by side, resumable run by run.
+"""Runs of a study: each run is one call of tools/train_net.py with its own folder. Several can train at a time.
 
-A run's folder holds ``run.json`` beside what training writes: which variant and seed it is, the config it was made
-with, the time it took, its scores by test set and protocol, and how it failed if it did.
+A run that was interrupted continues. Its folder holds ``run.json`` beside the files of the training: the variant, the
+seed, the config, the seconds of training, the scores by test set and protocol, and the reason of a failure.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from fastreid_clip3d.common.files import write_atomically
+from fastreid_clip3d.common.locks import lock_folder
 from fastreid_clip3d.config import get_cfg
 from fastreid_clip3d.config_loading import all_keys, load_config
 from fastreid_clip3d.errors import ClearError
@@ -35,7 +36,7 @@ from tools.study.variants import Variant
 
 RECORD, LOG = "run.json", "train.log"
 SECONDS_BETWEEN_LOOKS = 1.0
-# What does not change what is learned: where it is written, what it is tested on, how it is read and logged.
+# These keys do not change what the student learns: they set folders, test sets, loading and logging.
 NOT_COMPARED = (
     "OUTPUT_DIR", "DATASETS.TESTS", "DATALOADER.NUM_WORKERS", "WRITE_PERIOD", "SOLVER.CHECKPOINT_PERIOD", "SEED",
     "MODEL.BACKBONE.PRETRAIN_PATH", "MODEL.TEACHER.CACHE_DIR", "TEST.EVALUATION", "TEST.EVAL_PERIOD",
@@ -48,7 +49,8 @@ class Run:
     """One training and its test.
 
     Attributes:
-        options: all ``KEY VALUE`` pairs, without OUTPUT_DIR and DATASETS.TESTS. tests: datasets it is scored on.
+        options: all ``KEY VALUE`` pairs, without OUTPUT_DIR and DATASETS.TESTS.
+        tests: datasets that score it.
     """
 
     variant: Variant
@@ -75,32 +77,32 @@ class Run:
         return [sys.executable, tool, "--config-file", self.config_file, "--resume", *self.all_options]
 
     def printable_command(self) -> str:
-        """The command as one types it in the repository."""
+        """The command as a user types it in the repository."""
         arguments = ["--config-file", self.variant.config, "--resume", *self.all_options]
         return shlex.join(["python", "tools/train_net.py", *arguments])
 
     def config(self) -> dict[str, str]:
-        """The config as far as it decides what is learned, key by key, as text: equal for all seeds of a variant."""
+        """The keys that decide what the student learns, and their values as text. All seeds of a variant share them."""
         cfg = load_config(self.config_file, self.all_options)
         return {key: repr(_value(cfg, key)) for key in all_keys(cfg) if not key.startswith(NOT_COMPARED)}
 
     def settings(self) -> str:
-        """Digest of what differs from the defaults, so that a key that is added later changes nothing."""
+        """Digest of the values that differ from the defaults: a key that a later version adds does not change it."""
         defaults = get_cfg()
         own = {key: value for key, value in self.config().items() if value != repr(_value(defaults, key))}
         return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:16]
 
     def changes(self) -> list[str]:
-        """What is set otherwise than in the run that the folder holds; keys that only one of them has do not count."""
+        """Keys whose values differ from those of the run in the folder. Keys that only one of both has are left out."""
         stored, now = self.record().get("config", {}), self.config()
         return [f"{key} was {stored[key]}, is {now[key]}" for key in now if stored.get(key, now[key]) != now[key]]
 
     def record(self) -> dict[str, Any]:
-        """What ``run.json`` says; empty without one."""
+        """The content of ``run.json``; empty if there is no such file."""
         return read_record(self.folder)
 
     def iterations(self) -> int:
-        """Training steps, from the number of images of its dataset, where those can be counted; else 1."""
+        """Number of training steps, computed from the images of its datasets; 1 if these cannot be read."""
         cfg = load_config(self.config_file, self.all_options)
         try:
             from fastreid_clip3d.data.datasets.from_config import dataset_of
@@ -111,15 +113,15 @@ class Run:
         return max(1, images // cfg.SOLVER.IMS_PER_BATCH * cfg.SOLVER.MAX_EPOCH)
 
     def is_done(self) -> bool:
-        """Whether it is trained and scored on all of `tests`."""
+        """Whether it has scores for all of `tests`."""
         return set(self.tests) <= set(self.record().get("scores", {}))
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """``run.json`` of a folder; empty without one.
+    """``run.json`` of a folder; empty if there is no such file.
 
     Raises:
-        ClearError: it is there and cannot be read.
+        ClearError: the file cannot be read.
     """
     path = folder / RECORD
     if not path.is_file():
@@ -129,7 +131,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         record["variant"], record["seed"], record["settings"]
         return record
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ClearError(f"{path} cannot be read ({error}); delete {folder} to make the run anew.") from error
+        raise ClearError(f"{path} cannot be read ({error}). Delete {folder} to train again.") from error
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
@@ -138,16 +140,16 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def check_settings(runs: Sequence[Run]) -> None:
-    """Refuses to go on in folders that hold runs with other settings.
+    """Refuses folders that hold runs with other settings.
 
     Raises:
-        ClearError: names them all.
+        ClearError: there are such folders; the message names them and the keys.
     """
     other = {str(run.folder): changes for run in runs if (changes := run.changes())}
     if other:
-        told = "; ".join(f"{folder} ({', '.join(changes[:3])})" for folder, changes in list(other.items())[:4])
+        shown = "; ".join(f"{folder} ({', '.join(changes[:3])})" for folder, changes in list(other.items())[:4])
         raise ClearError(
-            f"{len(other)} run folders hold runs with other settings: {told}{'; ...' if len(other) > 4 else ''}. "
+            f"{len(other)} run folders hold runs with other settings: {shown}{'; ...' if len(other) > 4 else ''}. "
             "Choose another --study-folder, or delete these."
         )
 
@@ -165,19 +167,27 @@ def run_all(
     after_each: Callable[[], None] = lambda: None,
     folder: Path | None = None,
 ) -> list[Run]:
-    """Makes all runs that are not done, `jobs` at a time, and returns those that failed; `after_each` run is called.
+    """Trains and scores all runs that are not done, `jobs` at a time, and calls `after_each` after each.
 
-    Only one study at a time works below `folder` (without one, the folder of the first run's table).
+    A failed run does not stop the others; its ``run.json`` names its log. An interruption ends the trainings. The next
+    call continues each from its last checkpoint.
 
-    A failed run is written down with its log and does not stop the others. An interruption ends the trainings; started
-    again, each goes on from its last checkpoint.
+    Args:
+        environment: variables that each training gets on top of those of this process.
+        folder: this folder is locked meanwhile; None: the folder of the study of the first run.
+
+    Returns:
+        the runs that failed.
+
+    Raises:
+        ClearError: a folder holds a run with other settings, or another study works in `folder`.
     """
     if not runs:
         return []
     check_settings(runs)
     todo = [run for run in runs if not run.is_done()]
     console = Console(soft_wrap=True)
-    console.print(f"{len(runs)} runs, {len(runs) - len(todo)} done before")
+    console.print(f"{len(runs)} runs, {len(runs) - len(todo)} of them are finished already")
     if not todo:
         after_each()
         return []
@@ -185,7 +195,9 @@ def run_all(
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     progress = Progress(*columns, TimeRemainingColumn(), console=console, speed_estimate_period=900.0)
     waiting, active, failed = list(todo), {}, []
-    with _sole_owner(folder or runs[0].folder.parents[1]), progress as bars:
+    folder = folder or runs[0].folder.parents[1]
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock_folder(folder), progress as bars:
         overall = bars.add_task("all runs", total=sum(steps.values()))
         start, at_start = time.monotonic(), sum(_steps_done(run) for run in todo)
         finished_steps = 0
@@ -204,12 +216,12 @@ def run_all(
                     del active[run]
                     bars.remove_task(training.bar)
                     finished_steps += steps[run]
-                    told = training.finish()
-                    if told:
+                    failure = training.finish()
+                    if failure:
                         failed.append(run)
                     made = finished_steps + sum(_steps_done(other) for other in active) - at_start
                     left = _time_left(time.monotonic() - start, made, sum(steps.values()) - finished_steps)
-                    console.print(told or _one_line(run), left)
+                    console.print(failure or _one_line(run), left)
                     after_each()
                 bars.update(overall, completed=finished_steps + sum(_steps_done(run) for run in active))
         except BaseException:
@@ -220,14 +232,14 @@ def run_all(
 
 
 def _time_left(seconds: float, made: int, steps_left: int) -> str:
-    """A guess from the steps `made` in `seconds`; none where hardly any were, as after runs that only had to be scored."""
+    """An estimate from the steps `made` in `seconds`; "" after less than a twentieth of the steps that are left."""
     if made * 20 < steps_left:
         return ""
     return f"-- about {seconds / max(made, 1) * max(steps_left, 0) / 60:.0f} minutes left"
 
 
 class _Training:
-    """A training under way."""
+    """One training process and the record of its run."""
 
     def __init__(self, run: Run, environment: Mapping[str, str]) -> None:
         self.run, self.start = run, time.monotonic()
@@ -237,13 +249,13 @@ class _Training:
         self.record = {"seconds": 0.0, "scores": {}, **run.record(), **record, "command": run.printable_command()}
         self.record.pop("failure", None)
         write_record(run.folder, self.record)
-        self.log = open(run.folder / LOG, "ab")
+        self.log = (run.folder / LOG).open("ab")  # _note_time closes it
         self.process = subprocess.Popen(
             run.command, cwd=REPOSITORY, env={**os.environ, **environment}, stdout=self.log, stderr=subprocess.STDOUT
         )
 
     def finish(self) -> str:
-        """Writes down the end; returns a sentence if the run failed."""
+        """Writes scores or the failure into ``run.json``; returns a sentence if the run failed, else ""."""
         self._note_time()
         code = self.process.returncode
         failure = f"ended with code {code}" if code else ""
@@ -252,7 +264,7 @@ class _Training:
                 self.record["scores"].update({name: scores_of(self.run.folder, name) for name in self.run.tests})
             except ClearError as error:
                 failure = f"cannot be scored: {error}"
-        if not failure:  # the last checkpoint is the model; those before it were for resuming
+        if not failure:  # only model_final.pth is needed now; the checkpoints before it were for resuming
             for checkpoint in self.run.folder.glob("model_[0-9]*.pth"):
                 checkpoint.unlink()
         if failure:
@@ -261,7 +273,7 @@ class _Training:
         return f"FAILED: {self.run.name} {self.record['failure']}" if failure else ""
 
     def stop(self) -> None:
-        """Ends the training; its checkpoints stay."""
+        """Ends the process. Its checkpoints stay."""
         self.process.terminate()
         try:
             self.process.wait(20)
@@ -277,10 +289,10 @@ class _Training:
 
 
 def scores_of(folder: Path, dataset: str) -> dict[str, dict[str, float | None]]:
-    """Percentages by protocol from the features that the run has written.
+    """Scores in percent by protocol, computed from the features that the run wrote.
 
     Raises:
-        ClearError: there are none, or they cannot be read.
+        ClearError: the run wrote no features, or they cannot be read.
     """
     from fastreid_clip3d.data.datasets import build_dataset
 
@@ -307,7 +319,7 @@ def _one_line(run: Run) -> str:
 
 
 def _steps_done(run: Run) -> int:
-    """Iterations that the run's metrics.json knows of."""
+    """Iterations in the run's metrics.json."""
     path = run.folder / "metrics.json"
     if not path.is_file():
         return 0
@@ -319,20 +331,3 @@ def _steps_done(run: Run) -> int:
         with contextlib.suppress(ValueError, KeyError, TypeError):
             return int(json.loads(line)["iteration"]) + 1
     return 0
-
-
-@contextlib.contextmanager
-def _sole_owner(folder: Path) -> Iterator[None]:
-    """Refuses a second study in the same folder: both would train in the same places."""
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ClearError(
-                f"another study is running in {folder}; wait for it, or choose another --study-folder. "
-                "(--tables-only works meanwhile.)"
-            ) from error
-        yield

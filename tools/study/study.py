@@ -1,4 +1,4 @@
-"""What every table's study has in common: its rows, its seeds, where its runs are, and its results."""
+"""A study makes one table: this class knows its rows, its seeds, the folders of its runs, and its results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.errors import ClearError
@@ -18,20 +18,29 @@ from tools.study.runner import RECORD, Run, run_all
 from tools.study.variants import Variant
 
 MADE = "study.json"
-"""How the runs of a table were made: command, machine, rows that were left out."""
+"""Holds the command, the machine and the rows that were left out."""
 
 
 @dataclass
 class Study:
     """One table.
 
+    The calling program must set FASTREID_DATASETS to `data_folder`, since its own process reads datasets as well.
+
     Args:
-        number: of the table. title: heading of its results. variants: the rows to run. all_variants: all rows of the
-            table, which the results show as far as they are finished.
-        study_folder: the table's folder is made there. data_folder: where the datasets are.
-        seeds: of each row. split: people to test on, "val" for choosing anything, "test" for the final table.
-        epochs: passes over the real images; 0: as in the configs. options: further ``KEY VALUE`` pairs of all runs.
-        jobs: runs side by side. threads: of each run; 0: not limited. command: what the user typed.
+        number: the table's number in the paper.
+        title: heading of its results.
+        variants: the rows to run.
+        all_variants: all rows of the table; the results show those that are finished.
+        study_folder: the study creates the table's folder there.
+        data_folder: folder of the datasets.
+        seeds: random seeds of each row.
+        split: people to test on: "val" to choose settings, "test" for the final table.
+        epochs: passes over the real images; 0: those of the configs.
+        options: further ``KEY VALUE`` pairs of all runs.
+        jobs: runs at a time.
+        threads: threads of each run; 0: no limit.
+        command: the command that the user typed.
     """
 
     number: str
@@ -41,7 +50,7 @@ class Study:
     study_folder: Path
     data_folder: Path
     seeds: Sequence[int] = (0, 1, 2)
-    split: str = "test"
+    split: Literal["test", "val"] = "test"
     epochs: int = 0
     options: Sequence[str] = field(default_factory=tuple)
     jobs: int = 1
@@ -55,7 +64,7 @@ class Study:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of every run: where the data is, and how many threads to use."""
+        """Variables of each run: the folder of the datasets and the number of threads."""
         environment = {"FASTREID_DATASETS": str(self.data_folder), "PYTHONUNBUFFERED": "1"}
         if self.threads:
             names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -64,19 +73,19 @@ class Study:
 
     @property
     def results_name(self) -> str:
-        """Of the results' files, without their endings."""
+        """Name of the files of the results, without an ending."""
         return "results" if self.split == "test" else f"results_{self.split}"
 
     def prepare(self) -> None:
-        """Makes what the runs need; rows that cannot be run go from `variants` to `left_out`, with the reason."""
+        """Makes the data that the runs need. Rows that cannot run move from `variants` to `left_out`."""
         raise NotImplementedError
 
     def own_options(self, variant: Variant) -> dict[str, str]:
-        """Keys that the kind of study sets in every run; a row's own options and the user's come on top."""
+        """Keys and values for every run. The options of the row and of the user replace them."""
         return {}
 
     def tests(self, variant: Variant) -> tuple[str, ...]:
-        """Datasets that a row is scored on."""
+        """Datasets that score a row."""
         return variant.tests
 
     def table(self, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -84,11 +93,11 @@ class Study:
         return results.markdown_table(rows, self.number)
 
     def runs(self) -> list[Run]:
-        """Seed by seed, so that a study that is cut short has all rows."""
+        """All runs, seed by seed: a study that ends early then has every row for the first seeds."""
         return [self.run(variant, seed) for seed in self.seeds for variant in self.variants]
 
     def run(self, variant: Variant, seed: int) -> Run:
-        """The run of a row and a seed."""
+        """The run of one row with one seed."""
         own = {"SEED": str(seed), "TEST.EVALUATION.SAVE_FEATURES": "True", **self.own_options(variant)}
         if self.epochs:
             own["SOLVER.MAX_EPOCH"] = str(self.epochs)
@@ -101,7 +110,7 @@ class Study:
         return self.folder.parent / variant.home if variant.home else self.folder / variant.name
 
     def runs_on_disk(self) -> list[Run]:
-        """Every run of the table that was begun, whatever rows and seeds are asked for now."""
+        """Every run of the table that has a folder, also of rows and seeds that this study does not ask for."""
         runs = []
         for variant in self.all_variants:
             seeds = [int(file.parent.name[4:]) for file in self.home(variant).glob(f"seed[0-9]*/{RECORD}")]
@@ -109,42 +118,42 @@ class Study:
         return runs
 
     def leave_out(self, variant: Variant, reason: str) -> None:
-        """Takes a row out of this study, and says so."""
+        """Removes a row from this study and prints the reason."""
         print(f"left out: {variant.title}: {reason}", flush=True)
         self.left_out[variant.title] = reason
         self.variants = [other for other in self.variants if other != variant]
 
-    def tool(self, name: str, *arguments: str) -> None:
-        """Runs one of the repository's tools; its whole output goes to commands.log."""
-        command = [sys.executable, str(REPOSITORY / "tools" / name), *arguments]
+    def run_verb(self, verb: str, *arguments: str) -> None:
+        """Runs ``clip3d VERB ARGUMENTS`` in its own process; its whole output goes to commands.log."""
+        command = [sys.executable, "-m", "fastreid_clip3d", verb, *arguments]
         run_command(command, self.folder / "commands.log", self.environment)
 
     def cache_or_why_not(self, config: str, options: Sequence[str]) -> str:
-        """The teacher's answers on the training images of a config; returns why there can be none."""
+        """Caches the teacher's answers on the training images of a config; returns the reason of a failure, else ""."""
         try:
-            self.tool("cache_teacher.py", "--config-file", str(REPOSITORY / config), *options, *self.options)
+            self.run_verb("cache-teacher", "--config-file", str(REPOSITORY / config), *options, *self.options)
         except ClearError as error:
             lines = [line for line in str(error).splitlines() if line.startswith("error: ")]
             return lines[-1].removeprefix("error: ") if lines else str(error)
         return ""
 
     def make(self) -> int:
-        """Everything; returns how many runs failed. The results are written after each run.
+        """Prepares the data, runs all rows and writes the results after each run; returns how many runs failed.
 
         Raises:
-            ClearError: none of the rows can be run.
+            ClearError: no row can run.
         """
         self.prepare()
         if not self.variants:
-            raise ClearError(f"nothing of table {self.number} can be run here; what is missing is said above.")
+            raise ClearError(f"No row of table {self.number} can run here. The lines above say what is missing.")
         made = json.dumps({"command": self.command, "machine": results.machine(), "left_out": self.left_out}, indent=1)
         write_atomically(self.folder / MADE, made.encode())
         return len(run_all(self.runs(), self.jobs, self.environment, self.write_tables, self.folder.parent))
 
     def write_tables(self) -> None:
-        """results.csv, .md and .png (results_val.* for the validation people) of whatever is finished."""
+        """Writes results.csv, .md and .png (results_val.* for the validation people) of the finished runs."""
         made: Mapping[str, object] = {"command": self.command, "machine": results.machine(), "left_out": self.left_out}
-        if (self.folder / MADE).is_file():  # the table tells how the runs were made, not how it was written
+        if (self.folder / MADE).is_file():  # the results name the command of the runs, not that of the table
             made = json.loads((self.folder / MADE).read_text(encoding="utf-8"))
         path = self.folder / self.results_name
         results.write_results(path, self.title, self.table, self.runs_on_disk(), **made)

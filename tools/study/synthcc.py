@@ -1,8 +1,7 @@
-"""Studies on the rendered benchmark SynthCC-tiny: what they need on disk beyond the data of the demo."""
+"""Studies on the rendered benchmark SynthCC-tiny: they prepare what they need beyond the data of the demo."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,11 +18,11 @@ TEST_SETS = {"test": "SynthCCTiny", "val": "SynthCCTinyVal"}
 
 
 class SynthCCStudy(Study):
-    """A table on SynthCC-tiny; `data_folder` is the demo's."""
+    """A table on SynthCC-tiny; `data_folder` is that of the demo."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.demo = Demo(self.data_folder, self.folder)  # names the data folder in this process's environment
+        self.demo = Demo(self.data_folder, self.folder)
 
     def own_options(self, variant: Variant) -> dict[str, str]:
         own = {
@@ -40,10 +39,10 @@ class SynthCCStudy(Study):
         return variant.tests or (TEST_SETS[self.split],)
 
     def prepare(self) -> None:
-        """Data, ImageNet weights, and the teacher's answers for the rows that ask for them; what is there stays."""
+        """Makes data, ImageNet weights and the teacher's answers, each where it is missing."""
         self.demo.prepare()
         if any("SynthCCTinyShapeOnly" in variant.tests for variant in self.variants):
-            self.tool("render_people.py", "--root", str(self.data_folder), "--variant", "shape-only")
+            self.run_verb("render-people", "--root", str(self.data_folder), "--variant", "shape-only")
         made: dict[tuple[str, ...], str] = {}
         for variant in list(self.variants):
             if not variant.teacher:
@@ -57,7 +56,7 @@ class SynthCCStudy(Study):
                 self.write_true_answers(options, variant)
 
     def _cache_options(self, variant: Variant) -> tuple[str, ...]:
-        """What decides a teacher's own cache: the teacher, the training images and the cache's folder."""
+        """The keys that decide which cache a teacher has: the teacher, the training images and the folder."""
         pairs = dict(zip(variant.options[::2], variant.options[1::2]))
         options = [text for key, value in pairs.items() if key in CACHE_KEYS for text in (key, value)]
         if variant.cache and not variant.truth:
@@ -65,8 +64,7 @@ class SynthCCStudy(Study):
         return tuple(options)
 
     def write_true_answers(self, options: Sequence[str], variant: Variant) -> Path:
-        """The cache of a row that is told the truth, from the one of its teacher."""
-        os.environ["FASTREID_DATASETS"] = str(self.data_folder)
+        """Writes the cache with true answers for a row, from the cache of its teacher; returns its folder."""
         source = cache_folder(load_config(str(REPOSITORY / METHOD), [*options, *self.options]))
         target = self.data_folder / variant.cache / source.name
         return write_true_answers(source, target, self.data_folder / "SynthCC-tiny", variant.truth)

@@ -1,8 +1,8 @@
-"""A teacher cache that tells the truth: what the method could give if the teacher never erred.
+"""Writes a teacher cache with true answers: it shows what the method could reach if the teacher never erred.
 
-The labels become the true descriptors; g stays the teacher's, or becomes the true body too. The new cache keeps the old
-one's fingerprint, so it fits the same teacher and the same images and passes the same checks; its manifest says where
-the answers come from.
+The true descriptors replace the labels. g stays the teacher's, or is computed from the true body as well. The new cache
+keeps the fingerprint of the old one, so that it fits the same teacher and images; its manifest names the source of the
+answers.
 """
 
 from __future__ import annotations
@@ -24,29 +24,32 @@ from fastreid_clip3d.teacher.labels import pack_choices
 from fastreid_clip3d.vocabulary import NUM_PAIRS
 
 NOTE = "labels"
-"""Key of the manifest that says whose answers these are; absent in a teacher's own cache."""
+"""Key of the manifest that names the source of the answers; a teacher's own cache does not have it."""
 LABELS, EMBEDDINGS = "labels", "embeddings"
-"""What can be true: the 16 labels, and g."""
+"""What can be replaced by the truth: the 16 labels, and g."""
 FARTHEST = 3.0
-"""Standard deviations to which a body's numbers are cut off in a true g, so that no image outweighs a batch."""
+"""Limit of a body's numbers in a true g, in standard deviations, so that no image dominates a batch."""
 
 
 def true_embeddings(dataset: str | Path, dims: int) -> dict[str, np.ndarray]:
-    """A g that knows the body and nothing else, float64 [dims], of the images of a SynthCC folder by file name.
+    """By file name, a g that depends on the body alone: float64 [dims] for each image of a SynthCC folder.
 
-    The 16 descriptor scores and the 10 betas, each in standard deviations over the training images, turned into `dims`
-    directions by a fixed orthonormal matrix; the mean square over the training images and directions is 1.
+    A fixed orthonormal matrix maps the 16 descriptor scores and 10 betas, standardised over the training images, to
+    `dims` numbers. Their mean square over the training images is 1.
 
     Args:
-        dataset: the folder with ``index.npz``. dims: d, at least 26.
+        dataset: the folder with ``index.npz``.
+        dims: d, at least 26.
 
     Raises:
-        ClearError: no such file, it is no index of SynthCC, or too few dims.
+        ClearError: the file is missing or no index of SynthCC, or `dims` is too small.
     """
     files, split, scores, betas = read_columns(dataset, "files", "split", "scores", "betas")
     numbers = np.concatenate((scores, betas), axis=1).astype(np.float64)
     if dims < numbers.shape[1]:
-        raise ClearError(f"a true g needs at least {numbers.shape[1]} numbers; this teacher's g has {dims}.")
+        raise ClearError(
+            f"A true g needs at least {numbers.shape[1]} numbers; this teacher's g has {dims}. Use another teacher."
+        )
     train = split == "train"
     numbers = (numbers - numbers[train].mean(0)) / np.maximum(numbers[train].std(0), 1e-9)
     numbers = numbers.clip(-FARTHEST, FARTHEST)
@@ -59,25 +62,25 @@ def true_embeddings(dataset: str | Path, dims: int) -> dict[str, np.ndarray]:
 def write_true_answers(
     source: str | Path, target: str | Path, dataset: str | Path, truth: Sequence[str] = (LABELS,)
 ) -> Path:
-    """Copies a finished cache with the truth in place of the teacher's answers; returns `target`.
+    """Copies a finished cache and replaces the teacher's answers by true ones; returns `target`.
 
-    Labels: the 32 scores become 1 for the true phrase of each pair and 0 for the other. Embeddings: g becomes
-    :func:`true_embeddings` at the teacher's own root mean square. A target that is up to date is left alone.
+    Labels: the score of the true phrase of each pair is 1, that of the other 0. Embeddings: g is
+    :func:`true_embeddings`, scaled to the teacher's root mean square. A target that is up to date is not written again.
 
     Args:
         source: folder of a teacher's cache (``teacher_cache/embedded_squash``).
         target: folder to write, below another ``MODEL.TEACHER.CACHE_DIR`` under the same name.
-        dataset: folder of the SynthCC set whose images the cache is about.
+        dataset: folder of the SynthCC set with the images of the cache.
         truth: ("labels",) or ("labels", "embeddings").
 
     Raises:
-        ClearError: no usable cache, a target that is a teacher's own cache, or images that the set does not describe.
+        ClearError: `source` is no finished cache, `target` is a teacher's own cache, or the set lacks an image.
     """
     source, target, dataset = Path(source), Path(target), Path(dataset)
     cache = TeacherCache(source)
     manifest = json.loads((source / MANIFEST).read_text(encoding="utf-8"))
     if (target / MANIFEST).is_file() and NOTE not in json.loads((target / MANIFEST).read_text(encoding="utf-8")):
-        raise ClearError(f"{target} holds a teacher's own cache; choose another folder for the true answers.")
+        raise ClearError(f"{target} holds a teacher's own cache. Choose another folder for the true answers.")
     labels = true_choices(dataset)
     below = Path(cache.root)
     numbers = range(manifest["num_shards"])
@@ -116,14 +119,14 @@ def write_true_answers(
 
 
 def _described(image: Path, dataset: Path, labels: Mapping[str, np.ndarray]) -> str:
-    """An image's name in the set."""
+    """The image's file name in the set."""
     with contextlib.suppress(ValueError):
         file = image.resolve().relative_to(dataset.resolve()).as_posix()
         if file in labels:
             return file
     raise ClearError(
-        f"{image} is in the teacher's cache, but {dataset / 'index.npz'} does not describe it; the truth is known of "
-        "SynthCC only. Make a cache of its training images alone with `clip3d cache-teacher`."
+        f"{image} is in the teacher's cache, but not in {dataset / 'index.npz'}. The truth is known for SynthCC only. "
+        "Make a cache of its training images alone with `clip3d cache-teacher`."
     )
 
 

@@ -1,8 +1,8 @@
-"""What the rows of a study are: a config file, the keys that differ from it, and a title in the paper's words.
+"""The rows of a study: a config file, the keys that differ from it, and a title in the paper's words.
 
-The paper's names leave two readings open, and these are ours. ``w/o L_OT`` leaves out both its terms, L_OT on the real
-and L_OT^syn on the synthetic images. ``w/o L_3D-Regu`` leaves out L_3D and keeps L_OT^syn: without that term too,
-nothing would look at the synthetic images, and the row would be ``w/o synthetic mesh images`` once more.
+Two of the paper's names are ambiguous; we read them as follows. ``w/o L_OT`` leaves out both terms, L_OT on the real
+and L_OT^syn on the synthetic images. ``w/o L_3D-Regu`` leaves out L_3D and keeps L_OT^syn: without both, no loss would
+use the synthetic images, and the row would equal ``w/o synthetic mesh images``.
 """
 
 from __future__ import annotations
@@ -28,14 +28,16 @@ class Variant:
     """One row.
 
     Attributes:
-        name: of its folder. title: what the table calls it.
-        config: a file below the repository. options: ``KEY VALUE`` pairs on top of it.
-        teacher: whether the teacher's answers are asked for, and so cached first.
-        cache: folder below the data folder for these answers; "": the usual one.
-        truth: what of the answers is true instead of the teacher's, see study/true_answers.py.
-        tests: datasets it is scored on; (): those of the study's split.
-        home: folder below the study folder, for a row that is also one of another table; "": one of its own.
-        extra: only run when it is named.
+        name: name of its folder.
+        title: its title in the table.
+        config: a file below the repository.
+        options: ``KEY VALUE`` pairs on top of the config.
+        teacher: whether it trains with the teacher's answers, which are then cached first.
+        cache: folder of these answers below the data folder; "": the default one.
+        truth: which answers are true ones, see study/true_answers.py.
+        tests: datasets that score it; (): those of the study's split.
+        home: folder below the study folder, for a row that another table has as well; "": its own folder.
+        extra: it only runs if the user names it.
     """
 
     name: str
@@ -51,7 +53,7 @@ class Variant:
 
 
 def ablation(config: str, names: Iterable[str]) -> list[Variant]:
-    """The six rows of the paper's Table 10 from a config of the method, whose losses are `names`."""
+    """The six rows of the paper's Table 10, from a config of the method with the losses `names`."""
     names = list(names)
     real_only = ("DATALOADER.SYNTHETIC_PER_BATCH", "0")
 
@@ -69,7 +71,7 @@ def ablation(config: str, names: Iterable[str]) -> list[Variant]:
 
 
 def outside_baselines() -> list[Variant]:
-    """fast-reid's own methods with the study's student, images and iterations; the title says what does not apply."""
+    """fast-reid's own methods with the study's student, images and iterations; the titles say what is left out."""
     weighted = ("MODEL.LOSSES.TRI.MARGIN", "0.0", "MODEL.LOSSES.TRI.HARD_MINING", "False")
     circle = (
         "MODEL.HEADS.CLS_LAYER", "CircleSoftmax", "MODEL.HEADS.SCALE", "64", "MODEL.HEADS.MARGIN", "0.35",
@@ -86,7 +88,7 @@ def outside_baselines() -> list[Variant]:
         ),
         Variant(
             "sbs",
-            "fast-reid SBS (left out: non-local blocks, larger images, frozen start, 16 images a person)",
+            "fast-reid SBS (left out: non-local blocks, larger images, frozen start, 16 images per person)",
             BAG_OF_TRICKS,
             circle,
         ),
@@ -94,8 +96,8 @@ def outside_baselines() -> list[Variant]:
 
 
 def table_10() -> list[Variant]:
-    """The ablation on SynthCC with fast-reid's methods beside it."""
-    return [*synthcc_ablation(), *outside_baselines(), *with_triplet(), *told_the_truth()]
+    """The ablation on SynthCC, fast-reid's methods, and the extra rows."""
+    return [*synthcc_ablation(), *outside_baselines(), *with_triplet(), *with_true_answers()]
 
 
 def synthcc_ablation() -> list[Variant]:
@@ -122,10 +124,9 @@ def _pairs(options: Sequence[str]) -> list[tuple[str, str]]:
     return list(zip(options[::2], options[1::2]))
 
 
-def told_the_truth() -> list[Variant]:
-    """Upper bounds on what a better teacher can give: it knows the people as they were rendered."""
-    # never the teacher's own answers, not even where the cache does not fit
-    cached = ("MODEL.TEACHER.MODE", "cached")
+def with_true_answers() -> list[Variant]:
+    """Upper bounds on what a better teacher can reach: the true descriptors of the rendered people."""
+    cached = ("MODEL.TEACHER.MODE", "cached")  # a cache that does not fit is an error, never replaced by the teacher
     rows = []
     for name, title, truth in (
         ("true_labels", "true labels in place of the teacher's", (LABELS,)),
@@ -148,7 +149,7 @@ def told_the_truth() -> list[Variant]:
 
 
 def table_11(teachers: Sequence[str]) -> list[Variant]:
-    """One row a teacher, and upper bounds that know the truth; the embedded teacher's row is Table 10's first."""
+    """One row per teacher, and the rows with true answers. The embedded teacher's row is Table 10's first."""
     rows = []
     for teacher in teachers:
         name, pretrained = split_teacher(teacher)
@@ -164,7 +165,7 @@ def table_11(teachers: Sequence[str]) -> list[Variant]:
                 home="table10/full" if embedded else "",
             )
         )
-    return [*rows, *(dataclasses.replace(row, extra=False) for row in told_the_truth())]
+    return [*rows, *(dataclasses.replace(row, extra=False) for row in with_true_answers())]
 
 
 def split_teacher(teacher: str) -> tuple[str, str]:
@@ -176,12 +177,12 @@ def split_teacher(teacher: str) -> tuple[str, str]:
 
 
 def folder_name(teacher: str) -> str:
-    """A teacher as the name of a folder."""
+    """A name of a folder for a teacher."""
     return re.sub(r"[^A-Za-z0-9.-]+", "_", teacher).strip("_")
 
 
 def table_cross() -> list[Variant]:
-    """Trained on people whose skin and hair stay their own, tested where these are redrawn, and the other way round."""
+    """Rows trained on people with constant, or with redrawn, skin and hair; each is tested on both kinds."""
     natural, shape_only = "SynthCCTiny", "SynthCCTinyShapeOnly"
     rows = []
     for train, name in ((natural, "natural"), (shape_only, "shape_only")):
@@ -205,10 +206,10 @@ def table_cross() -> list[Variant]:
 
 
 def chosen(variants: Sequence[Variant], names: Sequence[str]) -> list[Variant]:
-    """Those of these names, in the table's order; without names, all that are not extra.
+    """The variants with these names, in the table's order; without names, all that are not extra.
 
     Raises:
-        ClearError: an unknown name; tells the nearest one.
+        ClearError: a name is unknown; the message has the nearest one.
     """
     known = [variant.name for variant in variants]
     for name in names:

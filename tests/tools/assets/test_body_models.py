@@ -106,9 +106,9 @@ def test_tool_writes_and_checks(quick_tool, shipped, tmp_path, capsys):
     assert build.differences(read_npz(tmp_path / "bodies.npz"), shipped) == []
     assert [file.name for file in tmp_path.iterdir()] == ["bodies.npz"], "no temporary file is left"
     quick_tool("--check", "--output", tmp_path / "bodies.npz")
-    assert "is what this tool builds" in capsys.readouterr().out
+    assert "equals a new build" in capsys.readouterr().out
     save(dict(shipped, faces=shipped["faces"][::-1]), tmp_path / "bodies.npz")
-    with pytest.raises(ClearError, match="is not what this tool builds: faces: differs"):
+    with pytest.raises(ClearError, match="differs from a new build: faces: differs"):
         quick_tool("--check", "--output", tmp_path / "bodies.npz")
     with pytest.raises(ClearError, match="does not exist"):
         quick_tool("--output", tmp_path / "absent" / "bodies.npz")

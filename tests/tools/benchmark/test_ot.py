@@ -41,5 +41,5 @@ def test_a_contestant_that_computes_something_else_is_caught(monkeypatch) -> Non
 
 def test_cuda_that_is_not_there_is_an_error(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ClearError, match="--device cuda"):
+    with pytest.raises(ClearError, match="--device is 'cuda', but .* sees no CUDA device"):
         ot.run(parse("--device", "cuda"))

@@ -16,7 +16,7 @@ from tools.study.commands import reproduce
 
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "datasets"))  # studies set it, too
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "datasets"))
 
 
 def call(tmp_path: Path, *arguments: str) -> int:
@@ -60,7 +60,7 @@ def test_every_column_of_tables_2_to_8_has_configs_and_a_number_of_the_paper() -
 def test_a_table_without_its_data_says_what_is_missing_and_how_to_get_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(ClearError, match="nothing of table 8"):
+    with pytest.raises(ClearError, match="No row of table 8 can run"):
         call(tmp_path, "--table", "8", "--variants", "ltcc_to_prcc_bagtricks")
     told = capsys.readouterr().out
     assert str(tmp_path / "datasets" / "LTCC_ReID") in told and str(tmp_path / "datasets" / "prcc") in told
@@ -85,7 +85,7 @@ def test_the_list_shows_every_row(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_tables_of_nothing_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(tmp_path, "--table", "10", "--tables-only") == 0
-    assert "0 of the 0 runs begun are finished" in capsys.readouterr().out
+    assert "0 of the 0 started runs are finished" in capsys.readouterr().out
 
 
 def test_cross_has_no_validation_people(tmp_path: Path) -> None:

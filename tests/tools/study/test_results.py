@@ -35,7 +35,7 @@ def test_mean_deviation_gain_and_the_papers_numbers_stand_in_a_row() -> None:
     header, full, without, agw = cells(results.markdown_table(ROWS, "10"))
     assert header == [
         "", "seeds", "general mAP", "general Rank-1", "CC mAP", "CC Rank-1", "CC mAP above w/o all three",
-        "minutes a run", "paper, Celeb-reID", "paper, Celeb-reID-light",
+        "minutes per run", "paper, Celeb-reID", "paper, Celeb-reID-light",
     ]  # fmt: skip
     assert full == [
         "title of full", "2", "20.0 ± 0.0", "40.0 ± 0.0", "11.0 ± 1.4", "22.0 ± 2.8", "+2.50 ± 2.12", "2.5",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fastreid_clip3d.common.locks import lock_folder
 from fastreid_clip3d.errors import ClearError
 from tests.tools.study.small_benchmark import tiny_options
 from tools.study import chamfer, results, runner, variants
@@ -64,7 +65,7 @@ def test_the_tables_hold_the_finished_run(folder: Path) -> None:
     rows = results.read_csv(folder / "table10" / "results.csv")
     assert {(row["variant"], row["protocol"]) for row in rows} == {("full", "CC"), ("full", "SC"), ("full", "general")}
     assert (folder / "table10" / "results.png").is_file()
-    assert "1 of the 2 runs begun are finished" in (folder / "table10" / "results.md").read_text()
+    assert "1 of the 2 started runs are finished" in (folder / "table10" / "results.md").read_text()
 
 
 def test_what_is_done_is_not_made_again_and_other_settings_are_refused(benchmark_folder: Path, folder: Path) -> None:
@@ -103,11 +104,10 @@ def test_the_same_model_is_scored_on_the_validation_people_without_training(
 
 
 def test_two_studies_do_not_train_in_one_folder(tmp_path: Path) -> None:
-    with runner._sole_owner(tmp_path):
-        with pytest.raises(ClearError, match="another study is running"), runner._sole_owner(tmp_path):
-            pass
-    with runner._sole_owner(tmp_path):
-        pass
+    run = study_of(tmp_path, tmp_path).runs()[0]
+    with lock_folder(tmp_path), pytest.raises(ClearError, match=f"{tmp_path} is in use"):
+        runner.run_all([run], 1, {})
+    assert not run.folder.exists()
 
 
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_bodies_are_predicted_with_running_and_with_batch_statistics(benchmark_f
         chamfer.default_runs(folder / "nothing")
 
 
-def test_the_time_left_is_told_from_enough_steps_only() -> None:
+def test_the_time_left_is_estimated_from_enough_steps_only() -> None:
     assert runner._time_left(600.0, 100, 400) == "-- about 40 minutes left"
     assert runner._time_left(600.0, 0, 400) == "" == runner._time_left(600.0, 19, 400)
     assert runner._time_left(600.0, 400, 0) == "-- about 0 minutes left"

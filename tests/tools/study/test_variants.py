@@ -101,7 +101,9 @@ def test_rows_see_the_same_real_images_in_the_same_order(
         cfg = load_config(run.config_file, run.all_options)
         torch.manual_seed(0)
         np.random.seed(0)
-        loader = CLIP3DTrainer.build_train_loader(object.__new__(CLIP3DTrainer), cfg)
+        trainer = object.__new__(CLIP3DTrainer)  # without a model
+        trainer._seed = 0
+        loader = trainer.build_train_loader(cfg)
         batches = iter(loader)
         seen[run.variant.name] = [next(batches)["img_paths"] for _ in range(3)]
         assert len(loader.dataset) == 32
@@ -134,7 +136,7 @@ def test_a_row_shared_by_two_tables_has_one_folder(tmp_path: Path) -> None:
     assert homes == [tmp_path / "table10" / "full"] * 3
 
 
-def test_an_unknown_row_is_told_with_the_nearest() -> None:
+def test_an_unknown_row_is_named_with_the_nearest_one() -> None:
     with pytest.raises(ClearError, match="without_ot"):
         variants.chosen(variants.table_10(), ["without_oto"])
     usual = [row.name for row in variants.chosen(variants.table_10(), [])]

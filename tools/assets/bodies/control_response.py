@@ -1,19 +1,19 @@
-"""How the 16 descriptors answer to the anny control that should drive each one.
+"""Measures how each of the 16 descriptors responds to the anny control that should change it.
 
-Run as ``python -m tools.assets.bodies.control_response``; needs anny, as building the body models does.
+Run it with ``python -m tools.assets.bodies.control_response``. It needs anny, as building the body models does.
 
-The experiment: N random adults of one sex. One control is swept over its adult range in L levels while everything else
-stays as drawn for that person. The sweep is measured on anny's own mesh (on our topology, before any projection) and on
-its nearest member of the embedded body model, whose 10 components are what the project renders.
+The experiment draws N random adults of one sex. It sweeps one control over its adult range in L levels and keeps
+everything else of each person. The descriptors are measured on anny's own mesh (our topology, before any projection)
+and on the nearest member of the embedded body model, which the project renders.
 
 - within: Spearman's rank correlation of level and score for each person, mean over the N people;
 - pooled: one rank correlation over all N x L bodies, so that differences between people count as noise.
 
-Ten components do not hold everything anny can do: a change of the hips alone comes back as a heavier body, waist
-included, which turns the answer of Curvy round. The controls of Curvy and Pear-Shaped are those that survive on both;
-the other ones are printed below them.
+Ten components cannot represent every body of anny: wider hips alone become a heavier body with a wider waist, which
+reverses the response of Curvy. The controls of Curvy and Pear-Shaped are therefore those that work on both; the table
+"Further controls" has the others.
 
-Where anny has no single control for a trait, several move together and the table says which.
+If anny has no single control for a trait, several move together; the table names them.
 Shapes: C = 16 controls, N people, L levels, K = 10 shape coefficients, V vertices.
 """
 
@@ -37,7 +37,7 @@ from fastreid_clip3d.vocabulary import NUM_PAIRS, PHRASE_PAIRS
 
 NUM_PEOPLE, NUM_LEVELS, SEED = 24, 7, 77
 ASSET = Path(__file__).with_name("control_response.npz")
-"""Shape coefficients of the swept bodies, so that the tests need no anny; written by ``--write``."""
+"""Shape coefficients of the swept bodies, so that the tests need no anny. ``--write`` writes it."""
 
 _LOCAL_LIMIT = 0.75  # of anny's local changes, as in the population the body model was built from
 _PHENOTYPE_LIMITS = (0.02, 0.98)
@@ -45,7 +45,7 @@ _PHENOTYPE_LIMITS = (0.02, 0.98)
 
 @dataclass(frozen=True)
 class Control:
-    """Which of anny's parameters move, each up (+1) or down (-1) with the level."""
+    """The parameters of anny that move with the level: +1 up, -1 down."""
 
     name: str
     phenotypes: dict[str, int] = field(default_factory=dict)
@@ -76,7 +76,7 @@ CONTROLS: tuple[Control, ...] = (
     Control("neck height", {}, {"measure-neck-height-incr": 1}),
     Control("waist to hip distance", {}, {"measure-waisttohip-dist-incr": 1}),
 )
-"""One for each descriptor, in order."""
+"""One per descriptor, in order."""
 
 FURTHER_CONTROLS: tuple[tuple[int, Control], ...] = (
     (6, Control("hip girth", {}, {_HIPS: 1})),
@@ -91,11 +91,11 @@ FURTHER_CONTROLS: tuple[tuple[int, Control], ...] = (
     (12, _BUST_CONTROL),
     (15, Control("waist up along the torso", {}, _WAIST_UP)),
 )
-"""Other controls that a descriptor (by its index) should answer to; shown, not required."""
+"""Other controls that should change a descriptor (given by its index); reported, not required."""
 
 
 def control_for(control: Control, gender: str) -> Control:
-    """The control for one sex: cup size moves nothing on men, so theirs is the bust's girth."""
+    """The control for one sex. Cup size changes nothing on men, so that the girth of the bust replaces it."""
     return _BUST_CONTROL if gender == "male" and "cupsize" in control.phenotypes else control
 
 
@@ -121,7 +121,7 @@ def within_and_pooled(scores: Tensor) -> tuple[float, float]:
 
 
 class Experiment:
-    """Sweeps controls on random people of one sex; keeps anny's arrays, which take a while to load."""
+    """Sweeps controls on random people of one sex. It loads anny's arrays once, which takes a while."""
 
     def __init__(self, num_people: int = NUM_PEOPLE, num_levels: int = NUM_LEVELS, seed: int = SEED) -> None:
         from tools.assets.bodies.build import AnnySource, BodyFactory, build_topology
@@ -151,7 +151,7 @@ class Experiment:
 
 
 def project(vertices: Tensor, body_model: BodyModel) -> Tensor:
-    """Shape coefficients [B, K] of the members of a body model that are nearest to vertices [B, V, 3]."""
+    """Shape coefficients [B, K] of a body model's members that are nearest to vertices [B, V, 3]."""
     directions = body_model.shapedirs.reshape(-1, body_model.shapedirs.shape[2]).double()
     offsets = (vertices - body_model.v_template).flatten(1).double()
     return torch.linalg.solve(directions.T @ directions, directions.T @ offsets.T).T.float()
@@ -164,8 +164,8 @@ class Response:
     pair: int
     control: str
     gender: str
-    mesh: tuple[float, float]  # within, pooled; anny's own mesh
-    model: tuple[float, float]  # within, pooled; its nearest member of the body model
+    mesh: tuple[float, float]  # within, pooled; on anny's own mesh
+    model: tuple[float, float]  # within, pooled; on the nearest member of the body model
 
 
 def run(experiment: Experiment, progress: Callable[[], None] = lambda: None) -> Iterator[tuple[Response, Tensor, bool]]:
@@ -187,7 +187,7 @@ def run(experiment: Experiment, progress: Callable[[], None] = lambda: None) -> 
 
 
 def markdown(responses: list[Response]) -> str:
-    """A table: one row a descriptor and control, within / pooled for both sexes on mesh and on model."""
+    """A table with a row per descriptor and control: within / pooled, for both sexes, on mesh and on model."""
     rows: dict[tuple[int, str], dict[str, Response]] = {}
     for response in responses:
         rows.setdefault((response.pair, response.control), {})[response.gender] = response
@@ -205,12 +205,14 @@ def markdown(responses: list[Response]) -> str:
 
 
 def summary(responses: list[Response]) -> str:
-    """How many of the 16 reach 0.8 and 0.95 within people on both sexes, one line for meshes and one for the model."""
+    """How many of the 16 reach 0.8 and 0.95 within people on both sexes: a line for meshes, one for the model."""
     lines = []
     for name, attribute in (("anny's meshes", "mesh"), ("10 components", "model")):
         worst = [min(getattr(r, attribute)[0] for r in responses if r.pair == pair) for pair in range(NUM_PAIRS)]
         counts = " and ".join(f"{sum(value >= bound for value in worst)} reach {bound}" for bound in (0.8, 0.95))
-        lines.append(f"On {name}, of {NUM_PAIRS} on both sexes: {counts}; the least is {min(worst):.3f}.")
+        lines.append(
+            f"On {name}, of the {NUM_PAIRS} descriptors on both sexes: {counts}; the lowest is {min(worst):.3f}."
+        )
     return "\n".join(lines)
 
 
@@ -222,7 +224,7 @@ def read_asset(path: Path = ASSET) -> tuple[Tensor, dict[str, str]]:
             return betas, dict(zip(GENDERS, arrays["fingerprints"].tolist(), strict=True))
     except (OSError, KeyError, ValueError) as error:
         raise ClearError(
-            f"{path} cannot be read ({error}); write it anew with "
+            f"{path} cannot be read ({error}). Write it again with "
             "python -m tools.assets.bodies.control_response --write"
         ) from error
 
@@ -235,12 +237,12 @@ def write_asset(betas: Tensor, path: Path = ASSET) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Command line: prints the tables; with --write also stores the coefficients the tests use."""
+    """Prints the tables; with --write it also stores the coefficients that the tests use."""
     from tqdm import tqdm
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--people", type=int, default=NUM_PEOPLE, help="of each sex (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=SEED, help="of the people (default %(default)s)")
+    parser.add_argument("--people", type=int, default=NUM_PEOPLE, help="people of each sex (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=SEED, help="random seed of the people (default: %(default)s)")
     parser.add_argument("--write", action="store_true", help=f"store the swept bodies' coefficients as {ASSET.name}")
     options = parser.parse_args(arguments)
     experiment = Experiment(options.people, seed=options.seed)

@@ -1,4 +1,4 @@
-"""Random views of a batch of small pictures, all at once: mirror, shift, colours and a patch that hides a part."""
+"""Random views of a whole batch of small pictures: mirror, shift, colours, and a patch that hides a part."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import torch.nn.functional as F
 def augment(
     images: torch.Tensor, generator: torch.Generator, colour: float = 0.25, hidden: float = 0.0
 ) -> torch.Tensor:
-    """Random views.
+    """A random view of each image. Both axes are scaled alike, so that a body keeps its proportions.
 
     Args:
         images: float [B, 3, H, W], values 0..1.
         generator: source of the randomness (CPU).
-        colour: strength of brightness, contrast and per-channel gain; 0: also no exchange of channels and no grey,
-            which otherwise a tenth of the pictures get each. A body's shape has no colour, its clothes have.
-        hidden: share of pictures of which a rectangle is painted over.
+        colour: strength of the changes of brightness, contrast and gain per channel. Above 0, a tenth of the images
+            also gets its channels exchanged, and a tenth becomes grey: clothes have a colour, a body's shape has none.
+        hidden: share of the images in which a rectangle is painted over.
 
     Returns:
-        float [B, 3, H, W], values 0..1. Both axes are scaled alike, so that a body keeps its proportions.
+        float [B, 3, H, W], values 0..1.
     """
     count = len(images)
 
     def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
         return torch.rand(count, *shape, generator=generator) * (high - low) + low
 
-    scale = uniform(0.97, 1.03)  # no wider: stature varies by 4 %, and a fixed camera shows it
+    scale = uniform(0.97, 1.03)  # a small range: stature varies by 4 %, and a fixed camera shows it
     mirror = torch.where(torch.rand(count, generator=generator) < 0.5, -1.0, 1.0)
     zeros = torch.zeros(count)
     matrix = torch.stack(

@@ -1,4 +1,4 @@
-"""Sentences a small teacher learns language from: the paper's prompt first, other wordings of the phrases beside it."""
+"""Sentences from which a small teacher learns the phrases: the paper's prompt, and other wordings."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ WORDINGS: tuple[str, ...] = (
     "one person, seen by a camera, {verb} {phrase}.",
     "{phrase}.",
 )
-"""How one phrase is said; the first is the project's prompt."""
+"""Templates for one phrase; the first is the project's prompt."""
 
 
 def single_phrase_sentences(wording: str) -> list[str]:
-    """The 32 phrases in one wording, in row order."""
+    """The 32 phrases in one wording, in the order of the phrase table."""
     return [
         wording.format(verb=pair.verb, phrase=phrase.lower())
         for pair in PHRASE_PAIRS
@@ -26,11 +26,11 @@ def single_phrase_sentences(wording: str) -> list[str]:
 
 
 def caption(phrase_choices: np.ndarray, pairs: np.ndarray) -> str:
-    """One sentence that states the chosen phrase of each of some pairs.
+    """One sentence with the chosen phrase of each of some pairs.
 
     Args:
         phrase_choices: [16], 0 = phrase 1, 1 = phrase 2.
-        pairs: indices of the pairs to speak of, in the order to be named.
+        pairs: indices of these pairs, in the order of the sentence.
     """
     stated = [f"{PHRASE_PAIRS[m].verb} {PHRASE_PAIRS[m][int(phrase_choices[m])].lower()}" for m in pairs]
     listed = stated[0] if len(stated) == 1 else ", ".join(stated[:-1]) + " and " + stated[-1]
@@ -40,16 +40,16 @@ def caption(phrase_choices: np.ndarray, pairs: np.ndarray) -> str:
 def draw_captions(
     phrase_choices: np.ndarray, rng: np.random.Generator, most_phrases: int = 3
 ) -> tuple[list[str], np.ndarray]:
-    """One caption for each row of labels, each about one to `most_phrases` random pairs.
+    """One caption per row of labels, each about one to `most_phrases` random pairs.
 
     Args:
         phrase_choices: [B, 16].
-        rng: source of the draw.
-        most_phrases: the longest caption's number of phrases.
+        rng: source of the randomness.
+        most_phrases: largest number of phrases in a caption.
 
     Returns:
-        captions (B), and fits, bool [B, B]: whether image i (row) satisfies all that caption j (column) says. Captions
-        speak of few phrases, so that many images fit one: all of them count as its positives.
+        captions (B), and fits, bool [B, B]: whether caption j (column) is true of image i (row). A caption has few
+        phrases, so that many images fit it: all of them are its positives.
     """
     captions, spoken = [], np.zeros(phrase_choices.shape, dtype=bool)
     for row, choices in enumerate(phrase_choices):

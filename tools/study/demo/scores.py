@@ -1,4 +1,4 @@
-"""The demo's table: chance, the untrained student, the baseline and the method, by protocol."""
+"""The table of the demo: chance, the untrained student, the baseline and CLIP3DReID, by protocol."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TITLES = {
 def rows_of(
     model: str, query: LabelledFeatures, gallery: LabelledFeatures, seconds: float | None, seed: int
 ) -> list[dict[str, Any]]:
-    """One row a protocol: model, protocol, mAP, Rank-1 (percent), seconds_per_step, seed."""
+    """One row per protocol: model, protocol, mAP and Rank-1 in percent, seconds_per_step, seed."""
     rows = []
     for name, result in evaluate(query, gallery, PROTOCOLS).items():
         scores = result.percentages()
@@ -46,7 +46,7 @@ def rows_of(
 
 
 def chance_rows(query: LabelledFeatures, gallery: LabelledFeatures, seed: int) -> list[dict[str, Any]]:
-    """Random features in place of a model's, scored in the same way; the mean of several draws."""
+    """The rows of random features; the mean of several draws."""
     generator = torch.Generator().manual_seed(seed)
 
     def guessed(side: LabelledFeatures) -> LabelledFeatures:
@@ -60,19 +60,19 @@ def chance_rows(query: LabelledFeatures, gallery: LabelledFeatures, seed: int) -
 
 
 def seconds_per_step(metrics_file: Path) -> float:
-    """Median time of a training step, data included, from a run's metrics.json."""
+    """Median seconds of a training step, loading included, from a run's metrics.json."""
     lines = [json.loads(line) for line in metrics_file.read_text().splitlines() if line.strip()]
     return round(statistics.median(line["time"] for line in lines if "time" in line), 4)
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
-    """Prints the rows, one line a model."""
+    """Prints the rows, one line per model."""
     table = Table(title="SynthCC-tiny", title_justify="left")
     table.add_column("model", no_wrap=True)
     for protocol in PROTOCOLS:
         table.add_column(f"{protocol.name} mAP", justify="right")
         table.add_column(f"{protocol.name} Rank-1", justify="right")
-    table.add_column("s a step", justify="right")
+    table.add_column("s per step", justify="right")
     for model, title in TITLES.items():
         by_protocol = {row["protocol"]: row for row in rows if row["model"] == model}
         if not by_protocol:

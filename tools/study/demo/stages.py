@@ -1,9 +1,9 @@
-"""The stages of the demo. Each one is skipped when what it makes is there already, so an interrupted demo goes on."""
+"""The stages of the demo. A stage whose result exists is skipped, so that an interrupted demo continues."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -12,6 +12,8 @@ from typing import Any
 
 from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.evaluation.protocols import CC
+from fastreid_clip3d.evaluation.ranking import evaluate
 from tools.study.demo.process import run_command
 from tools.study.demo.scores import chance_rows, rows_of, seconds_per_step
 
@@ -22,11 +24,16 @@ RUNS = {"baseline": "configs/Baselines/synthcc_bagtricks.yml", "clip3d": "config
 
 
 class Demo:
-    """Prepares data, trains fast-reid's baseline and CLIP3DReID alike, and compares them.
+    """Prepares data, trains fast-reid's baseline and CLIP3DReID on it with the same schedule, and compares them.
+
+    The calling program must set FASTREID_DATASETS to `data`, since its own process reads datasets as well.
 
     Args:
-        data: folder for rendered data and pretrained weights. output: folder for the runs and the results.
-        seed: of both runs. epochs: passes over the real images. workers: rendering processes.
+        data: folder of the rendered data and pretrained weights.
+        output: folder of the runs and results.
+        seed: random seed of both runs.
+        epochs: passes over the real images; 0: those of the configs.
+        workers: rendering processes.
         options: further ``KEY VALUE`` pairs for both runs.
     """
 
@@ -44,25 +51,24 @@ class Demo:
         self.options = options or []
         self.seconds: dict[str, float] = {}
         self.environment = {"FASTREID_DATASETS": str(self.data), "PYTHONUNBUFFERED": "1"}
-        os.environ.update(self.environment)
         self.pretrained = self.data / "mobilenetv2_imagenet.pth"
 
     def prepare(self) -> None:
-        """ImageNet weights, SynthCC-tiny and the synthetic bodies, below the data folder."""
+        """Makes ImageNet weights, SynthCC-tiny and the synthetic bodies, below the data folder."""
         self.data.mkdir(parents=True, exist_ok=True)
-        self._stage("ImageNet weights of the student, from a Python package", self._export_weights)
-        self._stage("SynthCC-tiny: people who change clothes, rendered", self._render_people)
-        self._stage("Synthetic bodies with true shapes, rendered", self._render_bodies)
+        self._stage("ImageNet weights of the student, from an installed Python package", self._export_weights)
+        self._stage("Rendering SynthCC-tiny: people who change clothes", self._render_people)
+        self._stage("Rendering synthetic bodies with known shapes", self._render_bodies)
 
     def run(self) -> list[dict[str, Any]]:
-        """Everything; returns and writes the rows of the results table."""
+        """Runs all stages; writes the rows of the results table and returns them."""
         self._claim_output()
         self.prepare()
-        self._stage("The untrained student", self._score_untrained)
-        self._stage("fast-reid's bag of tricks: training and evaluation", lambda: self._train("baseline"))
-        self._stage("The teacher's answers on every training image", self._cache_teacher)
-        self._stage("CLIP3DReID: training and evaluation", lambda: self._train("clip3d"))
-        self._stage("Scores and a picture", self._compare)
+        self._stage("Scoring the untrained student", self._score_untrained)
+        self._stage("Training and scoring fast-reid's bag of tricks", lambda: self._train("baseline"))
+        self._stage("Caching the teacher's answers on every training image", self._cache_teacher)
+        self._stage("Training and scoring CLIP3DReID", lambda: self._train("clip3d"))
+        self._stage("Comparing the scores and drawing rankings", self._compare)
         (self.output / "stages.json").write_text(json.dumps(self.seconds, indent=1) + "\n")
         return self.rows
 
@@ -74,25 +80,24 @@ class Demo:
         print(f"    {self.seconds[title]:.0f} s", flush=True)
 
     def _claim_output(self) -> None:
-        """Takes an empty or new folder, or the folder of an earlier demo with the same settings."""
+        """Accepts a new or empty folder, or that of an earlier demo with the same settings."""
         settings = json.dumps({"seed": self.seed, "epochs": self.epochs, "options": self.options}, sort_keys=True)
         marker = self.output / MARKER
         if self.output.is_dir() and any(self.output.iterdir()):
             if not marker.is_file():
                 raise ClearError(
-                    f"{self.output} holds files that the demo did not write; nothing was touched. Choose another folder "
-                    "with --output."
+                    f"{self.output} holds files that the demo did not write. Choose another folder with --output."
                 )
             if marker.read_text() != settings:
                 raise ClearError(
-                    f"{self.output} holds a demo with other settings ({marker.read_text()}; now {settings}). Choose another "
-                    "folder with --output, or delete that one."
+                    f"{self.output} holds a demo with other settings ({marker.read_text()}; now {settings}). Choose "
+                    "another folder with --output, or delete that one."
                 )
         self.output.mkdir(parents=True, exist_ok=True)
         marker.write_text(settings)
 
     def _run_verb(self, verb: str, *arguments: str) -> None:
-        """Runs ``clip3d VERB ARGUMENTS`` in a process of its own."""
+        """Runs ``clip3d VERB ARGUMENTS`` in its own process."""
         command = [sys.executable, "-m", "fastreid_clip3d", verb, *arguments]
         run_command(command, self.output / "commands.log", self.environment)
 
@@ -137,7 +142,7 @@ class Demo:
 
     def _train(self, name: str) -> None:
         if (self.output / name / "model_final.pth").is_file() and self._features_file(name).is_file():
-            print("    done before", flush=True)
+            print("    finished already", flush=True)
             return
         self._run_verb("train", "--config-file", str(REPOSITORY / RUNS[name]), "--resume", *self._run_options(name))
 
@@ -163,18 +168,13 @@ class Demo:
             self.rows += rows_of(name, *sides, seconds=steps.get(name), seed=self.seed)
         (self.output / "results.json").write_text(json.dumps(self.rows, indent=1) + "\n")
 
-        from fastreid_clip3d.evaluation.protocols import CC
-        from fastreid_clip3d.evaluation.ranking import evaluate
-
         query, gallery = self._named(*features["baseline"])
         queries = choose_queries(evaluate(query, gallery, [CC])[CC.name].queries, query.pids, 4, self.seed)
         models = [RankedModel(name, *self._named(*features[name])) for name in RUNS]
         ranking_sheet(models, CC, queries, self.output / "ranking.png")
 
     def _named(self, query: Any, gallery: Any) -> tuple[Any, Any]:
-        """The same features with the images' paths as names."""
-        import dataclasses
-
+        """The same features; the names are the paths of the images."""
         from fastreid_clip3d.data.datasets import build_dataset
 
         dataset = build_dataset(DATASET)
