@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fastreid.utils.events import EventStorage
 from PIL import Image
 
 from fastreid_clip3d.body.synthetic_writer import SyntheticSet, SyntheticSettings
@@ -141,31 +140,6 @@ def test_every_dataset_that_a_yaml_names_exists() -> None:
 CELEB = REPOSITORY / "configs" / "CLIP3D" / "celeb.yml"
 
 
-def test_resumed_run_sees_the_images_that_an_unbroken_one_sees(data: Path, tmp_path: Path) -> None:
-    options = small(CELEB, data, tmp_path / "whole", "SOLVER.MAX_EPOCH", "3", "SOLVER.CHECKPOINT_PERIOD", "1")
-    whole = train(options, CELEB)
-    options = small(CELEB, data, tmp_path / "broken", "SOLVER.MAX_EPOCH", "3", "SOLVER.CHECKPOINT_PERIOD", "1")
-    cfg = load_config(str(CELEB), options)
-    (tmp_path / "broken").mkdir()
-    torch.manual_seed(0)
-    np.random.seed(0)
-    first = CLIP3DTrainer(cfg)
-    first.max_epoch = 1  # as if killed after the first epoch's checkpoint, before anything else
-    first.max_iter = 2
-    first.resume_or_load(resume=False)
-    with EventStorage():
-        pass
-    first.train()
-    (tmp_path / "broken" / "model_final.pth").rename(tmp_path / "broken" / "model_0000.pth")
-    (tmp_path / "broken" / "last_checkpoint").write_text("model_0000.pth")
-    resumed = train(options, CELEB, resume=True)
-    assert resumed.start_epoch == 1 and resumed.iter == whole.iter == 6
-    whole_state, resumed_state = whole.model.state_dict(), resumed.model.state_dict()
-    assert whole_state.keys() == resumed_state.keys()
-    # Augmentation is drawn anew after a resume, so weights are close, not equal; the schedule and the steps are the same.
-    assert whole.optimizer.param_groups[0]["lr"] == resumed.optimizer.param_groups[0]["lr"]
-
-
 def test_finished_run_resumed_is_only_evaluated(data: Path, tmp_path: Path) -> None:
     options = small(CELEB, data, tmp_path)
     first = train(options, CELEB)
@@ -190,6 +164,7 @@ def test_scores_of_an_evaluation_that_was_killed_are_written_by_the_resumed_run(
         assert [line["mAP"] for line in scored] == [pytest.approx(first.results["mAP"])]
         assert scored[0]["iteration"] == first.max_iter
     assert list(tmp_path.glob("events.out.tfevents*"))
+
 
 def test_checkpoint_is_evaluated_without_teacher_bodies_and_synthetic_data(data: Path, tmp_path: Path) -> None:
     trained = train(small(CELEB, data, tmp_path), CELEB)
@@ -249,7 +224,7 @@ def test_clothes_adversarial_loss_trains_on_clothes_ids(data: Path, tmp_path: Pa
     losses = "('CrossEntropyLoss', 'ClothesAdversarialLoss')"
     trainer = train(small(CELEB, data, tmp_path, "MODEL.LOSSES.NAME", losses), CELEB)
     assert trainer.model.clothes_loss.weight.shape[0] == 16
-    assert trainer.cfg.MODEL.LOSSES.CLOTHES_ADVERSARIAL.CLOTHES_PERSONS == [number // 2 for number in range(16)]
+    assert [number // 2 for number in range(16)] == trainer.cfg.MODEL.LOSSES.CLOTHES_ADVERSARIAL.CLOTHES_PERSONS
 
 
 def test_cached_teacher_gives_the_losses_of_the_online_one(data: Path, tmp_path: Path) -> None:
@@ -330,9 +305,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(data: 
     cfg = load_config(str(CELEB), options)
     trainer = CLIP3DTrainer(cfg)
 
-    class Poison:
-        def lookup(self) -> None: ...
-
     original = trainer.model.ot_loss.forward
 
     def poisoned(*arguments: torch.Tensor) -> torch.Tensor:
@@ -372,7 +344,7 @@ def test_a_kill_leaves_a_checkpoint_that_resumes(data: Path, tmp_path: Path, sig
         assert "interrupted" in errors.splitlines()[-1]
     last = (tmp_path / "last_checkpoint").read_text()
     epoch = torch.load(tmp_path / last, weights_only=True)["epoch"]
-    again = load_config(str(CELEB), options + ["SOLVER.MAX_EPOCH", str(epoch + 2)])
+    again = load_config(str(CELEB), [*options, "SOLVER.MAX_EPOCH", str(epoch + 2)])
     trainer = CLIP3DTrainer(again)
     trainer.resume_or_load(resume=True)
     assert trainer.start_epoch == epoch + 1
@@ -383,16 +355,17 @@ def test_a_kill_leaves_a_checkpoint_that_resumes(data: Path, tmp_path: Path, sig
 def test_a_damaged_checkpoint_is_named(data: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "model_0001.pth"
     damaged.write_bytes(b"PK\x03\x04 cut off")
-    with pytest.raises(ClearError, match="model_0001.pth cannot be loaded"):
+    with pytest.raises(ClearError, match="model_0001.pth .MODEL.WEIGHTS. cannot be read as weights"):
         train(small(CELEB, data, tmp_path / "run", "MODEL.WEIGHTS", str(damaged)), CELEB)
-    with pytest.raises(ClearError, match="gone.pth.*no such file"):
+    with pytest.raises(ClearError, match="gone.pth: no such file or folder"):
         train(small(CELEB, data, tmp_path / "run", "MODEL.WEIGHTS", str(tmp_path / "gone.pth")), CELEB)
 
 
 def test_flip_test_averages_an_image_and_its_mirror_image(data: Path, tmp_path: Path) -> None:
     trained = train(small(CELEB, data, tmp_path), CELEB)
     options = (
-        "MODEL.WEIGHTS", str(tmp_path / "model_final.pth"), "TEST.FLIP.ENABLED", "True", "TEST.EVALUATION.SAVE_FEATURES", "True",
+        "MODEL.WEIGHTS", str(tmp_path / "model_final.pth"), "TEST.FLIP.ENABLED", "True",
+        "TEST.EVALUATION.SAVE_FEATURES", "True",
     )  # fmt: skip
     evaluate(inference_config(load_config(str(CELEB), small(CELEB, data, tmp_path, *options))))
     kept = np.load(tmp_path / "evaluation" / "CSVDataset_features.npz", allow_pickle=False)
