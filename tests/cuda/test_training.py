@@ -82,7 +82,7 @@ def test_cached_teacher(
     "keys",
     [
         {"MODEL__COMPILE": "True"},
-        {"MODEL__CHANNELS_LAST": "True"},
+        {"MODEL__CHANNELS_LAST": "False"},
         {"MODEL__CHANNELS_LAST": "True", "CUDNN_BENCHMARK": "True"},
         {"MODEL__SYNTHETIC_STATISTICS": "separate"},
         {"MODEL__LOSSES__OT__NUM_ITERS": "50"},

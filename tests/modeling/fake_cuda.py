@@ -22,26 +22,26 @@ COPIES = ("aten._to_copy.default", "aten.copy_.default")
 
 
 @contextlib.contextmanager
-def fake_cuda() -> Iterator[None]:
-    """In this block tensors are fake, and may be on CUDA; :class:`NoCopiesToTheHost` is in force, and autocast works.
+def fake_cuda(copies: bool = False) -> Iterator[None]:
+    """In this block tensors are fake and may be on CUDA. Unless `copies` are allowed, :class:`NoCopies` is in force.
 
-    torch's autograd needs a driver for a backward pass on CUDA tensors, so here is none.
+    Autocast works. A backward pass does not: torch's autograd asks the driver for streams.
     """
     no_amp = mock.patch("torch.cuda.amp.common.amp_definitely_not_available", return_value=False)
     has_bfloat16 = mock.patch("torch.cuda.is_bf16_supported", return_value=True)
-    with no_amp, has_bfloat16, FakeTensorMode(), NoCopiesToTheHost():
+    with no_amp, has_bfloat16, FakeTensorMode(), contextlib.nullcontext() if copies else NoCopies():
         yield
 
 
-class NoCopiesToTheHost(TorchDispatchMode):
-    """Refuses a copy from CUDA to the CPU, for which the host would wait."""
+class NoCopies(TorchDispatchMode):
+    """Refuses a copy between CUDA and the CPU: the host would wait for it, in either direction."""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         result = function(*args, **(kwargs or {}))
         if str(function) in COPIES:
             source = args[1] if str(function) == "aten.copy_.default" else args[0]
-            if source.device.type == "cuda" and result.device.type == "cpu":
-                raise RuntimeError("a step copies from the device to the host")
+            if source.device.type != result.device.type:
+                raise RuntimeError("a step copies between the device and the host")
         return result
 
 

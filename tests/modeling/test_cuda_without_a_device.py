@@ -103,7 +103,7 @@ def test_a_step_with_a_changed_key(key: str, value: Any) -> None:
 
 @pytest.mark.parametrize("log_domain", [False, True])
 def test_marginals_of_a_caller_go_to_the_device_of_the_cost(log_domain: bool) -> None:
-    with fake_cuda():
+    with fake_cuda(copies=True):
         cost = on_cuda(torch.zeros(2, 5, 3))
         plan = sinkhorn(
             cost, 0.5, 20, row_marginals=torch.ones(5), column_marginals=torch.ones(2, 3), log_domain=log_domain
@@ -129,8 +129,9 @@ def test_two_devices_in_one_operation_are_noticed() -> None:
         lambda tensor: tensor.tolist(),
         lambda tensor: tensor.cpu(),
         lambda tensor: torch.zeros(3).copy_(tensor),
+        lambda tensor: torch.zeros(3).to(tensor.device),
     ],
-    ids=["item", "bool", "nonzero", "mask", "tolist", "cpu", "copy"],
+    ids=["item", "bool", "nonzero", "mask", "tolist", "cpu", "copy", "upload"],
 )
 def test_a_question_for_a_value_is_noticed(ask: Callable[[Tensor], Any]) -> None:
     with fake_cuda(), pytest.raises(Exception, match="Data|dynamic|Dynamic|host|_local_scalar_dense|nonzero"):
