@@ -52,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fastreid_clip3d.common.devices import find_local_device
     from fastreid_clip3d.config_loading import load_config
     from fastreid_clip3d.data.datasets.from_config import training_records
+    from fastreid_clip3d.data.records import paths_of
     from fastreid_clip3d.teacher.cache import TeacherCache, build_cache
     from fastreid_clip3d.teacher.clip import load_teacher
     from fastreid_clip3d.teacher.guidance import cache_folder
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     cfg = load_config(arguments.config_file, arguments.options)
     rank, world_size = int(os.getenv("RANK", "0")), int(os.getenv("WORLD_SIZE", "1"))
-    images = [path for record in training_records(cfg) for path in (getattr(record, "frames", ()) or (record[0],))]
+    images = [path for record in training_records(cfg) for path in paths_of(record)]
     keys = cfg.MODEL.TEACHER
     teacher = load_teacher(
         keys.NAME, keys.PRETRAINED, keys.RESIZE, str(find_local_device(cfg.MODEL.DEVICE)), keys.PRECISION

@@ -85,12 +85,13 @@ def _statistics(arguments: argparse.Namespace) -> int:
 
     from fastreid_clip3d.common.json_file import write_json
     from fastreid_clip3d.data.datasets import build_dataset
+    from fastreid_clip3d.data.records import paths_of
     from fastreid_clip3d.teacher.cache import TeacherCache
     from fastreid_clip3d.teacher.listing import label_images
     from fastreid_clip3d.teacher.statistics import label_statistics, plot_statistics, whole_persons
 
     records = build_dataset(arguments.data, arguments.root).train
-    places = [(path, record[1]) for record in records for path in (getattr(record, "frames", ()) or (record[0],))]
+    places = [(path, record[1]) for record in records for path in paths_of(record)]
     places = [places[row] for row in whole_persons([pid for _, pid in places], arguments.most)]
     paths = [path for path, _ in places]
     if arguments.cache:

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -233,11 +233,11 @@ def _blur_image(source: Path, target: Path, name: str, detector: Detector, setti
     return len(faces)
 
 
-def _encoding(image: Image.Image) -> dict[str, object]:
-    """Options that encode as the source was, so that outside the faces next to nothing changes."""
-    if image.format != "JPEG":
+def _encoding(image: Image.Image) -> dict[str, Any]:
+    """The encoder's options of the source, so that pixels outside the faces hardly change."""
+    if image.format != "JPEG" or not isinstance(image, JpegImagePlugin.JpegImageFile):
         return {"format": image.format}
-    options: dict[str, object] = {"format": "JPEG", "qtables": image.quantization}
+    options: dict[str, Any] = {"format": "JPEG", "qtables": image.quantization}
     sampling = JpegImagePlugin.get_sampling(image)
     return {**options, "subsampling": sampling} if sampling >= 0 else options
 

@@ -18,15 +18,16 @@ from fastreid_clip3d.common.images import read_image
 from fastreid_clip3d.compat.loader import DeviceLoader, use_device
 from fastreid_clip3d.data.batch_check import check_batch_fits
 from fastreid_clip3d.data.datasets.from_config import training_records
+from fastreid_clip3d.data.records import clothes_of, paths_of
 from fastreid_clip3d.data.samplers import MIXED_SAMPLER, MixedIdentitySampler
 from fastreid_clip3d.data.synthetic_bodies import SyntheticBodies, synthetic_folder
-from fastreid_clip3d.data.training_set import MixedImages, RealImages, TeacherAnswers, Transform, clothes_of, collate
+from fastreid_clip3d.data.training_set import MixedImages, RealImages, TeacherAnswers, Transform, collate
 
 logger = logging.getLogger(__name__)
 
 
 def _train_transform(cfg: CfgNode) -> Transform:
-    """fast-reid's augmentation without the mirror image, which the dataset decides."""
+    """fast-reid's augmentation without the mirror image, which :class:`RealImages` chooses."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.INPUT.FLIP.ENABLED = False
@@ -99,7 +100,7 @@ def build_train_loader(
 
 
 class TestImages(TorchDataset):
-    """Query items, then gallery items, with the ids as the dataset gives them; a tracklet as its frames, one by one.
+    """Query items, then gallery items, with the dataset's ids; each frame of a tracklet is one item.
 
     Args:
         records: query + gallery. transform: PIL image to float tensor [3, H, W].
@@ -108,7 +109,7 @@ class TestImages(TorchDataset):
     ``tracklet_ids`` (place in `records`), ``frame_ids`` (place in the tracklet) and ``tracklet_lengths``.
     """
 
-    __test__ = False  # not a test case, whatever pytest thinks of the name
+    __test__ = False  # pytest would take the class for a test case
 
     def __init__(self, records: list[tuple], transform: Transform) -> None:
         self.img_items, self.transform = records, transform
@@ -122,7 +123,7 @@ class TestImages(TorchDataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         place = int(np.searchsorted(self.first_frame, index, side="right")) - 1
         frame, record = index - int(self.first_frame[place]), self.img_items[place]
-        path = record.frames[frame] if self.lengths[place] else record[0]
+        path = paths_of(record)[frame]
         item = {
             "images": self.transform(read_image(path)),
             "targets": record[1],
@@ -135,8 +136,8 @@ class TestImages(TorchDataset):
         return item
 
 
-def build_test_loader(cfg: CfgNode, test_set: TorchDataset, batch_size: int | None = None) -> DeviceLoader:
-    """Batches of a test set in order, each rank its contiguous share."""
+def build_test_loader(cfg: CfgNode, test_set: TestImages, batch_size: int | None = None) -> DeviceLoader:
+    """Batches of a test set in order; each rank has a contiguous share."""
     use_device(cfg.MODEL.DEVICE)
     rank_batch = max(1, (batch_size or cfg.TEST.IMS_PER_BATCH) // comm.get_world_size())
     sampler = fastreid_samplers.InferenceSampler(len(test_set))

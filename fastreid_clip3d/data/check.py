@@ -1,4 +1,4 @@
-"""Checks a dataset's copy on disk without training: counts, names, unreadable images, queries without a match."""
+"""Checks a dataset on disk without training: counts, names, unreadable images, queries without a match."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fastreid_clip3d.data.datasets import ClothesDataset, build_dataset
 from fastreid_clip3d.data.datasets.base import SPLITS
 from fastreid_clip3d.data.datasets.counts import Count, count_records
 from fastreid_clip3d.data.datasets.listing import first_few
-from fastreid_clip3d.data.records import Record
+from fastreid_clip3d.data.records import Record, clothes_of, paths_of
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.protocols import GENERAL, Protocol, removed_mask, why_no_match
 
@@ -26,12 +26,12 @@ CHUNK = 2048
 
 @dataclass
 class MatchReport:
-    """Who can be found at all under a protocol.
+    """The queries that have no match under a protocol.
 
     Attributes:
-        queries: how many the protocol asks.
-        unmatched_queries: paths of those for which no match is left in the gallery; they are not counted in results.
-        unmatched_ids: persons all of whose queries are such.
+        queries: number of queries that the protocol asks.
+        unmatched_queries: paths of the queries without a match in the gallery; results do not count them.
+        unmatched_ids: people without any matched query.
         why: where no query has a match, the reason in words; otherwise "".
     """
 
@@ -43,7 +43,7 @@ class MatchReport:
 
 @dataclass
 class DatasetReport:
-    """What :func:`check_dataset` found; ``problems`` is empty for a good copy."""
+    """The result of :func:`check_dataset`; ``problems`` is empty for a good copy."""
 
     name: str
     counts: dict[str, Count] = field(default_factory=dict)
@@ -65,8 +65,8 @@ class DatasetReport:
 
     @property
     def problems(self) -> list[str]:
-        """One sentence each. People in one of query and gallery, junk and strays are no problems: real datasets have
-        them."""
+        """One sentence per problem. Published datasets have junk, other files and people in query or gallery only, so
+        these are not problems."""
         problems = list(self.broken_splits)
         for what, names in (
             ("unreadable images", [f"{path} ({reason})" for path, reason in self.unreadable.items()]),
@@ -92,7 +92,7 @@ class DatasetReport:
         return problems
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, as json takes it."""
+        """The whole report for json."""
         counts = {split: count._asdict() for split, count in self.counts.items()}
         return {**asdict(self), "counts": counts, "problems": self.problems}
 
@@ -104,11 +104,9 @@ def check_dataset(
 
     Args:
         name: as in DATASETS.NAMES, ours or fast-reid's own, or the path of a CSV file.
-        root: the datasets' folder; "" = FASTREID_DATASETS.
-        decode: whether images are read; without it only names are.
-        workers: threads that read; 0 = one per core.
-        progress: whether a bar is shown.
-        kwargs: for the dataset's class.
+        root: the datasets' folder; "": FASTREID_DATASETS.
+        decode: whether we read the images, or only their names. workers: threads that read; 0: one per core.
+        progress: whether a bar is shown. kwargs: for the dataset's class.
 
     Returns:
         The report, and the records of the splits that could be read.
@@ -139,7 +137,7 @@ def check_dataset(
         for protocol in getattr(dataset, "protocols", (GENERAL,)):
             report.protocols[protocol.name] = queries_without_match(splits["query"], splits["gallery"], protocol)
     if decode:
-        paths = sorted({path for records in splits.values() for record in records for path in _paths(record)})
+        paths = sorted({path for records in splits.values() for record in records for path in paths_of(record)})
         report.images_read = len(paths)
         report.unreadable = unreadable_images(paths, workers, progress)
     return report, splits
@@ -153,18 +151,14 @@ def _read_splits(dataset: Any, report: DatasetReport) -> dict[str, list[Record]]
         try:
             splits[split] = list(getattr(dataset, split))
         except ClearError as error:
-            # Query and gallery are read together, so one failure comes twice.
+            # Query and gallery are read together, so both raise the same error.
             if str(error) not in report.broken_splits:
                 report.broken_splits.append(str(error))
     return splits
 
 
-def _paths(record: Sequence[Any]) -> tuple[str, ...]:
-    return getattr(record, "frames", ()) or (record[0],)
-
-
 def duplicate_paths(splits: dict[str, list[Record]]) -> list[str]:
-    """Paths that stand in the lists more than once, in one split or in two, with the splits."""
+    """Paths that occur more than once, in one split or in several, with the splits."""
     seen: dict[str, Counter[str]] = defaultdict(Counter)
     for split, records in splits.items():
         for record in records:
@@ -177,7 +171,7 @@ def duplicate_paths(splits: dict[str, list[Record]]) -> list[str]:
 
 
 def unreadable_images(paths: Sequence[str], workers: int = 0, progress: bool = True) -> dict[str, str]:
-    """Decodes every image to its last byte; path -> reason of those that cannot be."""
+    """Decodes every image to its last byte; path -> reason of the unreadable ones."""
     unreadable = {}
     with (
         ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool,
@@ -193,7 +187,7 @@ def unreadable_images(paths: Sequence[str], workers: int = 0, progress: bool = T
 
 
 def why_unreadable(path: str) -> str:
-    """The reason, in a few words, why the reader that training uses refuses an image; "" where it reads it."""
+    """The reason why training's reader refuses an image; "" where it reads it."""
     try:
         read_image(path)
     except UnreadableImage as error:
@@ -202,7 +196,7 @@ def why_unreadable(path: str) -> str:
 
 
 def queries_without_match(query: Sequence[Record], gallery: Sequence[Record], protocol: Protocol) -> MatchReport:
-    """Which queries a protocol leaves without any match. Of single-shot draws the whole gallery is looked at."""
+    """The queries without a match under a protocol. For single-shot draws we check the whole gallery."""
     asked = [record for record in query if _takes_part(record, protocol.query_cameras, protocol.pids)]
     shown = [record for record in gallery if _takes_part(record, protocol.gallery_cameras, protocol.pids)]
     queries_of, gallery_of = _by_person(asked), _by_person(shown)
@@ -215,7 +209,7 @@ def queries_without_match(query: Sequence[Record], gallery: Sequence[Record], pr
             removed = removed_mask(
                 protocol.rule, query_ids[0], query_ids[1], gallery_ids[0], gallery_ids[1], query_ids[2], gallery_ids[2]
             )
-            lost = removed.all(axis=1)
+            lost = np.asarray(removed.all(axis=1))
         else:
             lost = np.ones(len(own_queries), dtype=bool)
         unmatched += [record[0] for record, is_lost in zip(own_queries, lost) if is_lost]
@@ -240,5 +234,5 @@ def _by_person(records: Iterable[Record]) -> dict[int, list[Record]]:
 
 def _ids(records: Sequence[Record]) -> np.ndarray:
     """pid, camid and clothes id, int64 [3, N]."""
-    ids = [(record[1], record[2], getattr(record, "clothes_id", -1)) for record in records]
+    ids = [(record[1], record[2], clothes_of(record)) for record in records]
     return np.array(ids, dtype=np.int64).reshape(-1, 3).T

@@ -1,4 +1,4 @@
-"""A picture of a dataset at a glance: a row a person, some images of each split, the ids as they were read."""
+"""A picture of a dataset: one row per person, with some images of each split and their ids."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 from PIL import Image, ImageDraw
 
 from fastreid_clip3d.common.images import UnreadableImage, read_image, save_image
-from fastreid_clip3d.data.records import Record
+from fastreid_clip3d.data.records import Record, clothes_of
 
 CELL_WIDTH, CELL_HEIGHT, LABEL_HEIGHT, MARGIN = 80, 160, 26, 4
 COLOURS = {"train": (40, 90, 170), "query": (180, 40, 40), "gallery": (40, 130, 60)}
@@ -21,13 +21,11 @@ T = TypeVar("T")
 def save_contact_sheet(
     splits: Mapping[str, Sequence[Record]], path: str | Path, people: int = 8, images_per_person: int = 10
 ) -> None:
-    """Writes the sheet, spread evenly over people and their images; query images first, then gallery.
+    """Writes the sheet, evenly spread over people and their images; query images first, then gallery.
 
     Args:
-        splits: "train", "query", "gallery" -> records; any may be absent.
-        path: where to; the ending gives the format.
-        people: rows for train, and as many for the test.
-        images_per_person: columns.
+        splits: "train", "query", "gallery" -> records; any may be absent. path: the ending gives the format.
+        people: number of rows for train, and of rows for the test. images_per_person: number of columns.
     """
     test = [("query", record) for record in splits.get("query", ())]
     test += [("gallery", record) for record in splits.get("gallery", ())]
@@ -68,10 +66,10 @@ def _spread(entries: list[T], count: int) -> list[T]:
 def _draw_cell(sheet: Image.Image, draw: ImageDraw.ImageDraw, left: int, top: int, split: str, record: Record) -> None:
     try:
         sheet.paste(read_image(record[0]).resize((CELL_WIDTH, CELL_HEIGHT)), (left, top))
-    except UnreadableImage:  # the report names it; here its place is crossed out
+    except UnreadableImage:  # the report names it; the sheet crosses out its place
         draw.line((left, top, left + CELL_WIDTH, top + CELL_HEIGHT), fill="red", width=2)
     draw.rectangle((left, top, left + CELL_WIDTH - 1, top + CELL_HEIGHT - 1), outline=COLOURS[split], width=2)
-    clothes_id = getattr(record, "clothes_id", -1)
+    clothes_id = clothes_of(record)
     person = str(record[1]).rsplit("_", 1)[-1]
     camera = str(record[2]).rsplit("_", 1)[-1]
     outfit = f" o{clothes_id}" if clothes_id >= 0 else ""

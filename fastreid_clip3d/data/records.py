@@ -1,4 +1,4 @@
-"""One item of a dataset: fast-reid's 3-tuple (path, pid, camid) that also knows the clothes and the frames."""
+"""One item of a dataset: fast-reid's 3-tuple (path, pid, camid), with clothes and frames as attributes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 class Record(tuple):
     """An image, or a tracklet of images, of one person.
 
-    To fast-reid it is the tuple ``(path, pid, camid)``: it has length 3, unpacks and compares as that tuple, so
-    samplers, ``CommDataset`` and ``combine_all`` take it as it is. What fast-reid has no word for are attributes.
+    For fast-reid it is the tuple ``(path, pid, camid)``: it has length 3, unpacks and compares as that tuple, so
+    samplers, ``CommDataset`` and ``combine_all`` take it.
 
     Attributes:
-        path: the image; of a tracklet its first frame, so that code which knows images only still has one to read.
-        pid: person: a string ``<dataset>_<number>`` in train (as in fast-reid, unique over datasets), an int in query
-            and gallery, which share one id space.
-        camid: camera: a string in train, an int in query and gallery, in the same way.
-        clothes_id: outfit: an int >= 0 that belongs to one person of this dataset's split, -1 = not known. Query and
-            gallery share one id space. Over several training sets, ``(pid, clothes_id)`` is unique.
+        path: the image; of a tracklet its first frame, for code that reads images only.
+        pid: the person, in train a string ``<dataset>_<number>`` (as in fast-reid, unique over datasets), in query and
+            gallery an int of one id space.
+        camid: the camera, a string or an int in the same way.
+        clothes_id: the outfit, 0 or more, of one person of this split; -1: not known. Query and gallery share one id
+            space. Over several training sets, ``(pid, clothes_id)`` is unique.
         frames: the paths of a tracklet in order of time; empty for an image.
     """
 
@@ -55,3 +55,13 @@ class Record(tuple):
         if unknown:
             raise TypeError(f"a Record has no {', '.join(sorted(unknown))}")
         return type(self)(**{**fields, **changes})
+
+
+def clothes_of(record: tuple) -> int:
+    """The clothes id of a record; -1 for fast-reid's plain tuple."""
+    return getattr(record, "clothes_id", -1)
+
+
+def paths_of(record: tuple) -> tuple[str, ...]:
+    """The image files of a record or of fast-reid's plain tuple: the frames of a tracklet, or the one image."""
+    return getattr(record, "frames", ()) or (record[0],)

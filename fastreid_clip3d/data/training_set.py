@@ -1,4 +1,4 @@
-"""The training set of the method: real images with what the teacher needs, synthetic bodies with their true shapes.
+"""The training set of the method: real images with the teacher's inputs, synthetic bodies with their true shapes.
 
 Items are dicts of tensors, ints and strings (fast-reid's collator would silently drop anything else). Keys of the
 synthetic half begin with ``synthetic_``; :func:`collate` keeps the halves of a batch apart.
@@ -14,13 +14,14 @@ from PIL import Image, ImageOps
 from torch.utils.data import Dataset, default_collate
 
 from fastreid_clip3d.common.images import read_image
+from fastreid_clip3d.data.records import clothes_of, paths_of
 from fastreid_clip3d.data.synthetic_bodies import SyntheticBodies
 
 Transform = Callable[[Image.Image], torch.Tensor]
 
 
 class TeacherAnswers(Protocol):
-    """Where an image's teacher features come from when they were computed before (``teacher.cache.TeacherCache``)."""
+    """Teacher features that were computed before training (``teacher.cache.TeacherCache``)."""
 
     def lookup(self, path: str, flipped: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """g, float32 [d], and phrase_choices, int64 [16], of an image or its mirror image."""
@@ -29,8 +30,8 @@ class TeacherAnswers(Protocol):
 class RealImages(Dataset):
     """Images of people, with identity, camera and clothes as class numbers from 0.
 
-    The mirror image is chosen here and not among the transforms, since the teacher has to see the same side as the
-    student; it sees none of the other augmentations.
+    We choose the mirror image here and not in the transforms, so that the teacher gets the same side as the student.
+    The teacher gets no other augmentation.
 
     Args:
         records: (path, pid, camid) tuples, ``Record`` or plain.
@@ -74,7 +75,7 @@ class RealImages(Dataset):
 
     @property
     def clothes_of_person(self) -> torch.Tensor:
-        """Which outfits are whose: bool [persons, outfits]."""
+        """Whether an outfit belongs to a person: bool [persons, outfits]."""
         owned = torch.zeros(len(self.pids), len(self.outfits), dtype=torch.bool)
         for (pid, _), outfit in self.clothes_dict.items():
             owned[self.pid_dict[pid], outfit] = True
@@ -83,7 +84,7 @@ class RealImages(Dataset):
     @property
     def image_paths(self) -> list[str]:
         """Every image file that training may read, the frames of tracklets included."""
-        return [path for record in self.img_items for path in (getattr(record, "frames", ()) or (record[0],))]
+        return [path for record in self.img_items for path in paths_of(record)]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         record = self.img_items[index]
@@ -108,21 +109,14 @@ class RealImages(Dataset):
     @staticmethod
     def _image_path(record: tuple) -> str:
         """The image itself, or one frame of a tracklet at random."""
-        frames = getattr(record, "frames", ())
-        if not frames:
-            return record[0]
-        return frames[int(torch.randint(len(frames), ()).item())]
-
-
-def clothes_of(record: tuple) -> int:
-    """Clothes id of a record, -1 where fast-reid's plain tuple has none."""
-    return getattr(record, "clothes_id", -1)
+        paths = paths_of(record)
+        return paths[0] if len(paths) == 1 else paths[int(torch.randint(len(paths), ()).item())]
 
 
 class MixedImages(Dataset):
     """Real images at 0 .. R-1, synthetic ones behind them.
 
-    Its length, classes and items are those of the real half: fast-reid derives an epoch and the classifier from them.
+    Its length, classes and items are those of the real half, from which fast-reid derives an epoch and the classifier.
     """
 
     def __init__(self, real: RealImages, synthetic: SyntheticBodies) -> None:
@@ -155,9 +149,9 @@ class MixedImages(Dataset):
 
 
 def collate(items: Sequence[dict[str, Any]], channels_last: bool = False) -> dict[str, Any]:
-    """One flat dict for a batch of real and synthetic items in any order, each half stacked by itself.
+    """One flat dict for a batch of real and synthetic items in any order; each half is stacked on its own.
 
-    With `channels_last` the images of both halves have that layout, and a convolutional student computes in it.
+    With `channels_last` the images of both halves have that memory layout.
     """
     real = [item for item in items if "images" in item]
     synthetic = [item for item in items if "images" not in item]

@@ -410,12 +410,14 @@ def _from_dict(content: dict[str, Any]) -> Calibration:
             raise ValueError(f"protocol {name}: its thresholds do not ascend")
         chosen = values["recommended"]
         if chosen is not None:
-            single = ("threshold", "false_match_rate", "false_non_match_rate")
-            double = ("false_match_interval", "false_non_match_interval")
-            chosen = Recommended(
-                *(_finite(chosen[key]) for key in single),
-                *((_finite(chosen[key][0]), _finite(chosen[key][1])) for key in double),
-            )
+            single: dict[str, Any] = {
+                key: _finite(chosen[key]) for key in ("threshold", "false_match_rate", "false_non_match_rate")
+            }
+            double: dict[str, Any] = {
+                key: (_finite(chosen[key][0]), _finite(chosen[key][1]))
+                for key in ("false_match_interval", "false_non_match_interval")
+            }
+            chosen = Recommended(**single, **double)
         protocols[str(name)] = ProtocolRates(
             **curve,
             genuine_pairs=int(values["genuine_pairs"]),

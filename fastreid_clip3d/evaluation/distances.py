@@ -111,8 +111,8 @@ def find_copies(features: torch.Tensor, factors: torch.Tensor) -> tuple[np.ndarr
 
     roots = np.array([root(row) for row in range(rows)], dtype=np.int64)
     members: dict[int, list[int]] = {}
-    for row in np.flatnonzero(roots != np.arange(rows)):
-        members.setdefault(int(roots[row]), [int(roots[row])]).append(int(row))
+    for copy in np.flatnonzero(roots != np.arange(rows)):
+        members.setdefault(int(roots[copy]), [int(roots[copy])]).append(int(copy))
     copies, originals = [], []
     for group in members.values():
         original = min(group, key=lambda row: features[row].numpy().tobytes())

@@ -204,14 +204,13 @@ def intervals(
         queries, items = pairs.items_of_people(name)
         all_drawn = (weights @ queries) * (weights @ items) - np.square(weights) @ (queries * items)
         matched_drawn = np.einsum("rp,rp->r", weights, (matched[name].T @ weights.T).T)
-        seen = (queries.sum() * items.sum() - queries @ items, matched[name].sum())
+        every, wrong = genuine[name]
+        impostors, reached = queries.sum() * items.sum() - queries @ items, matched[name].sum()
         pairs_of_people = int((queries > 0).sum() * (items > 0).sum() - ((queries > 0) & (items > 0)).sum())
         found[name] = {
-            "false_match_rate": _interval(all_drawn, matched_drawn, *seen, pairs_of_people),
+            "false_match_rate": _interval(all_drawn, matched_drawn, impostors, reached, pairs_of_people),
             "false_non_match_rate": _interval(
-                *(weights @ counts for counts in genuine[name]),
-                *(counts.sum() for counts in genuine[name]),
-                int((genuine[name][0] > 0).sum()),
+                weights @ every, weights @ wrong, every.sum(), wrong.sum(), int((every > 0).sum())
             ),
         }
     return found

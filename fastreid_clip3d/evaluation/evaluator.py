@@ -10,6 +10,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,6 @@ from fastreid_clip3d.evaluation.tracklets import TrackletPool
 
 logger = logging.getLogger(__name__)
 
-RANKS = (1, 5, 10)
 OnScored = Callable[[str, LabelledFeatures, LabelledFeatures, dict[str, ProtocolResult]], None]
 _ID_KEYS = {"pids": "targets", "camids": "camids", "clothes_ids": "clothes_ids"}
 
@@ -97,7 +97,7 @@ class ClothesEvaluator(DatasetEvaluator):
 
     def _gathered(self) -> tuple[dict[str, Any], TrackletPool | None] | None:
         """All items of all processes, in order, on the main process; None elsewhere."""
-        own = {name: torch.cat(parts) for name, parts in self._ids.items()}
+        own: dict[str, Any] = {name: torch.cat(parts) for name, parts in self._ids.items()}
         if self._features:
             own["features"] = torch.cat(self._features)
         self._features.clear()
@@ -111,9 +111,11 @@ class ClothesEvaluator(DatasetEvaluator):
                 return None
             shares = [share for share, _ in gathered]
             states = [state for _, state in gathered if state is not None]
-            pool = TrackletPool(states[0]["sums"]) if states else None
-            for state in states:
-                pool.merge(state)
+            pool = None
+            if states:
+                pool = TrackletPool(states[0]["sums"])
+                for state in states:
+                    pool.merge(state)
         filled = [share for share in shares if "pids" in share]  # a rank may have no item
         items: dict[str, Any] = {
             name: filled[0][name] if len(filled) == 1 else torch.cat([share[name] for share in filled])
@@ -162,22 +164,24 @@ class ClothesEvaluator(DatasetEvaluator):
             return OrderedDict()
         items, pool = gathered
         self.results = {}
-        roc: dict[str, float] = {}
-        for pooling in dict.fromkeys(_pooling(protocol) for protocol in self.protocols) if pool else [""]:
-            features = pool.features(pooling, self.num_items) if pool else items["features"]
-            chosen = [protocol for protocol in self.protocols if not pool or _pooling(protocol) == pooling]
-            query, gallery = self._split(features, items)
-            roc.update(self._score(query, gallery, chosen, f"_{pooling}" if pool else ""))
+        if pool is None:
+            roc = self._score(*self._split(items["features"], items), self.protocols, "")
+        else:
+            roc = {}
+            for pooling in dict.fromkeys(_pooling(protocol) for protocol in self.protocols):
+                query, gallery = self._split(pool.features(pooling, self.num_items), items)
+                chosen = [protocol for protocol in self.protocols if _pooling(protocol) == pooling]
+                roc |= self._score(query, gallery, chosen, f"_{pooling}")
         self.results = {protocol.name: self.results[protocol.name] for protocol in self.protocols}
         return self._flat(roc)
 
     def _split(self, features: torch.Tensor, items: dict[str, Any]) -> tuple[LabelledFeatures, LabelledFeatures]:
         row = first_non_finite_row(features)
         if row is not None:
-            side = f"query item {row}" if row < self.num_query else f"gallery item {row - self.num_query}"
+            item = f"query item {row}" if row < self.num_query else f"gallery item {row - self.num_query}"
             name = f" ({items['names'][row]})" if items["names"] else ""
             raise ClearError(
-                f"{self.dataset_name}: the features of {side}{name} are not finite; the model has diverged"
+                f"{self.dataset_name}: the features of {item}{name} are not finite; the model has diverged"
             )
         clothes = items.get("clothes_ids")
         needing = [protocol.name for protocol in self.protocols if protocol.needs_clothes]
@@ -190,7 +194,7 @@ class ClothesEvaluator(DatasetEvaluator):
 
         def side(part: slice) -> LabelledFeatures:
             pids, camids = items["pids"][part].numpy(), items["camids"][part].numpy()
-            own_clothes = None if unknown else clothes[part].numpy()
+            own_clothes = None if unknown or clothes is None else clothes[part].numpy()
             return LabelledFeatures(features[part], pids, camids, own_clothes, tuple(items["names"][part]))
 
         return side(slice(0, self.num_query)), side(slice(self.num_query, self.num_items))
@@ -241,12 +245,10 @@ class ClothesEvaluator(DatasetEvaluator):
         numbers: OrderedDict[str, float] = OrderedDict()
         headline = self.results[self.protocols[0].name]
         if headline.valid_queries:
-            rank_1, mean_average_precision = headline.rank(1), headline.mean_average_precision
-            for rank in RANKS:
-                numbers[f"Rank-{rank}"] = headline.rank(rank) * 100
-            numbers["mAP"] = mean_average_precision * 100
-            numbers["mINP"] = headline.mean_inverse_negative_penalty * 100
-            numbers["metric"] = (mean_average_precision + rank_1) / 2 * 100
+            percent = {name: float(value) for name, value in headline.percentages().items() if value is not None}
+            for name in ("Rank-1", "Rank-5", "Rank-10", "mAP", "mINP"):
+                numbers[name] = percent[name]
+            numbers["metric"] = (percent["mAP"] + percent["Rank-1"]) / 2
         numbers.update(roc)
         for name, result in self.results.items():
             prefix = f"{self.dataset_name}/{name}"
@@ -275,10 +277,7 @@ def _expanded(
     options = cfg.TEST.AQE
     logger.info("Test with AQE setting")
     features = aqe(query.features, gallery.features, options.QE_TIME, options.QE_K, options.ALPHA)
-    return tuple(
-        LabelledFeatures(expanded, items.pids, items.camids, items.clothes_ids, items.names)
-        for expanded, items in zip(features, (query, gallery))
-    )
+    return replace(query, features=features[0]), replace(gallery, features=features[1])
 
 
 def _reranked(cfg: CfgNode, query: LabelledFeatures, gallery: LabelledFeatures) -> np.ndarray | RerankedDistances:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ _ROWS_AT_ONCE = 4096
 
 def write_features(path: str | os.PathLike, query: LabelledFeatures, gallery: LabelledFeatures) -> None:
     """Writes such a file, uncompressed, so that a reader needs no memory besides the arrays."""
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     for side, items in zip(SIDES, (query, gallery)):
         arrays[f"{side}_features"] = items.features.numpy()
         arrays[f"{side}_pids"], arrays[f"{side}_camids"] = items.pids, items.camids

@@ -13,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -159,9 +160,8 @@ class Ids:
 
     def removed(self, rule: Rule, queries: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Which pairs a rule removes if they show one person: bool, in the broadcast shape of the two index arrays."""
-        same_camera, same_clothes = (
-            None if codes is None else codes[0][queries] == codes[1][items] for codes in (self._camids, self._clothes)
-        )
+        same_camera = self._camids[0][queries] == self._camids[1][items]
+        same_clothes = None if self._clothes is None else self._clothes[0][queries] == self._clothes[1][items]
         return removes(rule, same_camera, same_clothes)
 
 
@@ -210,8 +210,8 @@ def evaluate(
     Raises:
         ClearError: a protocol needs clothes ids and there are none; shapes do not fit; an unknown metric.
 
-    One query of person 7 and three gallery pictures, the nearest first: person 7 in the same clothes, person 8,
-    person 7 in other clothes. In ``general`` the matches are first and third: AP = (1/1 + 2/3) / 2. ``CC`` removes the first
+    One query of person 7 and three gallery pictures, the nearest first: person 7 in the same clothes, person 8, person
+    7 in other clothes. In ``general`` the matches are first and third: AP = (1/1 + 2/3) / 2. ``CC`` removes the first
     picture, so the only match is second.
 
     >>> from fastreid_clip3d.evaluation import CC, GENERAL
@@ -441,9 +441,8 @@ def _mean_of_draws(results: list[ProtocolResult]) -> ProtocolResult:
         return total / times.reshape(-1, *[1] * (total.ndim - 1))
 
     names = ("average_precisions", "inverse_negative_penalties", "cmc", "first_match_ranks", "match_counts")
-    means = [mean([getattr(result, name) for result in results]) for name in names]
-    top = np.zeros((len(queries), 0), dtype=np.int64)
-    return ProtocolResult(results[0].protocol, results[0].num_queries, queries, *means, top)
+    means: dict[str, Any] = {name: mean([getattr(result, name) for result in results]) for name in names}
+    return replace(results[0], queries=queries, top_matches=np.zeros((len(queries), 0), dtype=np.int64), **means)
 
 
 def pair_distances(

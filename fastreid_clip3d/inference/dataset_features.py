@@ -11,6 +11,7 @@ import torch
 from fastreid_clip3d.common.images import UnreadableImage
 from fastreid_clip3d.data.datasets import build_dataset
 from fastreid_clip3d.data.datasets.from_config import dataset_of
+from fastreid_clip3d.data.records import clothes_of, paths_of
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.protocols import GENERAL, Protocol
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures
@@ -37,7 +38,7 @@ def dataset_features(
     """
     dataset = dataset_of(model.cfg, name, root) if hasattr(model, "cfg") else build_dataset(name, root)
     records = [*dataset.query, *dataset.gallery]
-    entries = [Entry(record[0], tuple(map(Path, getattr(record, "frames", ()) or (record[0],)))) for record in records]
+    entries = [Entry(record[0], tuple(map(Path, paths_of(record)))) for record in records]
     features, kept = [], []
     for place, (_, outcome) in enumerate(extract(model, entries, batch_size, progress)):
         if isinstance(outcome, UnreadableImage):
@@ -49,7 +50,7 @@ def dataset_features(
         raise ClearError(f"{name}: none of its {len(records)} query and gallery images can be read.")
     rows, places = torch.stack(features), np.array(kept)
     pids, camids = (np.array([int(records[place][column]) for place in kept]) for column in (1, 2))
-    clothes = np.array([getattr(records[place], "clothes_id", -1) for place in kept])
+    clothes = np.array([clothes_of(records[place]) for place in kept])
     known = bool((clothes >= 0).all())
 
     def side(own: np.ndarray) -> LabelledFeatures:

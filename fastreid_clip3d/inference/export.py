@@ -11,7 +11,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict, cast, get_args
+from typing import Any, Literal, NamedTuple, TypedDict, get_args
 
 import numpy as np
 import torch
@@ -97,7 +97,7 @@ class ExportedStudent(nn.Module):
             copy converts from ImageNet's to its own.
     """
 
-    def __init__(self, network: nn.Module, pixels: InputPixels = "raw") -> None:
+    def __init__(self, network: Any, pixels: InputPixels = "raw") -> None:
         super().__init__()
         if pixels == "normalised":
             network = copy.deepcopy(network)
@@ -122,7 +122,7 @@ def format_of(path: str | Path, chosen: str = "") -> Format:
     if chosen == "onnx" and by_suffix != "onnx":
         raise ClearError(f"{path}: an ONNX file must end in .onnx, or it could not be loaded again.")
     if chosen:
-        return cast(Format, chosen)
+        return chosen
     if by_suffix is None:
         known = ", ".join(f"{'/'.join(endings)} ({name})" for name, endings in SUFFIXES.items())
         raise ClearError(f"{path}: no format has this ending. Known: {known}.")

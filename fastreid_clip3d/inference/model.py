@@ -75,6 +75,8 @@ class TorchModel(ReIDModel):
         cfg: the run's config, reduced to inference.
     """
 
+    network: Any  # a meta-architecture of fast-reid, which has no types; nn.Module does not declare its parts
+
     def __init__(self, checkpoint: Path, config: Path, device: str = "", allow_imports: bool = False) -> None:
         self.run_folder = checkpoint.parent
         self.device = find_device(device)
@@ -115,7 +117,8 @@ class TorchModel(ReIDModel):
     def map_size(self) -> tuple[int, int]:
         """Rows and columns of the patches, N = h x w."""
         with torch.no_grad():
-            return tuple(self._feature_map(self._as_input(torch.zeros(1, 3, *self.size))).shape[2:])
+            rows, columns = self._feature_map(self._as_input(torch.zeros(1, 3, *self.size))).shape[2:]
+        return rows, columns
 
     def _feature_map(self, images: Tensor) -> Tensor:
         if not hasattr(self.network, "heads"):
@@ -174,7 +177,7 @@ def find_run_files(run: Path) -> tuple[Path, Path]:
 
 def _build_network(
     full_cfg: CfgNode, weights: dict[str, Tensor], checkpoint: Path, device: torch.device
-) -> tuple[nn.Module, CfgNode]:
+) -> tuple[Any, CfgNode]:
     """The student with all of its weights, in eval mode, and the config that built it."""
     cfg = inference_config(full_cfg)
     cfg.MODEL.DEVICE = str(device)

@@ -122,7 +122,9 @@ def _walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
 def _add_list(path: Path, tracklets: bool, add: Add) -> int:
     """Adds what a list names; returns the number of files of its folders passed over."""
     if not path.is_file():
-        raise ClearError(f"{printable(str(path))} is no regular file; a list of images is a text file, one path per line.")
+        raise ClearError(
+            f"{printable(str(path))} is no regular file; a list of images is a text file, one path per line."
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

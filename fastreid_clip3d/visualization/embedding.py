@@ -137,7 +137,8 @@ def embedding_sheet(embedding: Embedding, output: str | Path, title: str = "") -
             # Neighbouring numbers get colours far apart; outfits differ in colour and shape.
             colour = colormaps["hsv"](number * 0.618033988749895 % 1.0)
             axes.scatter(
-                *embedding.points[shown].T,
+                embedding.points[shown, 0],
+                embedding.points[shown, 1],
                 s=26,
                 color=colour,
                 edgecolor="black",

@@ -36,10 +36,9 @@ def ranking_sheet(
     output: str | Path,
     top: int = 8,
     tile: tuple[int, int] = (64, 128),
-    metric: str = "cosine",
 ) -> Path:
     """Saves :func:`draw_ranking` and returns `output`."""
-    return save_image(draw_ranking(models, protocol, queries, top, tile, metric), output)
+    return save_image(draw_ranking(models, protocol, queries, top, tile), output)
 
 
 def draw_ranking(
@@ -48,7 +47,6 @@ def draw_ranking(
     queries: Sequence[int],
     top: int = 8,
     tile: tuple[int, int] = (64, 128),
-    metric: str = "cosine",
 ) -> Image.Image:
     """One block per query with one row per model; camera and outfit stand below each picture.
 
@@ -61,9 +59,7 @@ def draw_ranking(
         ClearError: the models have different queries or galleries, or an image cannot be read.
     """
     check_comparable(models)
-    results = [
-        evaluate(model.query, model.gallery, [protocol], metric, top_matches=top)[protocol.name] for model in models
-    ]
+    results = [evaluate(model.query, model.gallery, [protocol], top_matches=top)[protocol.name] for model in models]
     place = {int(query): row for row, query in enumerate(results[0].queries)}
     shown = [query for query in queries if query in place]
     title_width = 14 + max(int(_font().getlength(model.title)) for model in models)

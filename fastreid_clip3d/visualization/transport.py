@@ -145,14 +145,13 @@ def transport_sheet(
         size: height and width of the student's input.
     """
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     limits = colour_limits(found.maps)
     people, phrases = found.maps.shape[:2]
     width, height = 1.1, 1.1 * size[0] / size[1]
-    figure = Figure(
-        figsize=(1.14 * width * (phrases + 1), people * (height + 0.22) + 0.55), layout="constrained", dpi=110
-    )
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.0)
+    layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.0)
+    figure = Figure(figsize=(1.14 * width * (phrases + 1), people * (height + 0.22) + 0.55), layout=layout, dpi=110)
     grid = figure.add_gridspec(people + 1, phrases + 1, height_ratios=[1.0] * people + [0.03])
     for person, path in enumerate(images):
         picture = np.asarray(read_image(str(path)).resize((size[1], size[0])))

@@ -1,15 +1,14 @@
-"""What the clothes-changing datasets share: one id space for query and gallery, counts beside the official ones,
-clear errors, a place in fast-reid's registry.
+"""The base class of the clothes-changing datasets: one id space for query and gallery, official counts, clear errors.
 
-A dataset's class says where its folders are and reads each split into :class:`Item`; this file turns items into
-records. A split is read when it is first asked for, so a copy without train folders can still be evaluated.
+A subclass names its folders and reads each split into :class:`Item`; this file turns items into records. We read a
+split at its first use, so a copy without train folders can still be evaluated.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from fastreid.data.datasets import DATASET_REGISTRY
@@ -28,7 +27,7 @@ SPLITS = ("train", "query", "gallery")
 
 def registered_datasets() -> dict[str, type[ImageDataset]]:
     """Name -> class of everything in fast-reid's registry, its own datasets included."""
-    # fast-reid's Registry has no list of its names, and answers an unknown one with a KeyError.
+    # fast-reid's Registry has no list of its names, and raises KeyError for an unknown one.
     return dict(DATASET_REGISTRY._obj_map)
 
 
@@ -42,10 +41,10 @@ def register_dataset(
 
 
 class Item(NamedTuple):
-    """What a file's name says, before ids are given out.
+    """The parts of a file's name, before we number them.
 
-    Person, camera and outfit are whatever names them: ids that are numbers stay as they are while all of them fit into
-    int64; otherwise we number all ids. None as the outfit = not known.
+    Ids that are numbers stay as they are if all of them fit into int64; otherwise we number all ids. An outfit of None
+    is not known.
     """
 
     path: str
@@ -64,27 +63,23 @@ class ClothesDataset(ImageDataset):
     Attributes:
         dataset_dir: the dataset's folder below the root; after construction its path.
         dataset_name: prefix of training ids; results are filed under the class's name.
-        protocols: how the test split is scored; the first gives the headline numbers.
-        official_counts: (ids, items) by "train", "query", "gallery", "test" (query and gallery together) or "all"
-            (everything read here); None = not published.
-        layout: what the dataset's folder should hold, for messages.
-        how_to_obtain: where the data come from, for messages.
-        has_train: False for sets that are for testing only.
+        official_counts: (ids, items) by "train", "query", "gallery", "test" (query and gallery) or "all"; None where
+            they are not published.
+        layout: the expected content of the dataset's folder, for messages.
+        how_to_obtain: the source of the data, for messages.
         one_numbering: True where the same id in train and in test is the same person. In most published sets it is not.
-        notes: what reading each split left out.
+        notes: per split, the files that we left out.
 
     Raises:
-        DatasetNotFound: a folder is missing: the dataset's when constructed, a split's when that is first asked for.
-        DatasetProblem: a split that is there is empty, or cannot be read.
+        DatasetNotFound: the dataset's folder is missing at construction, or a split's folder at its first use.
+        DatasetProblem: a split is empty or cannot be read.
     """
 
     dataset_dir: str = ""
     dataset_name: str = ""
-    protocols: tuple[Protocol, ...] = (GENERAL,)
     official_counts: ClassVar[Official] = {}
     layout: ClassVar[str] = ""
     how_to_obtain: ClassVar[str] = ""
-    has_train: ClassVar[bool] = True
     one_numbering: ClassVar[bool] = False
     _junk_pids = [-1]
 
@@ -104,16 +99,26 @@ class ClothesDataset(ImageDataset):
         if combineall:
             self.combine_all()
 
+    @property
+    def protocols(self) -> tuple[Protocol, ...]:
+        """The protocols that score the test split; the first gives the headline numbers."""
+        return (GENERAL,)
+
+    @property
+    def has_train(self) -> bool:
+        """False for a set that is for testing only."""
+        return True
+
     def required_files(self) -> list[str]:
-        """Paths without which the dataset is not there at all."""
+        """Paths that every copy of the dataset has."""
         return [self.dataset_dir]
 
     def read_split(self, split: str, notes: SplitNotes) -> Iterable[Item]:
-        """Reads "train", "query" or "gallery" from disk; what is left out goes into ``notes``."""
+        """Reads "train", "query" or "gallery" from disk, and adds left out files to ``notes``."""
         raise NotImplementedError
 
     def hints(self) -> list[str]:
-        """What a user should know about this copy, one sentence each, without a full stop; logged with the counts."""
+        """Remarks on this copy, one sentence each without a full stop; we log them with the counts."""
         return []
 
     # -- the three lists ---------------------------------------------------------------------------------------------
@@ -123,7 +128,7 @@ class ClothesDataset(ImageDataset):
         if "train" not in self._records:
             if not self.has_train:
                 raise DatasetProblem(
-                    f"{self._title} is a test set, it has nothing to train on; name it in DATASETS.TESTS only."
+                    f"{self._title} is a test set without training images; name it in DATASETS.TESTS only."
                 )
             self._records["train"] = self._train_records(self._read("train"))
         return self._records["train"]
@@ -191,14 +196,13 @@ class ClothesDataset(ImageDataset):
             ]
 
     def people_in_train_and_test(self) -> list[str]:
-        """Who of the splits that were read is in train and in test; nobody where their numberings are not the same."""
+        """The people in train and in test, of the splits read so far; none where train and test number people apart."""
         test = self._people_of.get("query", set()) | self._people_of.get("gallery", set())
         shared = self._people_of.get("train", set()) & test if self.one_numbering else set()
         return sorted(map(str, shared))
 
     def combine_all(self) -> None:
-        """Makes one training set of all three splits, with names as fast-reid gives them, keeping clothes and
-        frames."""
+        """Joins all three splits to one training set, with fast-reid's names for test ids."""
         combined = list(self.train)
         offset = 1 + max((record.clothes_id for record in combined), default=-1)
         for record in self.query + self.gallery:
@@ -237,20 +241,20 @@ class ClothesDataset(ImageDataset):
     # -- counts ------------------------------------------------------------------------------------------------------
 
     def counts(self, splits: Iterable[str] = SPLITS) -> dict[str, Count]:
-        """What the splits hold; with both halves of the test also "test", with everything also "all"."""
+        """Counts by split; with query and gallery also "test", and with train besides also "all"."""
         splits = [split for split in splits if split != "train" or self.has_train]
         found = {split: count_records(getattr(self, split)) for split in splits}
         if "query" in found and "gallery" in found:
             found["test"] = count_records(self.query + self.gallery)
             if "train" in found and not self.combineall:
                 train, test = found["train"], found["test"]
-                # The same number in train and in test is not the same person; cameras are not comparable either.
+                # The same number in train and in test is another person, and cameras cannot be compared either.
                 found["all"] = Count(train.ids + test.ids, train.items + test.items, 0, train.outfits + test.outfits)
         return found
 
     def count_differences(self, found: Mapping[str, Count]) -> list[str]:
         """One sentence for each official count that this copy does not have."""
-        differences = []
+        differences: list[str] = []
         if self.combineall:
             return differences
         for split, count in found.items():
@@ -286,9 +290,10 @@ def _numbers(names: Iterable[str | None]) -> dict[str | None, int]:
     return {None: -1, **{name: number for number, name in enumerate(known)}}
 
 
-def _numbers_or_same(names: Iterable[Hashable]) -> dict[Any, int]:
-    """Numbers stay as they are; if one id is no number, or too large for int64, all are numbered in sorted order."""
+def _numbers_or_same(names: Iterable[int | str]) -> dict[int | str, int]:
+    """Numbers stay as they are. If one id is text, or too large for int64, we number all ids in sorted order."""
     distinct = set(names)
-    if all(isinstance(name, int) and abs(name) < 2**63 for name in distinct):
-        return {name: name for name in distinct}
+    numbers: dict[int | str, int] = {name: name for name in distinct if isinstance(name, int) and abs(name) < 2**63}
+    if len(numbers) == len(distinct):
+        return numbers
     return {name: number for number, name in enumerate(sorted(distinct, key=str))}

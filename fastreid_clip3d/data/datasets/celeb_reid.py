@@ -37,7 +37,7 @@ SETS = {
 class CelebLayout(ClothesDataset):
     """Reads ``<folder>/{train,query,gallery}/x_y_z.jpg``."""
 
-    protocols = (GENERAL, EACH_IMAGE_A_CAMERA)
+    protocols: tuple[Protocol, ...] = (GENERAL, EACH_IMAGE_A_CAMERA)
 
     def read_split(self, split: str, notes: SplitNotes) -> Iterator[Item]:
         for path, match in matching_images(self.existing(split), NAME, notes):

@@ -1,4 +1,4 @@
-"""How much a split holds, and the table that shows it beside the official counts."""
+"""Counts of a split, and the table of them beside the official counts."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
+from fastreid_clip3d.data.records import clothes_of
+
 Official = Mapping[str, "tuple[int | None, int | None]"]
-"""(ids, items) by split; None = not published."""
+"""(ids, items) by split; None where they are not published."""
 
 
 class Count(NamedTuple):
-    """How much a split holds; ``items`` are images, or tracklets."""
+    """The counts of a split; ``items`` are images or tracklets."""
 
     ids: int
     items: int
@@ -22,7 +24,7 @@ class Count(NamedTuple):
 
 def count_records(records: Sequence[tuple]) -> Count:
     """Counts records, or fast-reid's plain tuples."""
-    outfits = {(record[1], getattr(record, "clothes_id", -1)) for record in records}
+    outfits = {(record[1], clothes_of(record)) for record in records}
     return Count(
         ids=len({record[1] for record in records}),
         items=len(records),

@@ -1,12 +1,12 @@
-"""Vectors of a gallery's pictures on disk, kept up to date with the folder.
+"""Vectors of a gallery's pictures on disk; each search updates them for new, changed and removed pictures.
 
 On disk, in ``GALLERY/.fastreid_clip3d/<key>/`` or below a folder of the user's choice::
 
-    listing.npz          which picture (name, size and time of its files) each vector belongs to, and what is unreadable
+    listing.npz          the picture of each vector (name, size and time of its files), and the unreadable pictures
     vectors-TOKEN.faiss  the vectors, an exact inner product index; the listing names it
-    part-TOKEN.npz       vectors of a run that was stopped: the next one takes them over
+    part-TOKEN.npz       vectors of an interrupted run, which the next run takes over
 
-Every file appears whole or not at all, and the listing last: whatever a kill leaves is the state before, plus parts.
+We write every file whole or not at all, and the listing last: after a kill the old state is there, plus parts.
 
 N: entries. D: width of a vector.
 """
@@ -23,7 +23,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
@@ -43,7 +43,7 @@ _ROWS_AT_ONCE = 16384
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError)
 
 Compute = Callable[[Sequence[Entry]], Iterator[tuple[Entry, np.ndarray | UnreadableImage]]]
-"""Vectors of entries, in order: float32 [D] each, or why there is none."""
+"""Vectors of entries, in order: float32 [D] each, or the error."""
 
 
 @dataclass
@@ -53,13 +53,13 @@ class Gallery:
     Attributes:
         entries: the N readable entries; row i of `index` belongs to entry i.
         index: exact inner product index, N rows.
-        unreadable: (name, what is wrong) of the others.
-        folder: where it is kept; `token` changes with the vectors.
-        computed, removed: how many entries this refresh computed, and found to be gone.
+        unreadable: (name, reason) of the others.
+        folder: of the index. token: changes with the vectors.
+        computed, removed: number of entries that this call computed, and that are no longer in the gallery.
     """
 
     entries: list[Entry]
-    index: faiss.IndexFlatIP
+    index: faiss.IndexFlat
     unreadable: list[tuple[str, str]]
     folder: Path
     token: str
@@ -72,7 +72,7 @@ class Gallery:
         return vectors_of(self.index)
 
 
-def vectors_of(index: faiss.IndexFlatIP) -> np.ndarray:
+def vectors_of(index: faiss.IndexFlat) -> np.ndarray:
     """The rows of an exact index, float32 [N, D], without a copy."""
     if not index.ntotal:
         return np.zeros((0, index.d), dtype=np.float32)
@@ -80,11 +80,10 @@ def vectors_of(index: faiss.IndexFlatIP) -> np.ndarray:
 
 
 def index_folder(gallery: str | Path, key: str, chosen: str | Path = "") -> Path:
-    """Where a gallery's vectors of one kind are kept.
+    """The folder of a gallery's vectors of one model and kind.
 
     Args:
-        key: model and kind; vectors of different keys have nothing to do with each other.
-        chosen: the user's folder for indices of any galleries; "": inside the gallery.
+        key: model and kind. chosen: the user's folder for the indices of all galleries; "": inside the gallery.
     """
     if not chosen:
         return Path(gallery) / HIDDEN_FOLDER / key
@@ -97,14 +96,12 @@ def index_folder(gallery: str | Path, key: str, chosen: str | Path = "") -> Path
 def open_gallery(
     gallery: str | Path, entries: Sequence[Entry], folder: Path, dims: int, compute: Compute, rebuild: bool = False
 ) -> Gallery:
-    """The gallery's vectors: those on disk that still hold, and newly computed ones for the rest.
+    """The gallery's vectors: from disk for unchanged pictures, newly computed for the others.
 
-    A picture is computed again when its size or time of change differs; unreadable ones are tried again then, too.
+    A picture has changed when the size or time of its files differs.
 
     Args:
-        entries: what the gallery holds now.
-        folder: see :func:`index_folder`.
-        rebuild: computes everything anew.
+        entries: all entries of the gallery. folder: see :func:`index_folder`. rebuild: computes all vectors anew.
 
     Raises:
         ClearError: the folder cannot be written to.
@@ -135,15 +132,15 @@ def open_gallery(
         except ClearError:
             if missing:
                 raise
-            # A gallery on a read-only disk, with nothing new in it, is searched without the removed pictures.
-            logger.warning(f"{folder} cannot be written to; what was removed from {gallery} is left out for this time.")
+            # A gallery on a read-only disk without new pictures can be searched; we only leave out removed ones.
+            logger.warning(f"{folder} cannot be written, so the index still has the pictures removed from {gallery}.")
     return Gallery(
         [entry for entry, _ in readable], stored.index, unreadable, folder, stored.token, len(missing), removed
     )
 
 
 class _Key(NamedTuple):
-    """A picture in a certain state: its name below the gallery, and what its files looked like."""
+    """A picture in one state: its name below the gallery, and the signature of its files."""
 
     name: str
     signature: str
@@ -176,7 +173,7 @@ def _check_writable(folder: Path, gallery: str | Path) -> None:
 
 @dataclass
 class _Stored:
-    """What a folder holds."""
+    """The content of an index folder."""
 
     folder: Path
     dims: int
@@ -189,19 +186,19 @@ class _Stored:
     started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self.index = faiss.IndexFlatIP(self.dims)
+        self.index: faiss.IndexFlat = faiss.IndexFlatIP(self.dims)
 
     def __contains__(self, key: _Key) -> bool:
         return key in self.rows or key in self.unreadable
 
     def forget(self) -> None:
-        """Starts anew; the old files go when the new ones are complete."""
+        """Starts anew; :meth:`write` removes the old files once the new ones are complete."""
         self.changed = True
         for part in self.folder.glob("part-*.npz"):
             part.unlink(missing_ok=True)
 
     def load(self) -> None:
-        """Reads listing, vectors and parts; what is damaged is told and computed again."""
+        """Reads listing, vectors and parts. A damaged file is named in the log, and its vectors are computed again."""
         for _ in range(3):  # another process may be replacing the files at this moment
             try:
                 self._load_listing()
@@ -225,13 +222,13 @@ class _Stored:
             except _DAMAGED as error:
                 logger.warning(f"{path} is damaged and left out ({error}).")
                 continue
-            self.rows.update(zip(names, vectors))
+            self.rows |= dict(zip(names, vectors))
             self.unreadable.update(unreadable)
             self.changed = True
 
     def _load_listing(self) -> None:
-        keys, token, unreadable = _read_keys(self.folder / "listing.npz")
-        token = _text(token)
+        keys, payload, unreadable = _read_keys(self.folder / "listing.npz")
+        token = _text(payload)
         if not re.fullmatch(r"[0-9a-f]{32}", token):
             raise ValueError("no name of a vectors file")
         path = self.folder / f"vectors-{token}.faiss"
@@ -244,7 +241,7 @@ class _Stored:
         self.rows, self.unreadable = {key: row for row, key in enumerate(keys)}, unreadable
 
     def add(self, key: _Key, outcome: np.ndarray | UnreadableImage) -> None:
-        """Takes a computed vector, and writes a part now and then."""
+        """Adds a computed vector; writes a part after :data:`PART_ROWS` vectors or :data:`PART_SECONDS`."""
         self.changed = True
         if isinstance(outcome, UnreadableImage):
             self.unreadable[key] = str(outcome)
@@ -256,7 +253,7 @@ class _Stored:
             self.write_part()
 
     def write_part(self) -> None:
-        """Writes what has been computed since the last part."""
+        """Writes the vectors since the last part."""
         if self.pending:
             read = [(key, value) for key, value in self.pending if not isinstance(value, str)]
             vectors = np.stack([value for _, value in read]) if read else np.zeros((0, self.dims), np.float32)
@@ -265,7 +262,7 @@ class _Stored:
         self.pending, self.started = [], time.monotonic()
 
     def arrange(self, kept: list[_Key]) -> None:
-        """Makes `index` hold these rows in this order."""
+        """Fills `index` with these rows in this order."""
         arranged, old = faiss.IndexFlatIP(self.dims), vectors_of(self.index)
         for start in range(0, len(kept), _ROWS_AT_ONCE):
             rows = [self.rows[key] for key in kept[start : start + _ROWS_AT_ONCE]]
@@ -274,11 +271,8 @@ class _Stored:
         self.rows = {key: row for row, key in enumerate(kept)}
 
     def write(self, kept: list[_Key], present: set[_Key]) -> None:
-        """Writes listing and vectors, and removes what they replace."""
-        before = [
-            *self.folder.glob("vectors-*.faiss"),
-            *self.folder.glob("part-*.npz"),
-        ]
+        """Writes listing and vectors, and removes the older files."""
+        before = [*self.folder.glob("vectors-*.faiss"), *self.folder.glob("part-*.npz")]
         self.arrange(kept)
         faults = {key: message for key, message in self.unreadable.items() if key in present}
         vectors = self.folder / f"vectors-{self.token}.faiss"
@@ -291,21 +285,23 @@ class _Stored:
 def write_index(index: faiss.Index, path: Path) -> None:
     """Writes a faiss index, whole or not at all.
 
-    We open the file ourselves: faiss takes no name that is not UTF-8.
+    We open the file ourselves, since faiss refuses names that are not UTF-8.
 
     Raises:
-        ClearError: the place cannot be written to.
+        ClearError: the file cannot be written.
     """
-    write_atomically(path, lambda stream: faiss.write_index(index, faiss.PyCallbackIOWriter(stream.write)))
+    writer = faiss.PyCallbackIOWriter  # type: ignore[attr-defined]  # faiss's stubs lack it
+    write_atomically(path, lambda stream: faiss.write_index(index, writer(stream.write)))
 
 
 def read_index(path: Path) -> faiss.Index:
     """Reads what :func:`write_index` wrote; a damaged file is a RuntimeError of faiss."""
     with open(path, "rb") as stream:
-        return faiss.read_index(faiss.PyCallbackIOReader(stream.read))
+        reader = faiss.PyCallbackIOReader  # type: ignore[attr-defined]  # faiss's stubs lack it
+        return faiss.read_index(reader(stream.read))
 
 
-# Names are kept as bytes: an array of texts would be as wide as its longest, and a file's name need not be UTF-8.
+# We store names as bytes: an array of texts would be as wide as its longest, and a file's name need not be UTF-8.
 
 
 def _bytes(text: str) -> np.ndarray:
@@ -325,7 +321,7 @@ def _split(array: np.ndarray) -> list[str]:
 
 
 def _write_keys(path: Path, keys: Sequence[_Key], payload: np.ndarray, unreadable: dict[_Key, str]) -> None:
-    arrays = {
+    arrays: dict[str, Any] = {
         "names": _join(key.name for key in keys),
         "signatures": _join(key.signature for key in keys),
         "payload": payload,

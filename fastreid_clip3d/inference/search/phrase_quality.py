@@ -29,14 +29,14 @@ class PhraseQuality:
     """Fractions by phrase, each float64 [32] in the vocabulary's order.
 
     Args:
-        people: how many people were ranked.
-        base_rate: the share of people whom the phrase fits: the precision of a random order.
-        precision: precision at 10 with a person's score from the mean over all of their images.
-        single_precision: the same with one random image a person, mean of :data:`DRAWS` draws.
-        auc: probability that a person whom the phrase fits stands before one whom it does not; 0.5 is chance. A phrase
-            and its opposite share it.
-        chance: the mean precision at 10 over the phrases that 2.5 % and 97.5 % of random orders stay below, the same
-            people shuffled against their descriptors :data:`PERMUTATIONS` times.
+        people, images: numbers of ranked people and of their images.
+        base_rate: the share of people whom the phrase fits, which is the precision of a random order.
+        precision: precision at 10 where a person's score is the mean over their images.
+        single_precision: precision at 10 with one random image per person, the mean of :data:`DRAWS` draws.
+        auc: probability that a person whom the phrase fits has a higher score than one whom it does not; 0.5 is chance.
+            A phrase and its opposite have the same.
+        chance: the 2.5 % and 97.5 % quantiles of the mean precision at 10 over the phrases, where we shuffle the people
+            against their descriptors :data:`PERMUTATIONS` times.
     """
 
     people: int

@@ -6,9 +6,9 @@ the patches (the marginal u = 1/N of the transport)::
 
     score(p) = 1/N sum_n cos(f_n, Psi(h_p)) - 1/N sum_n cos(f_n, Psi(h_o))
 
-That is the dot product of the mean of the normalised patches with Psi(h_p) - Psi(h_o). So one vector [d'] an image
-answers every phrase, and free text, too. Free text has no opposite: the mean over the 32 phrases stands there. Several
-phrases: the mean of their scores.
+That is the dot product of the mean of the normalised patches with Psi(h_p) - Psi(h_o). So one vector [d'] per image
+answers every phrase and free text. For free text, which has no opposite, o is the mean over the 32 phrases. For several
+phrases the score is the mean of their scores.
 
 B: images. N: patches. d: width of the text space. d': width of the student. K: phrases.
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ _TEACHER_TOLERANCE = 1e-2  # of a cosine; float16 and other kernels move it by l
 
 
 def sentence_of(text: str) -> str:
-    """Free text as the sentence that the teacher reads: "A photo of a person; the person is TEXT."."""
+    """Free text as the teacher's sentence: "A photo of a person; the person is TEXT."."""
     words = text.strip().rstrip(".")
     verb, _, rest = words.partition(" ")
     return (
@@ -61,8 +62,8 @@ def require_phrases(model: ReIDModel, run: str | Path) -> Tensor:
     table = getattr(model, "phrase_features", None)
     if table is None or not hasattr(model, "local_features"):
         raise ClearError(
-            f"{run}: this student has no text space of its own to find phrases in. It takes the run folder or the "
-            "checkpoint of a training with OTLoss in MODEL.LOSSES.NAME."
+            f"{run}: this student has no text space. Give the run folder or the checkpoint of a training with OTLoss "
+            "in MODEL.LOSSES.NAME."
         )
     return table
 
@@ -70,17 +71,16 @@ def require_phrases(model: ReIDModel, run: str | Path) -> Tensor:
 def phrase_directions(
     model: ReIDModel, run: str | Path, phrases: Sequence[str], free_text: bool = False
 ) -> tuple[list[str], np.ndarray]:
-    """What the patch means are multiplied with to give scores.
+    """The vectors whose products with the patch means are the scores.
 
     Args:
-        run: what `model` was loaded from.
-        phrases: of the vocabulary, or with `free_text` any text.
+        run: the run folder or checkpoint of `model`. phrases: of the vocabulary, or with `free_text` any text.
 
     Returns:
-        The phrases in the vocabulary's words (or as sentences), and float32 [K, d'].
+        The phrases in the vocabulary's words (free text as sentences), and float32 [K, d'].
 
     Raises:
-        ClearError: an unknown phrase (the nearest are named); free text without the teacher of the training.
+        ClearError: an unknown phrase (the message names the nearest); free text without the teacher of the training.
     """
     table = require_phrases(model, run)
     rows = [find_phrase(phrase) for phrase in phrases]
@@ -107,7 +107,9 @@ def _free_directions(run: str | Path, table: Tensor, texts: list[str]) -> Tensor
     try:
         embeddings = encode_texts(keys.NAME, keys.PRETRAINED, [*prompts(), *map(sentence_of, texts)])
     except ClearError as error:
-        raise ClearError(f"Free text needs the teacher that {config} names, and it is not at hand: {error}") from error
+        raise ClearError(
+            f"Free text needs the teacher that {config} names, and it cannot be loaded: {error}"
+        ) from error
     if embeddings.shape[1] != text_dim:
         raise ClearError(f"{config} names another teacher than the one that {checkpoint} was trained with.")
     with torch.no_grad():
@@ -118,9 +120,9 @@ def _free_directions(run: str | Path, table: Tensor, texts: list[str]) -> Tensor
 
 
 class _PatchMeans:
-    """The student as ``extract`` runs it, with the mean of the normalised patches as what it encodes."""
+    """An encoder for ``extract`` that gives the mean of a student's normalised patches."""
 
-    def __init__(self, model: ReIDModel) -> None:
+    def __init__(self, model: Any) -> None:
         self.model, self.size, self.recipe = model, model.size, model.recipe
 
     def encode(self, pixels: Tensor) -> Tensor:
@@ -135,7 +137,7 @@ def patch_means(
 ) -> Iterator[tuple[Entry, np.ndarray | UnreadableImage]]:
     """The mean normalised patch of each entry, float32 [d'], in order; a tracklet's is the mean over its frames.
 
-    Frames that cannot be read are left out; an entry without any other has the first one's error.
+    Frames that cannot be read are left out; an entry without any readable frame has the first frame's error.
     """
     single = [Entry(entry.name, (frame,)) for entry in entries for frame in entry.frames]
     outcomes = extract(_PatchMeans(model), single, batch_size, progress)

@@ -146,7 +146,9 @@ def _tiles(record: RunRecord, tables: Sequence[ScoreTable]) -> str:
 
 
 def _notes(record: RunRecord, other: RunRecord | None) -> str:
-    notes = list(record.notes) + [f"{other.title}: {note}" for note in (other.notes if other else [])]
+    notes = list(record.notes)
+    if other is not None:
+        notes += [f"{other.title}: {note}" for note in other.notes]
     if not notes:
         return ""
     return '<div class="note"><ul>' + "".join(f"<li>{escape(note)}</li>" for note in notes) + "</ul></div>"
@@ -277,6 +279,8 @@ def _how(record: RunRecord, other: RunRecord | None) -> str:
         parts.append(f"<h3>{escape(run.title)}</h3>" if other else "")
         parts.append(f"<pre>{escape(run.command)}</pre>" if run.command else _soft("The command is not known."))
         facts = [f"{name} {value}" for name, value in run.environment.items()]
-        finished = f"Training took {run.training_time}." if run.training_time else "log.txt records no finished training."
+        finished = (
+            f"Training took {run.training_time}." if run.training_time else "log.txt records no finished training."
+        )
         parts.append(_soft(f"{'; '.join(facts)}. {finished}" if facts else finished))
     return "".join(parts)

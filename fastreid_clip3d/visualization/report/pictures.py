@@ -114,8 +114,8 @@ class Pictures:
         found = transport_maps(self._model, images, PHRASES)
         transport_sheet(images, found, path, self._model.size)
         return (
-            "The share of a phrase that the plan sends to each patch: blue less, red more than a uniform plan, which is "
-            "1. A phrase has one scale for all people. These plans lie between "
+            "The share of a phrase that the plan sends to each patch: blue less, red more than a uniform plan, which "
+            "is 1. A phrase has one scale for all people. These plans lie between "
             f"{float(found.maps.min()):.4f} and {float(found.maps.max()):.4f}. In brackets: the teacher's label is the "
             "opposite phrase, and the map shows the plan with the two exchanged."
         )
