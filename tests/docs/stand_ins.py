@@ -151,6 +151,7 @@ RULES: tuple[StandIn, ...] = (
         keys={"DATASETS.NAMES": "('CelebReID',)", "DATASETS.TESTS": "('CelebReID',)"},
     ),
     StandIn("train", "MyData", "two people train in the page's eight lines of CSV", keys={"SOLVER.IMS_PER_BATCH": "4"}),
+    StandIn("train", "MODEL.COMPILE True", "compiling takes minutes on a CPU", keys={"MODEL.COMPILE": "False"}),
     StandIn(
         "train",
         "--num-gpus|--num-machines",
