@@ -8,7 +8,8 @@ pass over the real images; the synthetic ones come on top (``DATALOADER.SYNTHETI
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from fastreid.config import CfgNode as CN
 from fastreid.config import get_cfg as fastreid_cfg
@@ -77,8 +78,8 @@ def add_clip3d_config(cfg: CN) -> None:
     cfg.SEED = -1
 
     # Modules with classes of your own (datasets, backbones, losses ...), imported before the config is used, e.g.
-    # ("my_reid",). Python finds them in the working folder or on PYTHONPATH. The config.yaml of a run keeps them; whoever
-    # loads the run later allows the import with load_model(..., allow_imports=True) or --allow-imports.
+    # ("my_reid",). Python finds them in the working folder or on PYTHONPATH. The config.yaml of a run keeps them. When
+    # the run is loaded later, load_model(..., allow_imports=True) or --allow-imports allows the import.
     cfg.IMPORTS = ()
 
     # Iterations between two lines of the log, of metrics.json and of the TensorBoard curves; each epoch's end adds one.
@@ -90,8 +91,8 @@ def add_clip3d_config(cfg: CN) -> None:
     # measurement costs one backward pass through head and losses per loss. 0: none.
     cfg.TENSORBOARD.GRADIENT_SHARES_PERIOD = 0
 
-    # Length of the warm-up in epochs, such as 0.5, in place of SOLVER.WARMUP_ITERS, which must then be 0: a warm-up that
-    # fits a training set of any size. 0: SOLVER.WARMUP_ITERS counts.
+    # Length of the warm-up in epochs, such as 0.5, in place of SOLVER.WARMUP_ITERS, which must then be 0. It fits a
+    # training set of any size. 0: SOLVER.WARMUP_ITERS counts.
     cfg.SOLVER.WARMUP_EPOCHS = 0.0
     # Arithmetic under SOLVER.AMP.ENABLED. float16: CUDA only, with a loss scale. bfloat16: CUDA and CPU, without one.
     cfg.SOLVER.AMP.DTYPE = "float16"
@@ -160,16 +161,16 @@ def _add_losses(cfg: CN) -> None:
     losses.OT.TOLERANCE = 0.0  # stops iterating when the row marginals are this close (L1); 0: never stops early
     losses.OT.DIFFERENTIABLE = False  # gradient through the plan T* as well; False: T* is a constant (envelope theorem)
     losses.OT.HIDDEN_DIM = 0  # hidden width of Psi; 0: d'
-    # Weight of a term that is not in the paper: an image lies nearer to its own phrase than to the opposite one. L_OT alone
-    # lets all phrases become one direction. 0: left out.
+    # Weight of a term that is not in the paper: it pulls an image nearer to its own phrase than to the opposite one.
+    # L_OT alone lets all phrases become one direction. 0: left out.
     losses.OT.CONTRAST = 0.0
     losses.OT.CONTRAST_TEMPERATURE = 0.1  # its temperature, in units of cosine
 
     # L_global: MSE between Phi(g) and f_id (Eq. 8).
     losses.GLOBAL_DISTILL = CN()
     losses.GLOBAL_DISTILL.SCALE = 0.5  # beta
-    # Over features: mean (torch's MSE), sum (Eq. 8 to the letter), or cosine (2 - 2 cos, which a short f_id cannot meet;
-    # not in the paper).
+    # Over features: mean (torch's MSE), sum (Eq. 8 to the letter), or cosine (2 - 2 cos, which a short f_id cannot
+    # meet; not in the paper).
     losses.GLOBAL_DISTILL.REDUCTION = "mean"
     losses.GLOBAL_DISTILL.HIDDEN_DIM = 0  # hidden width of Phi; 0: d'
 
@@ -177,8 +178,8 @@ def _add_losses(cfg: CN) -> None:
     losses.BODY_SHAPE = CN()
     losses.BODY_SHAPE.SCALE = 0.3  # gamma
     losses.BODY_SHAPE.HIDDEN_DIM = 0  # hidden width of phi; 0: d'
-    # Leaves a body's size and position out of the distance, since a tight box around a person hides them (78 % of L_3D is
-    # stature); not in the paper.
+    # Leaves a body's size and position out of the distance, since a tight box around a person hides them (78 % of L_3D
+    # is stature); not in the paper.
     losses.BODY_SHAPE.IGNORE_SIZE = False
 
     # A comparator, not part of the method: CAL, the clothes-based adversarial loss (Gu et al., CVPR 2022).

@@ -1,4 +1,4 @@
-"""From a yaml file and ``KEY VALUE`` pairs to a config; every error names the file, the key and the nearest known one."""
+"""From a yaml file and ``KEY VALUE`` pairs to a config; an error names the file, the key and the nearest known one."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def check_values(cfg: CfgNode) -> None:
     mlp, width = cfg.MODEL.HEADS.MLP, cfg.MODEL.BACKBONE.FEAT_DIM
     if mlp.RESIDUAL and mlp.OUT_DIM not in (0, width):
         raise ClearError(
-            f"MODEL.HEADS.MLP.RESIDUAL adds the pooled features, {width} wide (MODEL.BACKBONE.FEAT_DIM), to an output of "
-            f"MODEL.HEADS.MLP.OUT_DIM {mlp.OUT_DIM}. Set OUT_DIM to 0 or {width}, or RESIDUAL False."
+            f"MODEL.HEADS.MLP.RESIDUAL adds the pooled features, {width} wide (MODEL.BACKBONE.FEAT_DIM), to an output "
+            f"of MODEL.HEADS.MLP.OUT_DIM {mlp.OUT_DIM}. Set OUT_DIM to 0 or {width}, or RESIDUAL False."
         )
 
 
@@ -137,8 +137,8 @@ def load_run_config(config_file: str | Path, allow_imports: bool = False) -> Cfg
     unknown = [name for name in cfg.IMPORTS if name not in sys.modules]
     if unknown and not (allow_imports or _imports_allowed):
         raise ClearError(
-            f"{config_file} names modules of the run's author that would be imported (IMPORTS): {', '.join(unknown)}. If you "
-            "trust this run, allow it with load_model(..., allow_imports=True), or --allow-imports behind a command."
+            f"{config_file} names modules of the run's author that would be imported (IMPORTS): {', '.join(unknown)}. "
+            "If you trust this run, allow it: load_model(..., allow_imports=True), or --allow-imports behind a command."
         )
     import_named_modules(cfg)
     return cfg

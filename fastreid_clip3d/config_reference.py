@@ -17,8 +17,9 @@ INTRODUCTION = """\
 Keys that the plug-in adds to fast-reid's, with their defaults: those of the paper where it gives any. Made from
 `fastreid_clip3d/config.py` by `clip3d config-keys --output docs/config_keys.md`.
 
-Every key can stand in a yaml file or behind a command, `MODEL.LOSSES.OT.NUM_ITERS 100`. A misspelt key or a value out of
-its range is an error that names what is known. `SOLVER.IMS_PER_BATCH` counts the real images of a batch; `DATALOADER.SYNTHETIC_PER_BATCH` come on top.
+Every key can stand in a yaml file or behind a command, `MODEL.LOSSES.OT.NUM_ITERS 100`. A misspelt key or a value out
+of its range is an error that names what is known. `SOLVER.IMS_PER_BATCH` counts the real images of a batch;
+`DATALOADER.SYNTHETIC_PER_BATCH` come on top.
 """
 
 

@@ -36,8 +36,8 @@ def message_of(error: ClearError) -> str:
 def run_tool(main: Callable[[], int | None]) -> NoReturn:
     """Runs a command line's `main` and turns a :class:`ClearError` into one message and exit code 2.
 
-    So does an optional library that is missing. Ctrl-C ends with code 130, as shells expect. Any other exception is a bug
-    and keeps its traceback.
+    An optional library that is missing ends the same way. Ctrl-C ends with code 130, as shells expect. Any other
+    exception is a bug and keeps its traceback.
     """
     try:
         sys.exit(main() or 0)

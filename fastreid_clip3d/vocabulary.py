@@ -1,7 +1,7 @@
 """The 16 pairs of opposite body-shape phrases and the prompt around them (paper, Table 1 and Section 3.2).
 
 Row order of every table of 32 phrases in this project: row ``2 * m`` is phrase 1 of pair ``m``, row ``2 * m + 1`` its
-phrase 2. A label is therefore a choice of 0 (phrase 1) or 1 (phrase 2) for each pair: ``phrase_choices``, int64 [..., 16].
+phrase 2. So a label is a choice of 0 (phrase 1) or 1 (phrase 2) for each pair: ``phrase_choices``, int64 [..., 16].
 """
 
 from __future__ import annotations

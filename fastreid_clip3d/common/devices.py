@@ -13,7 +13,8 @@ def find_device(device: str = "", source: str = "--device") -> torch.device:
     """The named device, once it is known to exist.
 
     Args:
-        device: ``cpu``, ``cuda``, ``cuda:N`` or another device type of torch; "": CUDA where there is a device, else CPU.
+        device: ``cpu``, ``cuda``, ``cuda:N`` or another device type of torch; "": CUDA where there is a device,
+            else the CPU.
         source: the flag or key that named it, for messages.
 
     Raises:

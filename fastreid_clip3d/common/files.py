@@ -16,13 +16,14 @@ import re
 import stat
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Callable, Iterator, Sequence, Union
+from typing import IO
 
 from fastreid_clip3d.common.names import printable
 from fastreid_clip3d.errors import ClearError
 
-Content = Union[bytes, Callable[[IO[bytes]], object]]
+Content = bytes | Callable[[IO[bytes]], object]
 """What a file holds: its bytes, or a function that writes them to a stream."""
 
 SECONDS_UNTIL_ABANDONED = 86400.0
@@ -42,8 +43,8 @@ def write_atomically(path: str | os.PathLike, content: Content, durable: bool = 
     Args:
         path: a file, or a device or FIFO (``/dev/stdout``), which is written directly.
         content: the bytes, or a function that writes them to a binary stream.
-        durable: whether the bytes reach the disk before the file takes its name, so that a power failure cannot leave it
-            empty. Turn it off for one of many files whose sizes are checked later.
+        durable: whether the bytes reach the disk before the file takes its name, so that a power failure leaves no
+            empty file. Turn it off for one of many files whose sizes are checked later.
 
     Raises:
         ClearError: the file cannot be written.
@@ -96,9 +97,9 @@ def replacing(path: str | os.PathLike, durable: bool = True, keep_ending: bool =
             _in_use.discard(temporary.name)
 
 
-def remove_leftovers(folder: str | os.PathLike) -> None:
+def remove_leftovers(folder: str | os.PathLike[str]) -> None:
     """Removes the temporary files directly in a folder that killed programs left; those in use stay."""
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+    with contextlib.suppress(OSError), os.scandir(os.fspath(folder)) as entries:
         for entry in entries:
             if is_temporary(entry.name) and _is_abandoned(entry):
                 with contextlib.suppress(OSError):
@@ -131,7 +132,8 @@ def check_writable(path: str | os.PathLike, endings: Sequence[str] = ()) -> Path
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.stat(target)  # a name that no file can have
         if os.path.isdir(target):
-            raise ClearError(f"{shown} is a folder; name a file, for example {shown.rstrip('/')}/result{target.suffix}.")
+            example = f"{shown.rstrip('/')}/result{target.suffix}"
+            raise ClearError(f"{shown} is a folder; name a file, for example {example}.")
         if not _is_special(target):
             _check_folder(target.parent, shown)
     return target

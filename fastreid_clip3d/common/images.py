@@ -10,7 +10,7 @@ import io
 import os
 import stat
 from pathlib import Path
-from typing import Literal, Union
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -20,7 +20,7 @@ from fastreid_clip3d.common.files import check_writable, write_atomically
 from fastreid_clip3d.common.names import printable
 from fastreid_clip3d.errors import ClearError
 
-AnyImage = Union[str, Path, Image.Image, np.ndarray, Tensor]
+AnyImage = str | Path | Image.Image | np.ndarray | Tensor
 Channels = Literal["RGB", "BGR"]
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 """Endings of the images that we write."""

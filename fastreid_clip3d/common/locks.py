@@ -17,7 +17,7 @@ from fastreid_clip3d.errors import ClearError
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # no stub says that a platform lacks it
 
 LOCK_NAME = ".lock"
 
@@ -40,7 +40,7 @@ def lock_folder(folder: str | os.PathLike) -> Iterator[None]:
     """
     path = Path(folder) / LOCK_NAME
     if fcntl is None:
-        _warn_unlocked(folder, "this platform has no file locks")
+        _warn_unlocked(folder, "this platform has no file locks")  # type: ignore[unreachable]  # on Windows it is
         yield
         return
     stream = _lock(path)

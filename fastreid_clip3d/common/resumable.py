@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Callable, Iterator, Mapping, Sequence
+from typing import IO, Any
 
 from fastreid_clip3d.common.files import is_temporary, write_atomically
 from fastreid_clip3d.common.locks import LOCK_NAME
@@ -58,7 +59,9 @@ def begin(folder: Path, header: str, work: Mapping[str, Any], own: Sequence[str]
     stored = {key: found.get(key) for key in wanted} if isinstance(found, dict) else {}
     if stored != wanted:
         changes = "; ".join(differences(stored, wanted))
-        raise OtherWork(f"{shown} was begun with other settings ({changes}). Choose a new folder, or empty it.", changes)
+        raise OtherWork(
+            f"{shown} was begun with other settings ({changes}). Choose a new folder, or empty it.", changes
+        )
     return True
 
 
@@ -140,7 +143,7 @@ class Journal:
     def __init__(self, path: Path, is_valid: Callable[[str], bool] = lambda line: True) -> None:
         self.path, self.lines = path, []
         try:
-            self._stream: IO[bytes] = open(path, "a+b")
+            self._stream: IO[bytes] = open(path, "a+b")  # noqa: SIM115  (close() closes it)
             self._stream.seek(0)
             end = 0
             for line in self._stream:

@@ -21,7 +21,7 @@ def is_absent(original: Any) -> bool:
 def six_module(original: Any) -> types.ModuleType:
     """A ``torch._six`` with the one name that fast-reid uses."""
     module = types.ModuleType("torch._six")
-    module.string_classes = (str, bytes)
+    module.__dict__["string_classes"] = (str, bytes)
     return module
 
 

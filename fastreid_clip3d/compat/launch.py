@@ -77,7 +77,9 @@ def global_gloo_group() -> dist.ProcessGroup:
     """The group of all processes through which fast-reid gathers objects, on gloo."""
     if dist.get_backend() == "nccl":
         return dist.new_group(backend="gloo", timeout=PATIENCE)
-    return dist.group.WORLD
+    world = dist.group.WORLD
+    assert world is not None, "the process group is made before fast-reid gathers"
+    return world
 
 
 def needs_cuda_or_sets_no_timeout(worker: Callable[..., None]) -> bool:

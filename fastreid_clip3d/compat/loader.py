@@ -7,7 +7,7 @@ current one is used) and lets errors through.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
@@ -28,7 +28,7 @@ def use_device(device: str) -> None:
 def _default_device(local_rank: int) -> torch.device:
     device = _device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", local_rank)
+        return torch.device("cuda", local_rank)  # type: ignore[unreachable]  # torch types index as int
     return device
 
 
@@ -40,7 +40,7 @@ class DeviceLoader(DataLoader):
         kwargs["pin_memory"] = kwargs.get("pin_memory", False) and self.target_device.type == "cuda"
         super().__init__(**kwargs)
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Any:  # an iterator of dicts; torch's own class is private
         batches = super().__iter__()
         if self.target_device.type != "cuda":
             return batches
@@ -66,7 +66,7 @@ class DeviceLoader(DataLoader):
             yield ready
 
 
-def opens_a_stream(loader: type[DataLoader]) -> bool:
+def opens_a_stream(loader: Callable[..., object]) -> bool:
     """Whether a loader opens a CUDA stream when it is made, before anybody reads from it."""
     with mock.patch("torch.cuda.Stream", side_effect=Reached):
         try:
