@@ -1,4 +1,4 @@
-"""Whether a training set can fill the batches that a config asks for: checked before the first step."""
+"""Checks, before the first step, that a training set can fill the batches of a config."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from fastreid_clip3d.errors import ClearError
 def check_batch_fits(cfg: CfgNode, dataset: Any, world_size: int) -> None:
     """Refuses a batch that the training set cannot fill.
 
-    fast-reid finds out late or never: Naive- and BalancedIdentitySampler search for people for ever, a batch above the
-    training set divides by an epoch of zero iterations, and batch norm fails on one image per process.
+    fast-reid does not check: Naive- and BalancedIdentitySampler search for people for ever, a batch above the training
+    set divides by an epoch of zero iterations, and batch norm fails on one image per process.
 
     Args:
-        cfg: ``SOLVER.IMS_PER_BATCH``, ``DATALOADER.SAMPLER_TRAIN`` and ``DATALOADER.NUM_INSTANCE`` are read.
+        cfg: we read ``SOLVER.IMS_PER_BATCH``, ``DATALOADER.SAMPLER_TRAIN`` and ``DATALOADER.NUM_INSTANCE``.
         dataset: has ``img_items``, a list of (path, pid, camid). world_size: number of processes.
 
     Raises:
-        ClearError: what the training set has, what a batch needs, and the keys to change.
+        ClearError: names the training set's size, the size that a batch needs, and the keys to change.
     """
     batch, sampler = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.SAMPLER_TRAIN
     if sampler not in SAMPLERS:

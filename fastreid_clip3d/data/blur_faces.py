@@ -1,9 +1,8 @@
 """Makes a copy of a dataset's folder with blurred faces: same folders, same names, the source untouched.
 
-The copy holds every image, with its faces blurred, or byte for byte where the detector found none. It holds text lists,
-and two files of ours from which an interrupted run goes on: ``blur_faces.json`` (the settings) and ``blur_faces.csv``
-(one line per image: name, number of faces). It leaves out and counts anything else: a Thumbs.db holds small pictures of
-faces.
+The copy has every image with its faces blurred, or byte for byte where the detector found none. It has text lists, and
+two files from which an interrupted run continues: ``blur_faces.json`` (the settings) and ``blur_faces.csv`` (one line
+per image: name, number of faces). We leave out and count all other files: a Thumbs.db holds small pictures of faces.
 """
 
 from __future__ import annotations
@@ -40,12 +39,11 @@ Detector = Callable[[np.ndarray], Sequence[Face]]
 
 @dataclass(frozen=True)
 class BlurSettings:
-    """How faces are blurred.
+    """The settings of the blur.
 
     Attributes:
-        threshold: the detector's, 0..1.
-        margin: by how much of its size a box is enlarged on each side.
-        strength: standard deviation of the Gaussian, as a share of the box's longer side before it is enlarged.
+        threshold: the detector's, 0..1. margin: share of its size by which a box is enlarged on each side.
+        strength: standard deviation of the Gaussian, as a share of the longer side of the original box.
     """
 
     threshold: float = 0.3
@@ -61,13 +59,11 @@ class BlurSettings:
 
 @dataclass
 class BlurReport:
-    """What the copy holds after a run; paths are relative to the source.
+    """The content of the copy after a run; paths are relative to the source.
 
     Attributes:
-        faces: image -> number of faces, of this run and the ones it continued.
-        done_before: images that an earlier run had finished.
-        unreadable: image -> reason; these are not in the copy.
-        left_out: files that are neither images nor lists.
+        faces: image -> number of faces, of this run and of earlier ones. done_before: number of images of earlier runs.
+        unreadable: image -> reason; these are not in the copy. left_out: files that are neither images nor lists.
     """
 
     faces: dict[str, int] = field(default_factory=dict)
@@ -123,18 +119,15 @@ def blur_folder(
     settings: BlurSettings = BlurSettings(),
     progress: bool = True,
 ) -> BlurReport:
-    """Copies ``source`` to ``target`` with blurred faces; a run that was interrupted goes on where it stopped.
+    """Copies ``source`` to ``target`` with blurred faces; after an interruption the same call continues.
 
     Args:
-        source: the dataset's folder.
-        target: a new folder, or one that an earlier run with the same settings began.
-        detector: RGB image, uint8 [rows, columns, 3] -> faces.
-        settings: how much is blurred.
-        progress: whether a bar is shown.
+        source: the dataset's folder. target: a new folder, or the folder of an earlier run with the same settings.
+        detector: RGB image, uint8 [rows, columns, 3] -> faces. progress: whether a bar is shown.
 
     Raises:
         ClearError: no such source, no image in it; the target is the source, lies in it or around it, has other
-            contents, or was begun with other settings.
+            content, or is the copy of a run with other settings.
     """
     source, target = Path(source), Path(target)
     _check_folders(source, target)
@@ -190,7 +183,7 @@ def _check_folders(source: Path, target: Path) -> None:
 
 
 def _files(source: Path, report: BlurReport) -> tuple[list[str], list[str]]:
-    """Names, with forward slashes below the source, of its images and its lists; the rest is noted as left out."""
+    """Names below the source, with forward slashes, of its images and lists; the others are noted as left out."""
     images, lists = [], []
     for name in _walk(source):
         file = name.rsplit("/", 1)[-1]
@@ -219,7 +212,7 @@ def _walk(source: Path) -> Iterator[str]:
 
 
 def _blur_image(source: Path, target: Path, name: str, detector: Detector, settings: BlurSettings) -> int:
-    """Writes one image of the copy and returns how many faces were found."""
+    """Writes one image of the copy and returns its number of faces."""
     image = load_image(source / name)
     faces = detector(np.asarray(to_rgb(image)))
     if not faces:
@@ -248,7 +241,7 @@ def _copy(source: Path, target: Path, name: str) -> None:
 
 
 def _write(target: Path, name: str, write: Callable[[IO[bytes]], object]) -> None:
-    """Writes a file of the copy as a whole or not at all, and never through a link out of the copy's folder."""
+    """Writes a file of the copy, whole or not at all; refuses a link that leads out of the copy's folder."""
     path = target / name
     path.parent.mkdir(parents=True, exist_ok=True)
     if target.resolve() not in (path.parent.resolve(), *path.parent.resolve().parents):

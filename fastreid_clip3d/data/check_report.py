@@ -33,8 +33,8 @@ def run_checks(
     Args:
         names: as in DATASETS.NAMES, or paths of CSV files.
         root, decode, workers: as in :func:`check_dataset`.
-        sheet: where a picture of some people is written; each of several datasets has a file of its own.
-        json_file: where the whole report is written; "-" = standard output, and the words go to standard error.
+        sheet: file for a picture of some people; each of several datasets has its own.
+        json_file: file for the whole report; "-": standard output, and the text goes to standard error.
     """
     screen = sys.stderr if json_file == "-" else sys.stdout
     if sheet:
@@ -57,7 +57,7 @@ def run_checks(
 
 @contextmanager
 def _no_warnings_twice() -> Iterator[None]:
-    """Reading logs no warnings here: the report has them, with names."""
+    """Turns off the warnings of reading, since the report has them."""
     logger = logging.getLogger("fastreid_clip3d.data.datasets")
     level = logger.level
     logger.setLevel(logging.ERROR)

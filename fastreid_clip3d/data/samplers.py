@@ -1,4 +1,4 @@
-"""The order in which a mixed training set is read: P x K real and S synthetic images in every batch, on every rank.
+"""The order of a mixed training set: P x K real and S synthetic images in every batch, a share of them on every rank.
 
 Shape letters: R real images of a batch over all ranks (``SOLVER.IMS_PER_BATCH``), K images per person
 (``DATALOADER.NUM_INSTANCE``), P = R / K persons, S synthetic images over all ranks.
@@ -19,7 +19,7 @@ NEVER_GIVES_A_BATCH = {
     "SetReWeightSampler": "fast-reid's sampler cannot give a batch: it adds an array to an empty list, and waits for a "
     "size of batch that it never draws."
 }
-"""Samplers of fast-reid that no setting makes work, and why."""
+"""Samplers of fast-reid that work with no setting, and why."""
 SAMPLERS = (
     MIXED_SAMPLER,
     "TrainingSampler",
@@ -28,21 +28,21 @@ SAMPLERS = (
     "ImbalancedDatasetSampler",
     *NEVER_GIVES_A_BATCH,
 )
-"""The names that DATALOADER.SAMPLER_TRAIN may have: ours, then fast-reid's."""
+"""The known names for DATALOADER.SAMPLER_TRAIN: ours, then fast-reid's."""
 
 
 class MixedIdentitySampler(Sampler[int]):
     """Endless indices: batch after batch, the rank's share of P x K real images, then its share of S synthetic ones.
 
-    An epoch is one pass over the real images: R at a time, ``len(records) // R`` batches. Each person's images are
-    shuffled and dealt out in groups of K; a person with fewer than K images repeats some of them. No person occurs
-    twice in a batch. Synthetic images are dealt from shuffled passes of their own; their index is
-    ``len(records) + position``. Everything follows from `seed` and the epoch, so a resumed run can start at any epoch
-    (:meth:`start_at`), and all ranks agree without communicating.
+    An epoch is one pass over the real images, ``len(records) // R`` batches. We shuffle each person's images and form
+    groups of K; a person with fewer than K images repeats some of them. No person occurs twice in a batch. Synthetic
+    images come from shuffled passes of their own; their index is ``len(records) + position``. The order depends on
+    `seed` and the epoch only, so a resumed run can start at any epoch (:meth:`start_at`), and all ranks agree without
+    communicating.
 
     Args:
-        records: the real images, as (path, pid, camid); only the pid is looked at.
-        batch_size: R. num_instances: K. num_synthetic: number of synthetic images there are.
+        records: the real images, as (path, pid, camid); we read only the pid.
+        batch_size: R. num_instances: K. num_synthetic: number of all synthetic images.
         synthetic_per_batch: S; 0 for none.
         seed: of all random choices. rank, world_size: of this process.
 
@@ -93,7 +93,7 @@ class MixedIdentitySampler(Sampler[int]):
             )
         if self.num_real < self.batch_size:
             raise ClearError(
-                f"Cannot fill {wanted}: the training set has {self.num_real} images, less than one batch. Lower "
+                f"Cannot fill {wanted}: the training set has {self.num_real} images, fewer than one batch. Lower "
                 "IMS_PER_BATCH."
             )
         if self.synthetic_per_batch and not self.num_synthetic:
@@ -104,7 +104,7 @@ class MixedIdentitySampler(Sampler[int]):
 
     @property
     def batches_per_epoch(self) -> int:
-        """Batches of one pass over the real images; the last, incomplete one is left out, as fast-reid does."""
+        """Batches of one pass over the real images, without the last, incomplete one, as in fast-reid."""
         return self.num_real // self.batch_size
 
     @property
@@ -113,7 +113,7 @@ class MixedIdentitySampler(Sampler[int]):
         return (self.batch_size + self.synthetic_per_batch) // self.world_size
 
     def start_at(self, epoch: int) -> None:
-        """Lets the next iterator begin with this epoch, for a resumed run."""
+        """Makes the next iterator begin with this epoch, for a resumed run."""
         self.first_epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
@@ -137,7 +137,7 @@ class MixedIdentitySampler(Sampler[int]):
             yield from drawn[self.rank * synthetic_share : (self.rank + 1) * synthetic_share]
 
     def _groups_by_person(self, generator: np.random.Generator) -> list[list[list[int]]]:
-        """One pass: for each person its images, shuffled, in groups of K."""
+        """One pass: each person's images, shuffled, in groups of K."""
         groups_by_person = []
         for images in self.images_of.values():
             shuffled = generator.permutation(images).tolist()
@@ -156,7 +156,7 @@ class MixedIdentitySampler(Sampler[int]):
             groups_by_person = self._groups_by_person(generator)
             left = np.array([len(groups) for groups in groups_by_person])
             while np.count_nonzero(left) >= persons:
-                # Persons with many groups left are likelier: otherwise they alone would be left at the end.
+                # We prefer people with many groups left: otherwise only they would be left at the end.
                 chosen = generator.choice(len(left), size=persons, replace=False, p=left / left.sum())
                 left[chosen] -= 1
                 yield [image for person in chosen for image in groups_by_person[person].pop()]

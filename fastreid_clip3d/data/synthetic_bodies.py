@@ -29,8 +29,8 @@ class SyntheticBodies(Dataset):
     Args:
         folder: the set's folder.
         transform: PIL image to float tensor [3, H, W].
-        flip_probability: of the mirror image, 0..1; shape and descriptors of a body are those of its mirror image.
-        cache_mib: images are decoded once and kept as 8-bit grey while all of them fit into this many MiB.
+        flip_probability: of the mirror image, 0..1; the mirror image has the same shape and descriptors.
+        cache_mib: we keep all images decoded, as 8-bit grey, if they fit into so many MiB.
 
     Raises:
         ClearError: the folder is missing, incomplete or damaged; the message names the command that makes it.
@@ -56,7 +56,7 @@ class SyntheticBodies(Dataset):
         return len(self.paths)
 
     def _decoded(self, cache_mib: float) -> torch.Tensor | None:
-        """All images as uint8 [N, H, W] in memory that worker processes share, or None if they would not fit."""
+        """All images as uint8 [N, H, W] in memory shared by worker processes, or None if they do not fit."""
         if not self.paths or cache_mib <= 0:
             return None
         first = np.asarray(read_image(self.paths[0]).convert("L"))
@@ -91,5 +91,5 @@ class SyntheticBodies(Dataset):
 
 
 def synthetic_folder(name_or_path: str) -> Path:
-    """Where the set of this name lies: an absolute path as it is, a name below the folder of the datasets."""
+    """The folder of a set: an absolute path as it is, a name below the datasets' folder."""
     return below_dataset_root(name_or_path)

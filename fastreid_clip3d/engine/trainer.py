@@ -22,8 +22,8 @@ from fastreid_clip3d.common import loss_names
 from fastreid_clip3d.compat.distributed import share_buffers
 from fastreid_clip3d.compat.loader import DeviceLoader, use_device
 from fastreid_clip3d.data.build import MIXED_SAMPLER, build_train_loader
+from fastreid_clip3d.data.records import clothes_of
 from fastreid_clip3d.data.synthetic_bodies import SyntheticBodies
-from fastreid_clip3d.data.training_set import clothes_of
 from fastreid_clip3d.engine.checkpoint import LastCheckpoints, SafeCheckpointer
 from fastreid_clip3d.engine.config_checks import (
     check_same_bodies,

@@ -8,7 +8,6 @@ N: entries with a feature. d': width of the feature.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import time
@@ -24,7 +23,7 @@ from fastreid_clip3d.common.locks import lock_folder
 from fastreid_clip3d.common.names import as_utf8, printable
 from fastreid_clip3d.common.resumable import Journal, OtherWork, begin
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.inference.pictures import Entry
+from fastreid_clip3d.inference.pictures import Entry, signature_of
 
 FORMATS = (".npz", ".parquet")
 HEADER, ROWS, JOURNAL = "header.json", "features.bin", "done.jsonl"
@@ -48,16 +47,8 @@ def check_output(path: str | Path) -> Path:
 
 
 def signature(entry: Entry) -> str:
-    """Digest of the names, sizes and times of an entry's files; a missing file counts as "missing"."""
-    digest = hashlib.sha256()
-    for frame in entry.frames:
-        try:
-            status = os.stat(frame)
-            state = f"{frame}\0{status.st_size}\0{status.st_mtime_ns}\0"
-        except OSError:
-            state = f"{frame}\0missing\0"
-        digest.update(state.encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()[:24]
+    """Digest of the names, sizes and times of an entry's files."""
+    return signature_of((str(frame), frame) for frame in entry.frames)
 
 
 class FeaturesWriter:

@@ -90,7 +90,7 @@ class TorchModel(ReIDModel):
         self._phrase_weights = {
             name: value.clone() for name, value in weights.items() if name.startswith(("ot_loss.", "phrase_table"))
         }
-        self.feature_dim = self._features(torch.zeros(1, 3, *self.size, dtype=torch.uint8)).shape[1]
+        self.feature_dim = self.encode(torch.full((1, 3, *self.size), 255, dtype=torch.uint8)).shape[1]
 
     @torch.no_grad()
     def _features(self, pixels: Tensor) -> Tensor:

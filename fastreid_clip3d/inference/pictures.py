@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -74,6 +75,19 @@ def list_images(sources: Sequence[str | Path], tracklets: bool = False) -> Listi
             else:
                 add(str(found), [found])
     return listing
+
+
+def signature_of(files: Iterable[tuple[str, Path]]) -> str:
+    """Digest of the names, sizes and times of (name, file) pairs; a missing file counts as "missing"."""
+    digest = hashlib.sha256()
+    for name, file in files:
+        try:
+            status = os.stat(file)
+            state = f"{status.st_size} {status.st_mtime_ns}"
+        except OSError:
+            state = "missing"
+        digest.update(os.fsencode(name) + b"\0" + state.encode() + b"\0")
+    return digest.hexdigest()[:32]
 
 
 def natural_order(text: str) -> list[tuple[int, int | str]]:

@@ -90,10 +90,10 @@ def test_odd_pictures_go_through_or_are_named(odd_folder, run, model, tmp_path, 
     command = [str(odd_folder), "--model", str(run), "--output", str(tmp_path / "f.npz"), "--device", "cpu"]
     command += ["--batch-size", "3"]
     assert main(command) == 0
-    told = capsys.readouterr()
-    assert "10 of 14 entries have a feature of 48 numbers" in told.out
-    assert "1 files in the folders do not have the ending of an image" in told.out
-    listed = told.err[told.err.index("Not read, 4:") :]
+    printed = capsys.readouterr()
+    assert "10 of 14 entries have a feature of 48 numbers" in printed.out
+    assert "1 files in the folders do not have the ending of an image" in printed.out
+    listed = printed.err[printed.err.index("Not read, 4:") :]
     assert all(name in listed for name in BROKEN) and not any(name in listed for name in GOOD)
     with np.load(tmp_path / "f.npz", allow_pickle=False) as saved:
         assert {Path(path).name for path in saved["paths"]} == GOOD
@@ -172,7 +172,7 @@ def test_a_kill_loses_nothing(folder, whole, tmp_path, monkeypatch) -> None:
     assert not (tmp_path / "f.npz.partial").exists()
 
 
-def test_changed_files_and_changed_models_are_computed_anew(folder, tmp_path, monkeypatch) -> None:
+def test_changed_files_and_changed_models_are_computed_again(folder, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(features_writer, "_SECONDS_BETWEEN_FLUSHES", -1)
     own, output = tmp_path / "own", tmp_path / "f.npz"
     own.mkdir()

@@ -127,7 +127,7 @@ def test_loading_draws_no_random_numbers_and_asks_no_teacher(run, monkeypatch) -
         raise AssertionError("the teacher was asked for")
 
     monkeypatch.setattr("fastreid_clip3d.teacher.guidance.load_teacher", refuse)
-    monkeypatch.setattr("fastreid_clip3d.modeling.meta_arch.clip3d_reid.load_body_model", refuse)
+    monkeypatch.setattr("fastreid_clip3d.modeling.meta_arch.own_losses.load_body_model", refuse)
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
     loaded = load_model(run / "model_final.pth", "cpu")
@@ -162,7 +162,7 @@ def test_a_checkpoint_of_before_the_phrases_says_that_the_teacher_is_needed(own_
     guidance._guidance.cache_clear()
     guidance._loaded_teacher.cache_clear()
     loaded = load_model(own_run, "cpu")
-    with pytest.raises(ClearError, match="before checkpoints kept their phrases"):
+    with pytest.raises(ClearError, match="too old to hold its phrases"):
         loaded.phrase_features
 
 

@@ -69,7 +69,7 @@ def build_dataset(name: str, root: str = "", **kwargs: Any) -> ImageDataset:
     try:
         return dataset(root=root, **kwargs)
     except (RuntimeError, AssertionError) as error:
-        # fast-reid's own classes report a missing folder by either; an assertion without words is about something else.
+        # fast-reid's classes report a missing folder by either; an assertion without words has another reason.
         if isinstance(error, DatasetNotFound) or not str(error):
             raise
         raise DatasetNotFound(

@@ -21,9 +21,8 @@ CAMERAS_OF_A_SESSION = 12
 class CCVID(ClothesDataset):
     """CCVID (Gu et al., "Clothes-Changing Person Re-identification with RGB Modality Only", CVPR 2022).
 
-    Every record is a tracklet with its ``frames``, in train too: the loader draws one frame of each tracklet a pass,
-    so a long tracklet does not outweigh a short one. Cameras of session3 are other cameras than those of the first
-    two.
+    Every record is a tracklet with its ``frames``. In train the loader draws one frame per tracklet and pass, so that
+    long tracklets weigh no more than short ones. The cameras of session3 differ from those of the first two.
 
     Protocols: ``general`` and ``CC`` with the published pooling of clips, and the same with the mean of all frames.
     """
@@ -61,11 +60,8 @@ class CCVID(ClothesDataset):
                 notes.junk.append(tracklet)
                 continue
             folder = os.path.join(self.dataset_dir, *tracklet.split("/"))
-            frames = (
-                tuple(os.path.join(folder, name) for name in image_names(folder, notes))
-                if os.path.isdir(folder)
-                else ()
-            )
+            names = image_names(folder, notes) if os.path.isdir(folder) else []
+            frames = tuple(os.path.join(folder, name) for name in names)
             if not frames:
                 notes.missing.append(tracklet)
                 continue

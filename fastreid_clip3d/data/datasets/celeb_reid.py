@@ -1,9 +1,9 @@
 """Celeb-reID and Celeb-reID-light, and their versions with blurred faces.
 
-Names are ``x_y_z.jpg``: x the person, numbered from 1 in each of train and test, y the index of that person's image,
-z more of the same. There is no camera. The dataset authors' code reads the first digit of y as one, which removes for
-a query the person's gallery images with the same digit; the protocol ``general`` does that, and
-``general-each-image-a-camera`` removes nothing. The two give different numbers.
+Names are ``x_y_z.jpg``: x is the person, numbered from 1 in each of train and test, y and z number that person's
+images. The set has no cameras. The authors' code takes the first digit of y as the camera, so that the protocol
+``general`` removes a person's gallery images with the query's digit. ``general-each-image-a-camera`` removes nothing.
+The two give different numbers.
 """
 
 from __future__ import annotations

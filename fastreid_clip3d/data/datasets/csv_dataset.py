@@ -1,4 +1,4 @@
-"""A dataset as one CSV file, for data that comes in no known layout: columns path, pid, camid, clothes, split."""
+"""A dataset as one CSV file, for data in any layout: columns path, pid, camid, clothes, split."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ COLUMNS = ("path", "pid", "camid", "clothes", "split")
 REQUIRED_COLUMNS = ("path", "pid", "split")
 CSV_VARIABLE = "FASTREID_CSV"
 NUMBER = re.compile(r"-?\d{1,18}")
-"""Ids that we read as numbers. Longer ones (hashes, time stamps) do not fit into int64, and their zeros count."""
+"""Ids that we read as numbers. Longer ones (hashes, time stamps) do not fit into int64, so they stay text."""
 JUNK = re.compile(r"-\d+")
 ONLY_CAMERA = 0
 
 
 def read_csv(path: str) -> list[tuple[int, dict[str, str]]]:
-    """Pairs (line number, row) of a CSV file; cells without spaces around, blank lines left out; the columns camid and
-    clothes may be absent.
+    """Pairs (line number, row) of a CSV file, with stripped cells and without blank lines.
 
     Raises:
-        DatasetProblem: a column is missing or unknown, a cell that must be filled is empty, a split is unknown.
+        DatasetProblem: a column is missing or unknown, a required cell is empty, a split is unknown.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -45,7 +44,7 @@ def read_csv(path: str) -> list[tuple[int, dict[str, str]]]:
     if unknown or absent or len(set(columns)) != len(columns):
         raise DatasetProblem(
             f"{path}: its first line has the columns {', '.join(map(repr, columns)) or 'none'}; it must name "
-            f"{', '.join(REQUIRED_COLUMNS)}, may name camid and clothes, and nothing else or twice."
+            f"{', '.join(REQUIRED_COLUMNS)}, may name camid and clothes, and no other column and none twice."
         )
     reader.fieldnames = columns
     rows = []
@@ -75,16 +74,16 @@ def _number_or_text(cell: str) -> int | str:
 
 @DATASET_REGISTRY.register()
 class CSVDataset(ClothesDataset):
-    """Reads one CSV file: FASTREID_CSV, or ``dataset.csv`` in the datasets' folder; :func:`register_csv_dataset`
-    gives a file a name of its own.
+    """Reads one CSV file: FASTREID_CSV, or ``dataset.csv`` in the datasets' folder, or a file that
+    :func:`register_csv_dataset` has named.
 
-    Columns: ``path`` (relative to the CSV's folder, or absolute), ``pid``, ``camid`` (numbers, or any text; the column
-    may be absent), ``clothes`` (any text, unique among the outfits of one person; empty = not known; the column may be
-    absent), ``split`` (train, query or gallery). The same pid in train and in test is the same person. A negative pid
-    is junk and left out. A file without train lines is for testing only.
+    Columns: ``path`` (relative to the CSV's folder, or absolute), ``pid``, ``camid`` (numbers or any text; may be
+    absent), ``clothes`` (any text, unique among the outfits of one person; empty: not known; may be absent), ``split``
+    (train, query or gallery). The same pid in train and in test is the same person. We leave out negative pids. A file
+    without train lines is for testing only.
 
-    Protocols: ``general``; where all clothes of the test are known also ``CC`` and ``SC``. Without the column camid we
-    do not know which matches are of the same camera: the only protocol is ``nothing``, which removes no gallery image.
+    Protocols: ``general``; where all clothes of the test are known also ``CC`` and ``SC``. Without the column camid the
+    only protocol is ``nothing``, which removes no gallery image.
     """
 
     dataset_name = "csv"
@@ -147,15 +146,14 @@ class CSVDataset(ClothesDataset):
 
 
 def register_csv_dataset(name: str, path: str) -> type[CSVDataset]:
-    """Gives a CSV file a name for DATASETS.NAMES and DATASETS.TESTS; naming the same file twice is fine.
+    """Gives a CSV file a name for DATASETS.NAMES and DATASETS.TESTS; the same pair may be registered again.
 
     Raises:
-        DatasetProblem: the name belongs to another dataset.
-        DatasetNotFound: no file at ``path``.
+        DatasetProblem: the name belongs to another dataset. DatasetNotFound: no file at ``path``.
     """
     path = os.path.abspath(path)
     if not os.path.isfile(path):
-        raise DatasetNotFound(f"CSV dataset {name!r}: {path} is not there. Correct its path, see DATASETS.CSV.")
+        raise DatasetNotFound(f"CSV dataset {name!r}: {path} is missing. Correct its path in DATASETS.CSV.")
     known = registered_datasets().get(name)
     if known is not None:
         if issubclass(known, CSVDataset) and known.csv_path == path:

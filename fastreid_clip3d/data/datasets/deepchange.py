@@ -1,6 +1,6 @@
 """DeepChange: lists of lines ``PID_CAM_CLOTHES_....jpg,tracklet``, images in the folder of the list's name.
 
-The third field is the day of recording and is used as the outfit. The tracklet's number stands in for the camera: true
+The third field is the day of recording; we use it as the outfit. We use the tracklet's number as the camera, so that
 matches from the same camera but another tracklet count, as in the dataset's paper.
 """
 

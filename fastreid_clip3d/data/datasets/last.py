@@ -19,7 +19,7 @@ NAME = re.compile(r"(?P<person>-?\d+)_(?:.*_)?(?P<outfit>[^_.]+)\.\w+$")
 class LaST(ClothesDataset):
     """LaST (Shu et al., "Large-Scale Spatio-Temporal Person Re-identification", TCSVT 2022).
 
-    Each test image is its own camera, so that ``general`` removes nothing. All of train is one camera.
+    Each test image has a camera of its own, so that ``general`` removes nothing. All of train has one camera.
     """
 
     dataset_dir = "last"

@@ -1,4 +1,4 @@
-"""Reading folders and lists of a dataset: sorted, without strays, and without losing a name silently."""
+"""Reads the folders and lists of a dataset, sorted; every file that is left out is noted."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 class DatasetNotFound(ClearError, RuntimeError):
-    """A folder or list of a dataset is not there. A RuntimeError too, since that is what fast-reid's datasets raise."""
+    """A folder or list of a dataset is missing. It is a RuntimeError, too, as fast-reid's datasets raise."""
 
 
 class DatasetProblem(ClearError):
-    """A dataset is there but cannot be used: an empty split, a list that cannot be read, a name nobody can parse."""
+    """A dataset that cannot be used: an empty split, an unreadable list, an unknown name."""
 
 
 @dataclass
 class SplitNotes:
-    """What reading a split left out, by name.
+    """The names that reading a split left out.
 
     Attributes:
         unmatched: images whose name does not follow the dataset's pattern, and lines of a list that cannot be read.
         missing: files that a list names and the folder does not have, and tracklets without frames.
-        junk: images of no person (a negative person number, as in Market-1501).
-        ignored: files that are no images (Thumbs.db, ._*).
+        junk: images without a person (a negative person number, as in Market-1501).
+        ignored: files that are not images (Thumbs.db, ._*).
     """
 
     unmatched: list[str] = field(default_factory=list)
@@ -40,7 +40,7 @@ class SplitNotes:
     ignored: list[str] = field(default_factory=list)
 
     def in_words(self) -> str:
-        """What a user should look at: one sentence each for names and for files, each with a space before it."""
+        """A warning: one sentence on names and one on files, each after a space; "" without such names and files."""
         words = ""
         if self.unmatched:
             words += f" {len(self.unmatched)} names were not understood: {first_few(self.unmatched)}."
@@ -78,9 +78,9 @@ def subfolder_names(folder: str, notes: SplitNotes) -> list[str]:
 
 
 def matching_images(folder: str, pattern: Pattern[str], notes: SplitNotes) -> Iterator[tuple[str, re.Match[str]]]:
-    """Pairs (path, match) of the images in a folder whose name, never its path, follows the pattern from its start.
+    """Pairs (path, match) of the images in a folder whose names begin with the pattern.
 
-    Images that do not are noted as unmatched. A group named ``person`` with a negative number is noted as junk.
+    Other images are noted as unmatched, and those with a negative number in the group ``person`` as junk.
     """
     for name in image_names(folder, notes):
         path = os.path.join(folder, name)
@@ -94,12 +94,11 @@ def matching_images(folder: str, pattern: Pattern[str], notes: SplitNotes) -> It
 
 
 def list_lines(path: str) -> Iterator[tuple[int, str]]:
-    """Pairs (line number from 1, text) of a list's lines that are not blank, without line ends, spaces around and
-    BOM."""
+    """Pairs (line number from 1, stripped text) of a list's lines that are not blank."""
     try:
         with open(path, encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     yield number, line.strip()
     except UnicodeDecodeError as error:
-        raise DatasetProblem(f"{path} is not a text file in UTF-8: {error}. Is it the list it should be?") from None
+        raise DatasetProblem(f"{path} is not a text file in UTF-8: {error}. Give the dataset's own list.") from None

@@ -26,7 +26,7 @@ class LTCC(ClothesDataset):
     """LTCC (Qian et al., "Long-Term Cloth-Changing Person Re-identification", ACCV 2020).
 
     Protocols: ``CC`` and ``general`` on the whole test; ``CC-change-ids`` is CC among the people of
-    ``info/cloth-change_id_test.txt`` only, as some papers have it, where that list is present.
+    ``info/cloth-change_id_test.txt`` only, as in some papers, where that list is present.
     """
 
     dataset_dir = "LTCC_ReID"

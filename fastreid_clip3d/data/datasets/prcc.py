@@ -23,9 +23,9 @@ _A, _B, _C = (frozenset({camera}) for camera in CAMERAS.values())
 class PRCC(ClothesDataset):
     """PRCC (Yang et al., "Person Re-identification by Contour Sketch under Moderate Clothing Change", TPAMI 2020).
 
-    Protocols, all by the general rule with gallery A: ``CC`` queries C, ``SC`` queries B, both against all of A (what
-    recent papers report); ``CC-single-shot`` and ``SC-single-shot`` against one image a person, the mean of 10 seeded
-    draws (the original way).
+    Protocols, all by the general rule with gallery A: ``CC`` queries C, ``SC`` queries B, both against all of A (as
+    recent papers do); ``CC-single-shot`` and ``SC-single-shot`` against one image per person, the mean of 10 seeded
+    draws (as the original paper does).
     """
 
     dataset_dir = os.path.join("prcc", "rgb")

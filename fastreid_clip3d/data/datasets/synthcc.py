@@ -37,11 +37,11 @@ VARIANTS = {
         "with skin and hair redrawn for every outfit, in boxes as a detector cuts them",
     ),
 }
-"""Ending of the name -> ending of the folder, options of ``clip3d render-people``, what is different."""
+"""Ending of the name -> ending of the folder, options of ``clip3d render-people``, description."""
 
 
 class SynthCCLayout(ClothesDataset):
-    """A folder that ``clip3d render-people`` makes.
+    """A folder of ``clip3d render-people``.
 
     Protocols: ``CC`` (same person in other clothes, other camera), ``SC`` (same clothes, other camera), ``general``.
     Every query has matches under each. Clothes ids belong to one person.

@@ -32,7 +32,7 @@ from fastreid_clip3d.common.files import check_writable_folder, write_atomically
 from fastreid_clip3d.common.images import UnreadableImage
 from fastreid_clip3d.common.names import printable
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.inference.pictures import Entry
+from fastreid_clip3d.inference.pictures import Entry, signature_of
 
 logger = logging.getLogger(__name__)
 
@@ -151,15 +151,7 @@ def _relative(name: str, gallery: str | Path) -> str:
 
 
 def _signature(entry: Entry, gallery: str | Path) -> str:
-    digest = hashlib.sha256()
-    for frame in entry.frames:
-        try:
-            status = os.stat(frame)
-            state = f"{status.st_size} {status.st_mtime_ns}"
-        except OSError:
-            state = "missing"
-        digest.update(os.fsencode(_relative(str(frame), gallery)) + b"\0" + state.encode() + b"\0")
-    return digest.hexdigest()[:32]
+    return signature_of((_relative(str(frame), gallery), frame) for frame in entry.frames)
 
 
 def _check_writable(folder: Path, gallery: str | Path) -> None:

@@ -230,7 +230,7 @@ def test_a_read_only_index_that_is_up_to_date_is_used(folder: Path, monkeypatch)
     assert asked == []
     check(gallery, folder)
     (folder / "new.jpg").write_bytes(b"new")
-    with pytest.raises(ClearError):
+    with pytest.raises(ClearError, match="read-only"):
         opened(folder)
 
 

@@ -107,7 +107,7 @@ def test_free_text_needs_the_teacher_of_the_training(run: Path, tmp_path: Path) 
         phrase_directions(model, other, ["bald"], free_text=True)
     for path in (tmp_path / "teacher").iterdir():
         path.unlink()
-    with pytest.raises(ClearError, match="not at hand"):
+    with pytest.raises(ClearError, match="cannot be loaded"):
         phrase_directions(model, other, ["bald"], free_text=True)
 
 

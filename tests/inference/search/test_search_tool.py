@@ -161,7 +161,7 @@ def test_an_index_in_another_folder(run: Path, gallery: Path, tmp_path: Path) ->
     assert len(list((tmp_path / "indices").rglob("listing.npz"))) == 1
 
 
-def test_what_cannot_be_searched_is_told(run: Path, gallery: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_searched_is_named(run: Path, gallery: Path, tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     query = str(gallery / "camera0")
     with pytest.raises(ClearError, match="holds no pictures"):
