@@ -9,7 +9,7 @@ import numpy as np
 from fastreid_clip3d.body.constants import JOINTS
 from fastreid_clip3d.synthcc.figure import CANONICAL, NORMAL, REST, SIDES, WEIGHTS, Figure
 from fastreid_clip3d.synthcc.garments import BAG, HAT, SHOE, Piece, cut_all, rigid_piece, smooth_step, spanned
-from fastreid_clip3d.synthcc.mesh_tools import grid_faces
+from fastreid_clip3d.synthcc.mesh_tools import grid_faces, sphere_grid
 from fastreid_clip3d.synthcc.outfit import Bag, Hat, Shoes
 
 FOREARMS = [JOINTS[f"{side}_{name}"] for name in ("wrist", "hand") for side in ("left", "right")]
@@ -91,8 +91,7 @@ def _shaft(figure: Figure, body: np.ndarray, shoes: Shoes, inside: float) -> Pie
     offset = np.where(sock, 0.005 if not inside else 0.002, shaft_offset)
     toes = smooth_step((points[:, 2] - marks.neck_depth - 0.02) / 0.05) * (points[:, 1] < marks.ankle)
     smooth = spanned(attributes, edge - 0.01, 1.0)
-    rest = smooth + attributes[:, NORMAL] * (offset * (1 - toes) - 0.012 * toes)[:, None]
-    attributes[:, REST] = rest
+    attributes[:, REST] = smooth + attributes[:, NORMAL] * (offset * (1 - toes) - 0.012 * toes)[:, None]
     return Piece(SHOE, attributes, edge.astype(np.float32), faces)
 
 
@@ -129,10 +128,8 @@ def make_hat(figure: Figure, body: np.ndarray, hat: Hat) -> list[Piece]:
     offset = shape.offset + 0.010 * smooth_step(edge / 0.06)
     attributes[:, REST] += attributes[:, NORMAL] * offset[:, None]
     pieces = [Piece(HAT, attributes, edge.astype(np.float32), faces)]
-    head = attributes[:, REST]
-    rim = head[edge < 0.015]
     if shape.brim:
-        pieces.append(_brim(shape, rim))
+        pieces.append(_brim(shape, rim=attributes[edge < 0.015, REST]))
     return pieces
 
 
@@ -154,16 +151,11 @@ def _brim(shape: HatShape, rim: np.ndarray) -> Piece:
     return rigid_piece(HAT, np.stack([x, y, z], -1).reshape(-1, 3), faces, {"head": 1.0})
 
 
-def _box(
-    centre: np.ndarray, half_sizes: tuple[float, float, float], roundness: float = 4.0
-) -> tuple[np.ndarray, np.ndarray]:
-    """A box with rounded edges as a grid over a sphere."""
-    down, around = np.meshgrid(
-        np.linspace(0.01, np.pi - 0.01, 13), np.linspace(0, 2 * np.pi, 24, endpoint=False), indexing="ij"
-    )
-    unit = np.stack([np.sin(down) * np.sin(around), np.cos(down), np.sin(down) * np.cos(around)], -1).reshape(-1, 3)
-    norm = (np.abs(unit) ** roundness).sum(1, keepdims=True) ** (1 / roundness)
-    return centre + unit / norm * np.asarray(half_sizes), grid_faces(13, 24, True)
+def _box(centre: np.ndarray, half_sizes: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """A box with rounded edges: a sphere of the norm of power 4."""
+    unit, faces = sphere_grid(13, 24, margin=0.01)
+    norm = (np.abs(unit) ** 4.0).sum(1, keepdims=True) ** (1 / 4.0)
+    return centre + unit / norm * np.asarray(half_sizes), faces
 
 
 def make_bag(
@@ -185,7 +177,6 @@ def make_bag(
         centre = np.array([0.0, float(joints[JOINTS["spine3"], 1]) - 0.03, back - 0.075])
         return [rigid_piece(BAG, *_box(centre, half_sizes=(0.145, 0.215, 0.085)), {"spine3": 0.5, "spine2": 0.5})], []
     hip = body[(np.abs(body[:, 1] - marks.hip - 0.02) < 0.03) & (body[:, WEIGHTS][:, FOREARMS].sum(1) < 0.1)][:, REST]
-    centre = np.array(
-        [float(hip[:, 0].max()) + 0.045 + outermost, float(joints[JOINTS["left_hip"], 1]), float(hip[:, 2].mean())]
-    )
+    beside = float(hip[:, 0].max()) + 0.045 + outermost
+    centre = np.array([beside, float(joints[JOINTS["left_hip"], 1]), float(hip[:, 2].mean())])
     return [rigid_piece(BAG, *_box(centre, half_sizes=(0.055, 0.105, 0.14)), {"pelvis": 1.0})], []

@@ -41,10 +41,13 @@ OUTDOOR: dict[str, float] = {
 
 
 def _jittered(rng: np.random.Generator, palette: tuple[Colour, ...], spread: float = 0.012) -> np.ndarray:
-    colour = np.asarray(palette[int(rng.integers(len(palette)))], dtype=np.float32)
-    return np.clip(colour * np.float32(np.exp(rng.normal(0, 0.12))) + rng.normal(0, spread, 3), 0.04, 0.95).astype(
-        np.float32
-    )
+    """A colour of the palette, a little lighter or darker and shifted by about `spread`."""
+    colour = _rgb(*palette[int(rng.integers(len(palette)))]) * np.float32(np.exp(rng.normal(0, 0.12)))
+    return np.clip(colour + rng.normal(0, spread, 3), 0.04, 0.95).astype(np.float32)
+
+
+def _rgb(*channels: float) -> np.ndarray:
+    return np.array(channels, dtype=np.float32)
 
 
 def _line(position: np.ndarray, period: float, width: float) -> np.ndarray:
@@ -53,11 +56,13 @@ def _line(position: np.ndarray, period: float, width: float) -> np.ndarray:
     return np.clip((width - distance) / (0.5 * width + 0.006) + 0.5, 0, 1).astype(np.float32)
 
 
-def _between(value: np.ndarray, low: float, high: float, soft: float = 0.012) -> np.ndarray:
+def _between(value: np.ndarray, low: float | np.ndarray, high: float | np.ndarray, soft: float = 0.012) -> np.ndarray:
+    """1 between the limits, 0 outside, with edges `soft` wide."""
     return (np.clip((value - low) / soft + 0.5, 0, 1) * np.clip((high - value) / soft + 0.5, 0, 1)).astype(np.float32)
 
 
-def _mix(image: np.ndarray, colour: np.ndarray, amount: np.ndarray) -> np.ndarray:
+def _mix(image: np.ndarray, colour: np.ndarray | np.float32, amount: np.ndarray) -> np.ndarray:
+    """The image with a share `amount` [H, W] of another colour or picture."""
     return image + (colour - image) * amount[..., None]
 
 
@@ -76,14 +81,14 @@ def _floor(rng: np.random.Generator, kind: str, x: np.ndarray, z: np.ndarray) ->
     elif kind == "wood":
         size = rng.uniform(0.10, 0.2)
         tone = tone * (0.88 + 0.2 * cell_values(x / size, z / 1.4, seed + 7)) * (1 - 0.2 * _line(x, size, 0.006))
-        base = np.clip(base * np.array([1.12, 0.98, 0.80], dtype=np.float32), 0, 1)
+        base = np.clip(base * _rgb(1.12, 0.98, 0.80), 0, 1)
     elif kind == "paving":
         size = rng.uniform(0.35, 0.7)
         row = np.floor(z / size)
         tone = tone * (0.92 + 0.14 * cell_values(x / size + 0.5 * (row % 2), row, seed + 7))
         tone = tone * (1 - 0.2 * np.maximum(_line(z, size, 0.014), _line(x + 0.5 * size * (row % 2), size, 0.012)))
     elif kind == "asphalt":
-        base = np.float32(rng.uniform(0.28, 0.46)) * np.array([1.0, 1.0, 1.02], dtype=np.float32)
+        base = np.float32(rng.uniform(0.28, 0.46)) * _rgb(1.0, 1.0, 1.02)
         tone = tone * (0.95 + 0.10 * value_noise(x * 9, z * 9, seed + 7))
         if rng.random() < 0.4:
             stripe = _between(x * np.cos(0.5) + z * np.sin(0.5), 0.9, 1.02)
@@ -103,19 +108,13 @@ def _foliage(rng: np.random.Generator, u: np.ndarray, v: np.ndarray, size: float
     clumps = fractal_noise(u / size, v / size, seed, 2)
     leaves = fractal_noise(u / size * 5, v / size * 5, seed + 5, 2)
     light = 0.62 + 0.85 * clumps * clumps + 0.5 * (leaves - 0.5)
-    return np.clip(base * light[..., None] * np.array([1.05, 1.0, 0.9], dtype=np.float32), 0.02, 1)
+    return np.clip(base * light[..., None] * _rgb(1.05, 1.0, 0.9), 0.02, 1)
 
 
 def _windows(
-    image: np.ndarray,
-    rng: np.random.Generator,
-    u: np.ndarray,
-    y: np.ndarray,
-    period: float,
-    low: float,
-    high: float,
-    share: float,
-) -> np.ndarray:
+    image: np.ndarray, rng: np.random.Generator, u: np.ndarray, y: np.ndarray,
+    period: float, low: float, high: float, share: float,
+) -> np.ndarray:  # fmt: skip
     """Window panes with frames, a soft reflection and a bar in the middle.
 
     Args:
@@ -126,28 +125,22 @@ def _windows(
     """
     seed = _seed(rng)
     local = (u / period) - np.floor(u / period)
-    pane = _between(local * period, period * (1 - share) / 2, period * (1 + share) / 2) * _between(y, low, high)
-    frame = _between(local * period, period * (1 - share) / 2 - 0.06, period * (1 + share) / 2 + 0.06) * _between(
-        y, low - 0.06, high + 0.06
-    )
+    left, right = period * (1 - share) / 2, period * (1 + share) / 2
+    pane = _between(local * period, left, right) * _between(y, low, high)
+    frame = _between(local * period, left - 0.06, right + 0.06) * _between(y, low - 0.06, high + 0.06)
     trim = np.float32(rng.uniform(0.25, 0.85))
     sky = np.clip((y - low) / (high - low), 0, 1)
-    tint = np.array([0.30, 0.36, 0.42], dtype=np.float32) * np.float32(rng.uniform(0.5, 1.5))
+    tint = _rgb(0.30, 0.36, 0.42) * np.float32(rng.uniform(0.5, 1.5))
     glass = tint * (0.7 + 0.5 * sky + 0.35 * (value_noise(u * 1.3 + y, y * 0.7, seed) - 0.5))[..., None]
-    image = _mix(image, trim * np.ones(3, dtype=np.float32), frame)
+    image = _mix(image, trim, frame)
     image = _mix(image, np.clip(glass, 0, 1), pane)
-    return _mix(image, trim * np.ones(3, dtype=np.float32), pane * _line(local * period - period / 2, period, 0.02))
+    return _mix(image, trim, pane * _line(local * period - period / 2, period, 0.02))
 
 
 def _boxes(
-    image: np.ndarray,
-    rng: np.random.Generator,
-    u: np.ndarray,
-    y: np.ndarray,
-    count: int,
-    bottom: tuple[float, float],
-    size: tuple[float, float],
-) -> np.ndarray:
+    image: np.ndarray, rng: np.random.Generator, u: np.ndarray, y: np.ndarray,
+    count: int, bottom: tuple[float, float], size: tuple[float, float],
+) -> np.ndarray:  # fmt: skip
     """`count` rectangles on the wall: posters, signs, doors, cupboards; limits of their lower edge and size, metres."""
     for _ in range(count):
         left, width = rng.uniform(-2.2, 2.0), rng.uniform(*size)
@@ -156,9 +149,8 @@ def _boxes(
         colour = _jittered(rng, OBJECT_COLOURS, 0.02)
         image = _mix(image, colour * (0.95 + 0.1 * (y[..., None] - low)), area)
         if rng.random() < 0.5:
-            inner = _between(u, left + 0.15 * width, left + 0.85 * width) * _between(
-                y, low + 0.55 * height, low + 0.9 * height
-            )
+            inner = _between(u, left + 0.15 * width, left + 0.85 * width)
+            inner = inner * _between(y, low + 0.55 * height, low + 0.9 * height)
             image = _mix(image, np.clip(colour + rng.choice([-0.15, 0.2]), 0, 1).astype(np.float32), inner * 0.8)
     return image
 
@@ -175,24 +167,18 @@ def _wall(rng: np.random.Generator, kind: str, u: np.ndarray, y: np.ndarray) -> 
         if rng.random() < 0.7:
             left, width = rng.uniform(-2.0, 1.6), rng.uniform(0.8, 1.1)
             door = _between(u, left, left + width) * _between(y, -1, 2.05)
-            image = _mix(
-                image, np.float32(0.75) * base, _between(u, left - 0.08, left + width + 0.08) * _between(y, -1, 2.13)
-            )
+            frame = _between(u, left - 0.08, left + width + 0.08) * _between(y, -1, 2.13)
+            handle = _between(u, left + 0.06, left + 0.12) * _between(y, 0.98, 1.04)
+            image = _mix(image, np.float32(0.75) * base, frame)
             image = _mix(image, _jittered(rng, OBJECT_COLOURS), door)
-            image = _mix(
-                image,
-                np.float32(0.85) * np.ones(3, dtype=np.float32),
-                _between(u, left + 0.06, left + 0.12) * _between(y, 0.98, 1.04),
-            )
+            image = _mix(image, np.float32(0.85), handle)
         image = _boxes(image, rng, u, y, count=int(rng.integers(0, 3)), bottom=(1.0, 1.5), size=(0.3, 0.7))
         image = _mix(image, base * 0.55, _between(y, -1, 0.09))
     elif kind == "panels":
         period = rng.uniform(0.5, 1.2)
         image = image * (0.93 + 0.12 * cell_values(u / period, y / 2.4, seed + 1))[..., None]
-        image = (
-            image
-            * (1 - 0.35 * np.maximum(_line(u, period, 0.012), _line(y - 0.2, rng.uniform(0.8, 2.4), 0.012)))[..., None]
-        )
+        joints = np.maximum(_line(u, period, 0.012), _line(y - 0.2, rng.uniform(0.8, 2.4), 0.012))
+        image = image * (1 - 0.35 * joints)[..., None]
         image = _mix(image, base * 0.5, _between(y, -1, 0.1))
     elif kind == "lockers":
         period, colour = rng.uniform(0.3, 0.45), _jittered(rng, OBJECT_COLOURS)
@@ -202,8 +188,7 @@ def _wall(rng: np.random.Generator, kind: str, u: np.ndarray, y: np.ndarray) -> 
         image = _mix(image, lockers * (1 - 0.4 * slots[..., None]), _between(y, 0.0, 1.8))
     elif kind == "shelves":
         height, colour = rng.uniform(0.3, 0.45), _jittered(rng, WALL_COLOURS)
-        width = 0.10 + 0.12 * cell_values(u * 0, y / height, seed + 2)
-        cell = np.floor(u / width)
+        cell = np.floor(u / (0.10 + 0.12 * cell_values(u * 0, y / height, seed + 2)))
         goods = np.stack([cell_values(cell, y / height, seed + 3 + c) for c in range(3)], -1)
         grey = goods.mean(-1, keepdims=True)
         goods = 0.15 + 0.55 * (grey + 0.35 * (goods - grey))
@@ -212,16 +197,8 @@ def _wall(rng: np.random.Generator, kind: str, u: np.ndarray, y: np.ndarray) -> 
         image = _mix(image, colour, _line(y, height, 0.022))
         image = _mix(image, base, _between(y, 2.0, 9))
     elif kind == "windows":
-        image = _windows(
-            image,
-            rng,
-            u + rng.uniform(0, 2),
-            y,
-            period=rng.uniform(1.2, 2.2),
-            low=rng.uniform(0.7, 1.0),
-            high=rng.uniform(2.0, 2.6),
-            share=rng.uniform(0.55, 0.85),
-        )
+        shift, period, low, high = (rng.uniform(*limits) for limits in ((0, 2), (1.2, 2.2), (0.7, 1.0), (2.0, 2.6)))
+        image = _windows(image, rng, u + shift, y, period, low, high, share=rng.uniform(0.55, 0.85))
         image = _mix(image, base * 0.6, _between(y, -1, 0.09))
     elif kind == "brick":
         brick, width, height = _jittered(rng, BRICK_COLOURS), 0.24, 0.085
@@ -229,32 +206,16 @@ def _wall(rng: np.random.Generator, kind: str, u: np.ndarray, y: np.ndarray) -> 
         shifted = u + 0.5 * width * (row % 2)
         image = brick * (0.80 + 0.35 * cell_values(shifted / width, row, seed + 1))[..., None] * stain[..., None]
         mortar = np.maximum(_line(y, height, 0.007), _line(shifted, width, 0.007))
-        image = _mix(image, np.float32(rng.uniform(0.45, 0.7)) * np.ones(3, dtype=np.float32), 0.7 * mortar)
+        image = _mix(image, np.float32(rng.uniform(0.45, 0.7)), 0.7 * mortar)
         if rng.random() < 0.5:
-            image = _windows(
-                image,
-                rng,
-                u + rng.uniform(0, 2),
-                y,
-                period=rng.uniform(1.6, 2.6),
-                low=rng.uniform(0.9, 1.2),
-                high=2.4,
-                share=0.5,
-            )
+            shift, period, low = rng.uniform(0, 2), rng.uniform(1.6, 2.6), rng.uniform(0.9, 1.2)
+            image = _windows(image, rng, u + shift, y, period, low, high=2.4, share=0.5)
         elif rng.random() < 0.6:
             image = _boxes(image, rng, u, y, count=1, bottom=(0.0, 1.2), size=(0.5, 1.0))
     elif kind == "shopfront":
         image = _mix(image, _jittered(rng, OBJECT_COLOURS), _between(y, 2.25, 2.9))
-        image = _windows(
-            image,
-            rng,
-            u + rng.uniform(0, 2),
-            y,
-            period=rng.uniform(1.4, 2.6),
-            low=rng.uniform(0.25, 0.6),
-            high=2.15,
-            share=0.9,
-        )
+        shift, period, low = rng.uniform(0, 2), rng.uniform(1.4, 2.6), rng.uniform(0.25, 0.6)
+        image = _windows(image, rng, u + shift, y, period, low, high=2.15, share=0.9)
         image = _mix(image, base * 0.6, _between(y, -1, 0.2))
     elif kind == "concrete":
         period = rng.uniform(1.0, 2.0)
@@ -262,21 +223,17 @@ def _wall(rng: np.random.Generator, kind: str, u: np.ndarray, y: np.ndarray) -> 
         image = image * (1 - 0.3 * np.maximum(_line(u, period, 0.014), _line(y, 1.2, 0.012)))[..., None]
         image = _boxes(image, rng, u, y, count=int(rng.integers(0, 3)), bottom=(0.8, 1.6), size=(0.3, 0.8))
     elif kind == "fence":
-        image = _mix(
-            _foliage(rng, u, y, 0.9),
-            np.array([0.70, 0.76, 0.82], dtype=np.float32),
-            _between(y, rng.uniform(1.8, 2.8), 99, 0.3),
-        )
+        leaves = _foliage(rng, u, y, 0.9)
+        image = _mix(leaves, _rgb(0.70, 0.76, 0.82), _between(y, rng.uniform(1.8, 2.8), 99, 0.3))
         colour = _jittered(rng, OBJECT_COLOURS)
-        bars = np.maximum(
-            _line(u, rng.uniform(0.1, 0.2), 0.014), np.maximum(_line(y - 0.2, 9, 0.03), _line(y - 1.4, 9, 0.03))
-        )
+        rails = np.maximum(_line(y - 0.2, 9, 0.03), _line(y - 1.4, 9, 0.03))
+        bars = np.maximum(_line(u, rng.uniform(0.1, 0.2), 0.014), rails)
         image = _mix(image, colour, bars * _between(y, -1, 1.5))
     elif kind == "hedge":
         top = rng.uniform(1.2, 3.0) + 0.25 * (value_noise(u * 2, u * 0, seed) - 0.5)
         behind = image * 0.9
         if rng.random() < 0.5:
-            behind = behind * 0 + np.array([0.68, 0.75, 0.83], dtype=np.float32)
+            behind = behind * 0 + _rgb(0.68, 0.75, 0.83)
         green = _foliage(rng, u, y, rng.uniform(0.35, 0.8))
         green = green * np.clip(0.55 + 0.4 * y, 0.55, 1.1)[..., None]
         image = _mix(behind, green, np.clip((top - y) / 0.05, 0, 1).astype(np.float32))
@@ -286,8 +243,8 @@ def _wall(rng: np.random.Generator, kind: str, u: np.ndarray, y: np.ndarray) -> 
 def _far_scene(rng: np.random.Generator, kind: str, azimuth: np.ndarray, height: np.ndarray) -> np.ndarray:
     """What lies at the horizon of an open place; `azimuth` and `height` in metres at about 25 m."""
     seed = _seed(rng)
-    zenith = np.array([0.60, 0.70, 0.82], dtype=np.float32) * np.float32(rng.uniform(0.8, 1.15))
-    haze = np.array([0.82, 0.83, 0.83], dtype=np.float32) * np.float32(rng.uniform(0.85, 1.05))
+    zenith = _rgb(0.60, 0.70, 0.82) * np.float32(rng.uniform(0.8, 1.15))
+    haze = _rgb(0.82, 0.83, 0.83) * np.float32(rng.uniform(0.85, 1.05))
     share = np.clip(height / 10, 0, 1)[..., None]
     image = haze * (1 - share) + zenith * share
     if kind == "plaza" or rng.random() < 0.3:
@@ -295,32 +252,22 @@ def _far_scene(rng: np.random.Generator, kind: str, azimuth: np.ndarray, height:
         block = np.floor(azimuth / width)
         top = 3 + 9 * cell_values(block, block * 0, seed)
         colour = 0.35 + 0.35 * np.stack([cell_values(block, block * 0, seed + 1)] * 3, -1)
-        colour = colour * (
-            np.array([1.0, 0.97, 0.92], dtype=np.float32)
-            + 0.1 * (cell_values(block, block * 0, seed + 2)[..., None] - 0.5)
-        )
+        tint = 0.1 * (cell_values(block, block * 0, seed + 2)[..., None] - 0.5)
+        colour = colour * (_rgb(1.0, 0.97, 0.92) + tint)
         rows = _between((height / 1.6) % 1.0, 0.25, 0.8, 0.1) * _between((azimuth / 1.2) % 1.0, 0.25, 0.75, 0.1)
-        colour = colour * (
-            1 - 0.4 * rows[..., None] * (0.5 + 0.5 * cell_values(azimuth / 1.2, height / 1.6, seed + 4)[..., None])
-        )
+        dark = 0.5 + 0.5 * cell_values(azimuth / 1.2, height / 1.6, seed + 4)[..., None]
+        colour = colour * (1 - 0.4 * rows[..., None] * dark)
         image = _mix(image, colour.astype(np.float32), np.clip((top - height) / 0.2, 0, 1).astype(np.float32))
-    crown = (rng.uniform(2, 6) if kind == "park" else rng.uniform(0, 2.5)) + 3.5 * (
-        fractal_noise(azimuth * 0.25, azimuth * 0, seed + 8, 3) - 0.5
-    )
+    trees_end = rng.uniform(2, 6) if kind == "park" else rng.uniform(0, 2.5)
+    crown = trees_end + 3.5 * (fractal_noise(azimuth * 0.25, azimuth * 0, seed + 8, 3) - 0.5)
     trees = _foliage(rng, azimuth, height, 1.6) * 0.85 + 0.10
     image = _mix(image, trees, np.clip((crown - height) / 0.25, 0, 1).astype(np.float32))
     if kind == "park":
         for _ in range(int(rng.integers(1, 4))):
             centre, radius = rng.uniform(-4, 4), rng.uniform(0.15, 0.4)
-            trunk = _between(azimuth + 0.1 * np.sin(height), centre - radius, centre + radius, 0.08) * _between(
-                height, -9, crown + 2
-            )
-            image = _mix(
-                image,
-                np.array([0.26, 0.21, 0.17], dtype=np.float32)
-                * (0.8 + 0.4 * value_noise(azimuth * 6, height, seed))[..., None],
-                trunk,
-            )
+            trunk = _between(azimuth + 0.1 * np.sin(height), centre - radius, centre + radius, 0.08)
+            bark = _rgb(0.26, 0.21, 0.17) * (0.8 + 0.4 * value_noise(azimuth * 6, height, seed))[..., None]
+            image = _mix(image, bark, trunk * _between(height, -9, crown + 2))
     return image
 
 
@@ -383,12 +330,10 @@ def paint_background(
             to_wall = np.minimum(to_wall, other)
         corner = np.clip(y / 0.35, 0, 1)[..., None]
         backdrop = backdrop * (0.80 + 0.20 * corner) if kind != "hedge" else backdrop
-    floor_kind = pick(
-        rng,
-        {"paving": 3, "asphalt": 3, "grass": 4 if kind == "park" else 0.7, "tiles": 0.7}
-        if outdoor
-        else {"tiles": 4, "wood": 2, "plain": 2},
-    )
+    floors: dict[str, float] = {"tiles": 4, "wood": 2, "plain": 2}
+    if outdoor:
+        floors = {"paving": 3, "asphalt": 3, "grass": 4 if kind == "park" else 0.7, "tiles": 0.7}
+    floor_kind = pick(rng, floors)
     reach = np.minimum(to_floor, to_wall)
     point = centre + rays * reach[..., None]
     turned_x = point[..., 0] * np.cos(floor_turn) - point[..., 2] * np.sin(floor_turn)

@@ -11,7 +11,7 @@ import dataclasses
 
 import numpy as np
 
-from fastreid_clip3d.body.constants import Framing
+from fastreid_clip3d.body.constants import FRAMINGS, Framing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,21 +174,19 @@ def aim(shot: Shot, vertices: np.ndarray | None, framing: Framing, aspect: float
     left = np.array([-1.0, 0.0, 0.0])  # the camera looks towards -z, so +x of the world is on its right
     up = np.cross(forward, left)
     rotation = np.stack([left, up, forward])
+    if framing not in FRAMINGS or (framing == "crop" and vertices is None):
+        raise ValueError(f"framing is 'fixed', or 'crop' with vertices, not {framing!r}")
+    if framing == "fixed" or vertices is None:
+        vertices = np.array([[0.0, -FIXED_FLOOR, 0.0], [0.0, FIXED_HEIGHT - FIXED_FLOOR, 0.0]])
+    view = (vertices - centre) @ rotation.T
+    plane = view[:, :2] / view[:, 2:]
+    low, high = plane.min(0), plane.max(0)
     if framing == "fixed":
-        reference = np.array([[0.0, -FIXED_FLOOR, 0.0], [0.0, FIXED_HEIGHT - FIXED_FLOOR, 0.0]])
-        view = (reference - centre) @ rotation.T
-        plane = view[:, :2] / view[:, 2:]
-        bottom, top = plane[0, 1], plane[1, 1]
-        middle_x = 0.0
-    elif framing == "crop":
-        view = (vertices - centre) @ rotation.T
-        plane = view[:, :2] / view[:, 2:]
-        low, high = plane.min(0), plane.max(0)
+        bottom, top, middle_x = low[1], high[1], 0.0
+    else:
         size = max((high[1] - low[1]) * 1.08, (high[0] - low[0]) * aspect * 1.04)
         middle = (low + high) / 2
         bottom, top, middle_x = middle[1] - size / 2, middle[1] + size / 2, middle[0]
-    else:
-        raise ValueError(f"framing is 'fixed' or 'crop', not {framing!r}")
     height = (top - bottom) / shot.zoom
     bottom = bottom + shot.shift[1] * height
     middle_x = middle_x + shot.shift[0] * height / aspect

@@ -22,6 +22,7 @@ from fastreid_clip3d.synthcc.garments import (
     SKIN,
     SKIRT,
     TOP,
+    Piece,
     legs_field,
     make_hood,
     make_legs,
@@ -80,7 +81,9 @@ def dress(figure: Figure, betas: np.ndarray, look: Appearance, outfit: Outfit) -
     marks = figure.marks
     points = body[:, CANONICAL]
     upper = (points[:, 1] > marks.crotch - 0.12) & (points[:, 1] < marks.chin + 0.02)
-    pieces, tubes, materials = [], [], [None] * NUM_PARTS
+    pieces: list[Piece] = []
+    tubes: list[Tube] = []
+    materials: list[Cloth | None] = [None] * NUM_PARTS
     covered = np.full(len(body), -1.0, dtype=np.float32)
 
     def cover(fields: list[np.ndarray], where: np.ndarray) -> None:
@@ -88,9 +91,8 @@ def dress(figure: Figure, betas: np.ndarray, look: Appearance, outfit: Outfit) -
 
     def hide_below(garment: Top) -> None:
         for place, piece in enumerate(pieces):
-            pieces[place] = without_hidden(
-                piece, np.min(top_field(garment, marks, piece.attributes[:, CANONICAL]), axis=0)
-            )
+            inside = np.min(top_field(garment, marks, piece.attributes[:, CANONICAL]), axis=0)
+            pieces[place] = without_hidden(piece, inside)
 
     legs, skirt, top, outer = outfit.legs, outfit.skirt, outfit.top, outfit.outer
     leg_offset = legs.offset if legs is not None else 0.0
@@ -102,17 +104,8 @@ def dress(figure: Figure, betas: np.ndarray, look: Appearance, outfit: Outfit) -
     worn = dataclasses.replace(top, offset=max(top.offset, leg_offset + 0.004 if legs is not None else 0.0, 0.0))
     if skirt is not None:  # the top is tucked in
         worn = dataclasses.replace(worn, offset=min(worn.offset, 0.010), drape=min(worn.drape, 0.1))
-        tubes.append(
-            Tube(
-                part=SKIRT,
-                start=skirt.waist,
-                length=skirt.length,
-                flare=skirt.flare,
-                margin=worn.offset + 0.007,
-                phase=skirt.cloth.phase,
-                tucked=False,
-            )
-        )
+        margin = worn.offset + 0.007
+        tubes = [Tube(SKIRT, skirt.waist, skirt.length, skirt.flare, margin, phase=skirt.cloth.phase, tucked=False)]
         materials[SKIRT] = skirt.cloth
     hide_below(worn)
     pieces.append(make_top(figure, body, joints, worn, TOP))
@@ -188,12 +181,5 @@ def dress(figure: Figure, betas: np.ndarray, look: Appearance, outfit: Outfit) -
 
 def _tail(garment: Top, part: int, margin: float) -> Tube:
     """What of a dress or a coat hangs below its hem."""
-    return Tube(
-        part=part,
-        start=garment.hem + 0.05,
-        length=garment.length,
-        flare=garment.flare,
-        margin=margin,
-        opening=garment.opening,
-        phase=garment.cloth.phase,
-    )
+    start, phase = garment.hem + 0.05, garment.cloth.phase
+    return Tube(part, start, garment.length, garment.flare, margin, garment.opening, phase)

@@ -9,6 +9,7 @@ Legend: V vertices, F faces; attribute columns as in :mod:`~fastreid_clip3d.synt
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -63,11 +64,8 @@ def neck_field(top: Top, marks: Landmarks, points: np.ndarray) -> np.ndarray:
         notch = marks.neck - 0.075
         width = np.where(front > 0.5, np.clip(0.034 * (y - notch) / 0.09, 0.0, 0.09), width)
         limit = np.where(front > 0.5, np.where(np.abs(x) < width, notch - 0.01, limit), limit)
-        return np.where(
-            front > 0.5,
-            np.maximum(limit - y, np.minimum(np.abs(x) - width, marks.neck + 0.05 - 0.5 * forward - y)),
-            limit - y,
-        )
+        beside = np.minimum(np.abs(x) - width, marks.neck + 0.05 - 0.5 * forward - y)
+        return np.where(front > 0.5, np.maximum(limit - y, beside), limit - y)
     elif top.neck == "scoop":
         limit = limit - 0.085 * front * np.sqrt(np.clip(1 - (x / 0.11) ** 2, 0, 1)) - 0.012
         width = np.full_like(x, 0.115)
@@ -104,7 +102,9 @@ def legs_field(legs: Legs, marks: Landmarks, points: np.ndarray) -> list[np.ndar
     return [marks.hip + legs.waist - y, y - hem]
 
 
-def cut_all(attributes: np.ndarray, faces: np.ndarray, rule) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def cut_all(
+    attributes: np.ndarray, faces: np.ndarray, rule: Callable[[np.ndarray], list[np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cuts a submesh by every field of `rule(points)`; also gives the distance to the nearest cut [V]."""
     attributes, faces = compact(attributes, faces)
     for number in range(len(rule(attributes[:1, CANONICAL]))):
@@ -119,13 +119,10 @@ def make_top(figure: Figure, body: np.ndarray, joints: np.ndarray, top: Top, par
     attributes, faces, edge = cut_all(body, figure.upper_faces, lambda points: top_field(top, marks, points))
     points, rest, normal = attributes[:, CANONICAL], attributes[:, REST], attributes[:, NORMAL]
     arm = attributes[:, ARMS].sum(1)
-    offset = np.full(len(rest), top.offset, dtype=np.float32)
     above = smooth_step((points[:, 1] - marks.neck + 0.01) / 0.04)
-    offset = offset + 0.004 * above * (top.neck in ("collar", "turtle"))
-    offset = np.maximum(
-        offset * (1 - 0.45 * smooth_step(1 - edge / 0.05) * (top.sleeve >= 0.9) * (arm > 0.5) * (not top.opening)),
-        0.003,
-    )
+    offset = np.full(len(rest), top.offset, dtype=np.float32) + 0.004 * above * (top.neck in ("collar", "turtle"))
+    cuff = smooth_step(1 - edge / 0.05) * (top.sleeve >= 0.9) * (arm > 0.5) * (not top.opening)
+    offset = np.maximum(offset * (1 - 0.45 * cuff), 0.003)
     rest = spanned(attributes, edge, 1.0 if top.offset > 0.007 else 0.5) + normal * offset[:, None]
     rest = _hang_torso(rest, points, arm, marks, drape=top.drape)
     rest = _hang_sleeves(rest, arm, joints, drape=top.sleeve_drape, offset=top.offset)
@@ -138,9 +135,8 @@ def make_top(figure: Figure, body: np.ndarray, joints: np.ndarray, top: Top, par
 def spanned(attributes: np.ndarray, edge: np.ndarray, amount: float) -> np.ndarray:
     """The surface cloth lies on [V, 3]: it bridges hollows instead of following them, less so next to a hem."""
     rest, smooth, normal = attributes[:, REST], attributes[:, SMOOTH], attributes[:, NORMAL]
-    amount = amount * smooth_step(0.25 + edge / 0.05)[:, None]
     outside = np.maximum(((rest - smooth) * normal).sum(1, keepdims=True), 0)
-    return rest + (smooth + 0.7 * outside * normal - rest) * amount
+    return rest + (smooth + 0.7 * outside * normal - rest) * (amount * smooth_step(0.25 + edge / 0.05)[:, None])
 
 
 def _hang_torso(rest: np.ndarray, points: np.ndarray, arm: np.ndarray, marks: Landmarks, drape: float) -> np.ndarray:
@@ -205,44 +201,39 @@ def make_legs(figure: Figure, body: np.ndarray, joints: np.ndarray, legs: Legs) 
             width = 1 + (legs.width - 1) * np.clip(place, 0, 1) if legs.width > 1 else legs.width
             wanted = thigh * (1.0 - 0.30 * np.clip(place, 0, 1)) * width
             scale = 1 + np.maximum(wanted / radius - 1, 0) * smooth_step((place - 0.16) / 0.2)
-            rest[np.ix_(chosen, [0, 2])] = axis + away * scale[:, None]
+            rest[np.ix_(chosen, np.array([0, 2]))] = axis + away * scale[:, None]
     attributes[:, REST] = rest
     return Piece(LEGWEAR, attributes, edge.astype(np.float32), faces)
 
 
 def without_hidden(piece: Piece, hidden: np.ndarray) -> Piece:
     """The piece without faces that lie deep below another garment; `hidden` [V]: metres inside it."""
-    faces = piece.faces[(hidden[piece.faces] < 0.03).any(1)]
-    attributes, faces = compact(np.concatenate([piece.attributes, piece.edge[:, None]], 1), faces)
-    return Piece(piece.part, attributes[:, :-1].copy(), attributes[:, -1].copy(), faces)
+    return _shown(piece.part, piece.attributes, piece.edge, piece.faces[(hidden[piece.faces] < 0.03).any(1)])
+
+
+def _shown(part: int, attributes: np.ndarray, edge: np.ndarray, faces: np.ndarray) -> Piece:
+    """A piece of these faces, without unused vertices."""
+    columns, faces = compact(np.concatenate([attributes, edge[:, None]], 1), faces)
+    return Piece(part, columns[:, :-1].copy(), columns[:, -1].copy(), faces)
 
 
 def make_skin(body: np.ndarray, faces: np.ndarray, covered: np.ndarray) -> Piece:
     """What of the body may be seen; `covered` [V]: metres inside the clothes. Faces deep below cloth are left out."""
-    kept = faces[(covered[faces] < 0.025).any(1)]
-    attributes, kept = compact(np.concatenate([body, covered[:, None]], 1), kept)
-    return Piece(SKIN, attributes[:, :-1].copy(), attributes[:, -1].astype(np.float32).copy(), kept)
+    return _shown(SKIN, body, covered, faces[(covered[faces] < 0.025).any(1)])
 
 
 def make_hood(figure: Figure, body: np.ndarray, part: int) -> Piece:
     """A hood lying on the shoulders behind the neck: a soft half ring."""
     marks = figure.marks
     ring = (np.abs(body[:, 1] - marks.neck) < 0.02) & (np.abs(body[:, 0]) < 0.12)
-    middle_z = float(body[ring, REST][:, 2].mean())
-    centre = np.array([0.0, float(body[ring, REST][:, 1].mean()) + 0.012, middle_z - 0.012])
-    around = np.linspace(-2.2, 2.2, 22)
-    tube = np.linspace(0, 2 * np.pi, 10, endpoint=False)
-    angle, turn = np.meshgrid(around, tube, indexing="ij")
+    rest = body[ring, REST]
+    centre = np.array([0.0, float(rest[:, 1].mean()) + 0.012, float(rest[:, 2].mean()) - 0.012])
+    turns = np.linspace(0, 2 * np.pi, 10, endpoint=False)
+    angle, turn = np.meshgrid(np.linspace(-2.2, 2.2, 22), turns, indexing="ij")
     thick = 0.030 + 0.022 * np.cos(angle / 2.2 * np.pi / 2) ** 0.5
     reach = 0.078 + 0.02 * np.cos(angle / 2) + thick * np.cos(turn)
-    rest = centre + np.stack(
-        [
-            np.sin(angle) * reach * 1.12,
-            thick * np.sin(turn) * 0.95 - 0.035 * (1 - np.cos(angle)) * 0.5,
-            -np.cos(angle) * reach,
-        ],
-        -1,
-    )
+    up = thick * np.sin(turn) * 0.95 - 0.035 * (1 - np.cos(angle)) * 0.5
+    rest = centre + np.stack([np.sin(angle) * reach * 1.12, up, -np.cos(angle) * reach], -1)
     return rigid_piece(part, rest.reshape(-1, 3), grid_faces(22, 10, True), {"spine3": 0.7, "neck": 0.3})
 
 

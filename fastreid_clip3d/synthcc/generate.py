@@ -37,7 +37,6 @@ from fastreid_clip3d.common.resumable import Parts, differences
 from fastreid_clip3d.common.threads import one_thread
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.synthcc.camera import CAMERAS
-from fastreid_clip3d.synthcc.dressing import Dressed, dress
 from fastreid_clip3d.synthcc.figure import load_figure
 from fastreid_clip3d.synthcc.plan import (
     JPEG_QUALITY,
@@ -45,13 +44,10 @@ from fastreid_clip3d.synthcc.plan import (
     ImagePlan,
     SetConfig,
     plan_person,
-    sample_clothes,
     settings_of,
     version_of,
 )
-from fastreid_clip3d.synthcc.render import IMAGES_AT_ONCE, Pictures, render
-from fastreid_clip3d.synthcc.sampling import label_people
-from fastreid_clip3d.synthcc.seeds import stream
+from fastreid_clip3d.synthcc.sampling import label_people, render_plans
 
 RECORDS = ".shards"
 PEOPLE_PER_SHARD: int = 4
@@ -77,26 +73,6 @@ def shards_of(config: SetConfig) -> list[Shard]:
     return shards
 
 
-def render_plans(
-    plans: list[ImagePlan], config: SetConfig, poses: np.ndarray
-) -> Iterator[tuple[list[ImagePlan], Pictures]]:
-    """Renders planned images, :data:`IMAGES_AT_ONCE` at a time; images of one outfit share its dressed body."""
-    for start in range(0, len(plans), IMAGES_AT_ONCE):
-        group = plans[start : start + IMAGES_AT_ONCE]
-        dressed: dict[int, Dressed] = {}
-        people, streams = [], []
-        for plan in group:
-            if plan.clothes_id not in dressed:
-                look, outfit = sample_clothes(config.seed, plan.person, plan.outfit, config.variant)
-                dressed[plan.clothes_id] = dress(load_figure(plan.person.gender), plan.person.betas, look, outfit)
-            people.append(dressed[plan.clothes_id])
-            streams.append(stream(config.seed, *plan.scene_keys, "scene"))
-        yield (
-            group,
-            render(people, [plan.shot for plan in group], poses, streams, config.height, config.width, config.framing),
-        )
-
-
 def _plans(shard: Shard, config: SetConfig, num_poses: int) -> list[ImagePlan]:
     return [plan for number in shard.numbers for plan in plan_person(config, shard.population, number, num_poses)]
 
@@ -106,7 +82,8 @@ def make_shard(folder: str, config: SetConfig, shard: Shard, version: str) -> in
     poses = load_pose_pool().numpy()
     sizes = {}
     with one_thread():
-        for group, pictures in render_plans(_plans(shard, config, len(poses)), config, poses):
+        plans, size = _plans(shard, config, len(poses)), (config.height, config.width)
+        for group, pictures in render_plans(plans, config.seed, config.variant, size, config.framing, poses):
             arrays = pictures.images.permute(0, 2, 3, 1).contiguous().numpy()
             for plan, array in zip(group, arrays):
                 encoded = io.BytesIO()

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastreid_clip3d.synthcc.figure import CANONICAL, NORMAL, REST, Figure, Landmarks, weight_of
 from fastreid_clip3d.synthcc.garments import HAIR, Piece, rigid_piece, smooth_step
-from fastreid_clip3d.synthcc.mesh_tools import compact, cut, grid_faces
+from fastreid_clip3d.synthcc.mesh_tools import compact, cut, grid_faces, sphere_grid
 from fastreid_clip3d.synthcc.person import Appearance
 
 THICKNESS: dict[str, float] = {
@@ -21,14 +21,10 @@ def scalp_field(points: np.ndarray, marks: Landmarks, style: str, hairline: floa
     height = marks.crown - marks.chin
     depth = marks.head_front - marks.head_back
     forward = (z - marks.head_back) / depth  # 0 at the back of the head, 1 at the face
-    nape, ear, brow = (
-        marks.chin + 0.22 * height,
-        marks.chin + 0.46 * height,
-        marks.chin + (0.76 - 0.06 * (style == "fringe")) * height,
-    )
-    limit = np.interp(
-        forward, [0.0, 0.35, 0.52, 0.72, 0.86, 1.0], [nape, nape + 0.02, ear, ear + 0.02, brow - 0.01, brow]
-    )
+    nape, ear = marks.chin + 0.22 * height, marks.chin + 0.46 * height
+    brow = marks.chin + (0.76 - 0.06 * (style == "fringe")) * height
+    line = [nape, nape + 0.02, ear, ear + 0.02, brow - 0.01, brow]
+    limit = np.interp(forward, [0.0, 0.35, 0.52, 0.72, 0.86, 1.0], line)
     temples = 0.02 * smooth_step((np.abs(x) - 0.045) / 0.02) * smooth_step((forward - 0.7) / 0.15)
     uneven = 0.003 * np.sin(130 * x + 40 * z) + 0.003 * np.sin(210 * z - 90 * x)
     return y - limit - hairline + temples * 0.3 + uneven
@@ -70,17 +66,9 @@ def make_hair(
         pieces.append(_tail(box))
     elif look.style == "bun" and not under_hat:
         centre = np.array([0.0, box[1][1] - 0.05, box[0][2] - 0.012])
-        pieces.append(rigid_piece(HAIR, *_ball(centre, radii=(0.042, 0.040, 0.038)), {"head": 1.0}))
+        ball, ball_faces = sphere_grid(9, 14, margin=0.02)
+        pieces.append(rigid_piece(HAIR, centre + ball * np.array([0.042, 0.040, 0.038]), ball_faces, {"head": 1.0}))
     return pieces
-
-
-def _ball(centre: np.ndarray, radii: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """An ellipsoid as a grid."""
-    down, around = np.meshgrid(
-        np.linspace(0.02, np.pi - 0.02, 9), np.linspace(0, 2 * np.pi, 14, endpoint=False), indexing="ij"
-    )
-    points = np.stack([np.sin(down) * np.sin(around), np.cos(down), np.sin(down) * np.cos(around)], -1).reshape(-1, 3)
-    return centre + points * np.asarray(radii), grid_faces(9, 14, True)
 
 
 def _curtain(
@@ -105,12 +93,9 @@ def _curtain(
     z = middle_z - (half_depth + out) * np.cos(angle) * (1 - 0.35 * below_chin)
     y = height + 0 * angle
     rest = np.stack([x, y, z], -1).reshape(-1, 3)
-    torso = body[(body[:, 1] < marks.neck + 0.06) & (body[:, 1] > marks.chest - 0.15) & (np.abs(body[:, 0]) < 0.25)][
-        :, REST
-    ]
-    near = (np.abs(torso[None, :, 0] - rest[:, None, 0]) < 0.022) & (
-        np.abs(torso[None, :, 1] - rest[:, None, 1]) < 0.022
-    )
+    is_torso = (body[:, 1] < marks.neck + 0.06) & (body[:, 1] > marks.chest - 0.15) & (np.abs(body[:, 0]) < 0.25)
+    torso = body[is_torso, REST]
+    near = (np.abs(torso[None, :, :2] - rest[:, None, :2]) < 0.022).all(-1)
     behind = np.where(near, torso[None, :, 2], np.inf).min(1) - 0.018 - outermost
     rest[:, 2] = np.minimum(rest[:, 2], np.where(np.isfinite(behind), behind, rest[:, 2]))
     piece = rigid_piece(HAIR, rest, grid_faces(rows, columns, False), {})
@@ -135,7 +120,6 @@ def _tail(box: tuple[np.ndarray, np.ndarray]) -> Piece:
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     side = np.array([1.0, 0.0, 0.0])
     other = np.cross(direction, side)
-    points = path[:, None] + radius[:, None, None] * (
-        np.cos(turn)[None, :, None] * side * 1.15 + np.sin(turn)[None, :, None] * other[:, None]
-    )
+    ring = np.cos(turn)[None, :, None] * side * 1.15 + np.sin(turn)[None, :, None] * other[:, None]
+    points = path[:, None] + radius[:, None, None] * ring
     return rigid_piece(HAIR, points.reshape(-1, 3), grid_faces(7, 10, True), {"head": 1.0})

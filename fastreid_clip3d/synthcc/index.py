@@ -48,7 +48,8 @@ def true_choices(folder: str | Path, splits: Sequence[str] = ()) -> dict[str, np
     files, choices, *split = read_columns(folder, "files", "phrase_choices", *(["split"] if splits else []))
     if choices.shape != (len(files), NUM_PAIRS) or not np.isin(choices, (0, 1)).all():
         raise ClearError(
-            f"{Path(folder) / INDEX}: phrase_choices is not [{len(files)}, {NUM_PAIRS}] of 0 and 1. Render the set anew."
+            f"{Path(folder) / INDEX}: phrase_choices is not [{len(files)}, {NUM_PAIRS}] of 0 and 1. Render the set "
+            "anew."
         )
     wanted = np.isin(split[0], splits) if splits else np.ones(len(files), dtype=bool)
     return {str(file): row for file, row in zip(files[wanted], choices[wanted].astype(np.int64))}

@@ -33,10 +33,8 @@ def cut(attributes: np.ndarray, faces: np.ndarray, field: np.ndarray) -> tuple[n
         # Turn each face so that the vertex which stands alone on its side comes first; the orientation stays.
         alone = np.where(single, pattern.argmax(1), (~pattern).argmax(1))
         turned = np.take_along_axis(crossing, (alone[:, None] + np.arange(3)) % 3, 1)
-        ends = np.stack(
-            [np.minimum(turned[:, :1], turned[:, 1:]), np.maximum(turned[:, :1], turned[:, 1:])], -1
-        )  # [n, 2, 2]
-        keys, index = np.unique(ends[..., 0].astype(np.int64) * len(field) + ends[..., 1], return_inverse=True)
+        less, greater = np.minimum(turned[:, :1], turned[:, 1:]), np.maximum(turned[:, :1], turned[:, 1:])  # [n, 2]
+        keys, index = np.unique(less.astype(np.int64) * len(field) + greater, return_inverse=True)
         index = index.reshape(-1, 2) + len(attributes)
         low, high = keys // len(field), keys % len(field)
         share = (field[low] / (field[low] - field[high]))[:, None]
@@ -60,10 +58,17 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Unit normals [V, 3], the area-weighted mean of the faces around each vertex."""
     corners = vertices[faces]
     cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.stack(
-        [np.bincount(faces.reshape(-1), np.repeat(cross[:, axis], 3), len(vertices)) for axis in range(3)], 1
-    )
+    rows = faces.reshape(-1)
+    normals = np.stack([np.bincount(rows, np.repeat(cross[:, axis], 3), len(vertices)) for axis in range(3)], 1)
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+
+
+def sphere_grid(rows: int, columns: int, margin: float) -> tuple[np.ndarray, np.ndarray]:
+    """A unit sphere as a grid: points [V, 3] and faces [F, 3]; it begins and ends `margin` radians from its poles."""
+    around = np.linspace(0, 2 * np.pi, columns, endpoint=False)
+    down, turn = np.meshgrid(np.linspace(margin, np.pi - margin, rows), around, indexing="ij")
+    points = np.stack([np.sin(down) * np.sin(turn), np.cos(down), np.sin(down) * np.cos(turn)], -1)
+    return points.reshape(-1, 3), grid_faces(rows, columns, True)
 
 
 def grid_faces(rows: int, columns: int, closed: bool) -> np.ndarray:

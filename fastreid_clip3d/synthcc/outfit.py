@@ -7,12 +7,13 @@ Lengths in metres; colours sRGB in 0..1.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from fastreid_clip3d.synthcc import wardrobe
 from fastreid_clip3d.synthcc.seeds import pick
-from fastreid_clip3d.synthcc.wardrobe import ClothKind, Number
+from fastreid_clip3d.synthcc.wardrobe import ClothKind, Colour, Number, TopKind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +69,8 @@ class Skirt:
 
 @dataclasses.dataclass(frozen=True)
 class Shoes:
+    """Both shoes and socks."""
+
     cloth: Cloth  # colours: upper, sole, sock
     height: float  # of the shaft above the ankle joint
     sock: float  # metres of sock above the shoe
@@ -100,7 +103,7 @@ class Outfit:
 
 def _colour(rng: np.random.Generator, neutral: float) -> np.ndarray:
     palette = wardrobe.NEUTRALS if rng.random() < neutral else wardrobe.TONES
-    colour = np.asarray(list(palette.values())[int(rng.integers(len(palette)))])
+    colour = _one_of(rng, list(palette.values()))
     return np.clip(colour * np.exp(rng.normal(0, 0.10)) + rng.normal(0, 0.02, 3), 0.03, 0.93)
 
 
@@ -125,6 +128,10 @@ def _number(rng: np.random.Generator, value: Number) -> float:
     return float(rng.choice(value)) if isinstance(value, list) else value
 
 
+def _one_of(rng: np.random.Generator, colours: Sequence[Colour]) -> np.ndarray:
+    return np.asarray(colours[int(rng.integers(len(colours)))])
+
+
 def _word(rng: np.random.Generator, value: str | dict[str, float]) -> str:
     """A constant as it is, or one of several words by their chances."""
     return value if isinstance(value, str) else pick(rng, value)
@@ -135,9 +142,7 @@ def _cloth(rng: np.random.Generator, kind: ClothKind, **more: float) -> Cloth:
     pattern = pick(rng, kind.patterns)
     colours = _colours(rng, kind.neutral)
     if pattern == "denim":
-        colours[0] = np.clip(
-            np.asarray(wardrobe.DENIMS[int(rng.integers(len(wardrobe.DENIMS)))]) * np.exp(rng.normal(0, 0.1)), 0.03, 0.9
-        )
+        colours[0] = np.clip(_one_of(rng, wardrobe.DENIMS) * np.exp(rng.normal(0, 0.1)), 0.03, 0.9)
         colours[1] = np.clip(colours[0] * 1.35 + 0.05, 0, 0.9)
     if pattern == "camouflage":
         colours = np.array(wardrobe.CAMOUFLAGE) * np.exp(rng.normal(0, 0.15, (3, 1)))
@@ -149,17 +154,7 @@ def _cloth(rng: np.random.Generator, kind: ClothKind, **more: float) -> Cloth:
 
 def _sample_top(rng: np.random.Generator, gender: int) -> Top:
     kind = wardrobe.TOPS[pick(rng, wardrobe.TOP_CHANCES[gender])]
-    usual_hem = _number(rng, wardrobe.USUAL_HEM)
-    return Top(
-        cloth=_cloth(rng, kind.cloth),
-        hem=usual_hem if kind.hem is None else _number(rng, kind.hem),
-        sleeve=_sleeve(rng, kind.long_sleeves) if kind.sleeve is None else _number(rng, kind.sleeve),
-        neck=_word(rng, kind.neck),
-        offset=_number(rng, kind.offset),
-        drape=_number(rng, kind.drape),
-        sleeve_drape=_number(rng, kind.sleeve_drape),
-        hood=kind.hood,
-    )
+    return _cut(rng, kind, usual_hem=_number(rng, wardrobe.USUAL_HEM))
 
 
 def _sleeve(rng: np.random.Generator, long: float) -> float:
@@ -172,16 +167,28 @@ def _sample_outer(rng: np.random.Generator, top: Top) -> Top | None:
         return None
     kind = wardrobe.OUTERS[pick(rng, wardrobe.OUTER_CHANCES)]
     opening = _number(rng, (0.03, 0.09)) if rng.random() < 0.55 else 0.0
-    long_sleeve = _number(rng, (0.97, 1.04))
+    over = _cut(rng, kind, usual_sleeve=_number(rng, (0.97, 1.04)), closure=0.0 if opening else 1.0)
+    return dataclasses.replace(over, offset=max(top.offset, 0.008) + over.offset, opening=opening)
+
+
+def _cut(
+    rng: np.random.Generator, kind: TopKind, usual_hem: float = 0.0, usual_sleeve: float | None = None, **looks: float
+) -> Top:
+    """Draws the cloth and the measures of a top; the usual ones where its kind gives none."""
+    cloth = _cloth(rng, kind.cloth, **looks)
+    hem = usual_hem if kind.hem is None else _number(rng, kind.hem)
+    if kind.sleeve is not None:
+        sleeve = _number(rng, kind.sleeve)
+    else:
+        sleeve = _sleeve(rng, kind.long_sleeves) if usual_sleeve is None else usual_sleeve
     return Top(
-        cloth=_cloth(rng, kind.cloth, closure=0.0 if opening else 1.0),
-        hem=_number(rng, kind.hem),
-        sleeve=long_sleeve if kind.sleeve is None else kind.sleeve,
+        cloth=cloth,
+        hem=hem,
+        sleeve=sleeve,
         neck=_word(rng, kind.neck),
-        offset=max(top.offset, 0.008) + _number(rng, kind.offset),
+        offset=_number(rng, kind.offset),
         drape=_number(rng, kind.drape),
         sleeve_drape=_number(rng, kind.sleeve_drape),
-        opening=opening,
         hood=kind.hood,
         length=_number(rng, kind.length),
         flare=_number(rng, kind.flare),
@@ -203,12 +210,8 @@ def _sample_legs(rng: np.random.Generator, gender: int) -> Legs:
 def _sample_shoes(rng: np.random.Generator) -> Shoes:
     boots = rng.random() < 0.25
     of_leather = boots or rng.random() < 0.5
-    upper = (
-        np.asarray(wardrobe.LEATHERS[int(rng.integers(len(wardrobe.LEATHERS)))])
-        if of_leather
-        else _colour(rng, neutral=0.75)
-    )
-    sole = np.asarray(wardrobe.SOLES[int(rng.integers(len(wardrobe.SOLES)))])
+    upper = _one_of(rng, wardrobe.LEATHERS) if of_leather else _colour(rng, neutral=0.75)
+    sole = _one_of(rng, wardrobe.SOLES)
     sock = _colour(rng, neutral=0.85)
     upper = np.clip(upper * np.exp(rng.normal(0, 0.12)), 0.03, 0.92)
     return Shoes(
@@ -232,12 +235,8 @@ def sample_outfit(rng: np.random.Generator, gender: int) -> Outfit:
         legs = _sample_legs(rng, gender)
     elif below == "skirt":
         length = _sample_length(rng)
-        skirt = Skirt(
-            cloth=_cloth(rng, wardrobe.SKIRT_CLOTH),
-            length=length,
-            waist=_number(rng, (0.09, 0.14)),
-            flare=_number(rng, (0.02, 0.14)),
-        )
+        cloth, waist = _cloth(rng, wardrobe.SKIRT_CLOTH), _number(rng, (0.09, 0.14))
+        skirt = Skirt(cloth=cloth, length=length, waist=waist, flare=_number(rng, (0.02, 0.14)))
         top = dataclasses.replace(top, hem=_number(rng, (0.0, 0.07)))
     else:
         top = dataclasses.replace(

@@ -65,11 +65,8 @@ class SetConfig:
     @property
     def folder(self) -> str:
         """Name of the set's folder below the datasets' root."""
-        return (
-            self.name
-            + ("-shape-only" if self.variant == "shape-only" else "")
-            + ("-crop" if self.framing == "crop" else "")
-        )
+        variant = "-shape-only" if self.variant == "shape-only" else ""
+        return f"{self.name}{variant}{'-crop' if self.framing == 'crop' else ''}"
 
     @property
     def populations(self) -> tuple[tuple[str, int, int], ...]:
@@ -106,23 +103,16 @@ def sample_person(seed: int, population: str, number: int) -> Person:
 
 def sample_clothes(seed: int, person: Person, outfit: int, variant: Variant) -> tuple[Appearance, Outfit]:
     """Skin, hair and clothes of a person in outfit number `outfit`."""
-    key = outfit if variant == "shape-only" else 0
-    look = sample_appearance(
-        stream(seed, person.population, person.number, "appearance", variant, key), person.gender, variant
-    )
-    return look, sample_outfit(stream(seed, person.population, person.number, "outfit", outfit), person.gender)
-
-
-def sample_cameras(seed: int, person: Person, outfit: int, count: int) -> np.ndarray:
-    """`count` different cameras that see a person in an outfit, in random order."""
-    return stream(seed, person.population, person.number, "cameras", outfit).permutation(len(CAMERAS))[:count]
+    keys, number = (person.population, person.number), outfit if variant == "shape-only" else 0
+    look = sample_appearance(stream(seed, *keys, "appearance", variant, number), person.gender, variant)
+    return look, sample_outfit(stream(seed, *keys, "outfit", outfit), person.gender)
 
 
 @dataclasses.dataclass(frozen=True)
 class ImagePlan:
     """One image to be made."""
 
-    file: str  # below the set's folder
+    file: str  # below the set's folder; "" for an image that is not written
     split: str
     person: Person
     outfit: int
@@ -136,8 +126,8 @@ def plan_person(config: SetConfig, population: str, number: int, num_poses: int)
     person = sample_person(config.seed, population, number)
     plans = []
     for outfit in range(config.outfits):
-        cameras = sample_cameras(config.seed, person, outfit, config.images_per_outfit)
-        for image, camera in enumerate(cameras):
+        cameras = stream(config.seed, population, number, "cameras", outfit).permutation(len(CAMERAS))
+        for image, camera in enumerate(cameras[: config.images_per_outfit]):
             split = "train" if population == "train" else "query" if image == 0 else "gallery"
             split = f"val_{split}" if population == "val" else split
             keys = (population, number, "shot", outfit, image)

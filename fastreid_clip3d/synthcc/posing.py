@@ -61,14 +61,13 @@ def joint_transforms(
     """
     local = rotations(pose.reshape(-1, 3))
     turn = np.array([[np.cos(heading), 0, np.sin(heading)], [0, 1, 0], [-np.sin(heading), 0, np.cos(heading)]])
-    world, place = [turn @ local[0]], [turn @ joints[0]]
-    for joint in range(1, len(joints)):
-        parent = parents[joint]
-        world.append(world[parent] @ local[joint])
-        place.append(place[parent] + world[parent] @ (joints[joint] - joints[parent]))
-    world, place = np.stack(world), np.stack(place)
-    offset = place - np.einsum("jab,jb->ja", world, joints)
-    return np.concatenate([world, offset[..., None]], -1), place
+    turns, places = [turn @ local[0]], [turn @ joints[0]]
+    for joint, parent in enumerate(parents[1:], start=1):
+        turns.append(turns[parent] @ local[joint])
+        places.append(places[parent] + turns[parent] @ (joints[joint] - joints[parent]))
+    world, posed = np.stack(turns), np.stack(places)
+    offset = posed - np.einsum("jab,jb->ja", world, joints)
+    return np.concatenate([world, offset[..., None]], -1), posed
 
 
 def pose_person(person: Dressed, pose: np.ndarray, heading: float) -> Posed:
@@ -77,63 +76,45 @@ def pose_person(person: Dressed, pose: np.ndarray, heading: float) -> Posed:
     `pose` [72] is axis-angle in radians, `heading` in degrees about the vertical.
     """
     transforms, joints = joint_transforms(pose, person.joints, person.figure.parents, np.deg2rad(heading))
-    flat = transforms.reshape(-1, 12).astype(np.float32)
-    blended = (person.weights @ flat).reshape(-1, 3, 4)
-    vertices = np.einsum("vab,vb->va", blended[..., :3], person.rest) + blended[..., 3]
-    normals = np.einsum("vab,vb->va", blended[..., :3], person.normals)
+    flat, turn = transforms.reshape(-1, 12).astype(np.float32), transforms[0, :, :3]
+    vertices, turns = _skin(person.weights @ flat, person.rest)
+    normals = np.einsum("vab,vb->va", turns, person.normals)
     drop = np.array([joints[0, 0], vertices[:, 1].min(), joints[0, 2]], dtype=np.float32)
     vertices, joints = vertices - drop, joints - drop
-    parts = [(vertices, normals, person.canonical, person.edge, person.faces, person.face_part)]
+    parts: list[tuple[np.ndarray, ...]] = [
+        (vertices, normals, person.canonical, person.edge, person.faces, person.face_part)
+    ]
     if person.tubes:
-        below_blend = (person.below_weights @ flat).reshape(-1, 3, 4)
-        below = np.einsum("vab,vb->va", below_blend[..., :3], person.below_rest) + below_blend[..., 3] - drop
+        below = _skin(person.below_weights @ flat, person.below_rest)[0] - drop
         hips = both(joints, "hip").mean(0)
         leg_length = float(both(person.joints, "hip")[:, 1].mean() - both(person.joints, "ankle")[:, 1].mean())
         below_inner = np.empty((0, 3))
         for tube in person.tubes:
             # A coat goes around a dress too, but not at the waist, where it must fit below its own upper part.
             low = below_inner[below_inner[:, 1] - hips[1] < tube.start - 0.13]
-            hung = hang(
-                tube,
-                below=np.concatenate([below, low]),
-                hips=hips,
-                pelvis=joints[0],
-                rotation=transforms[0, :, :3],
-                leg_length=leg_length,
-                marks=person.figure.marks,
-            )
+            around = np.concatenate([below, low])
+            hung = hang(tube, around, hips, joints[0], turn, leg_length, person.figure.marks)
             below_inner = np.concatenate([below_inner, hung.vertices])
-            parts.append(
-                (
-                    hung.vertices,
-                    vertex_normals(hung.vertices, hung.faces),
-                    hung.canonical,
-                    hung.edge,
-                    hung.faces,
-                    np.full(len(hung.faces), tube.part),
-                )
-            )
+            parts.append(_part(hung.vertices, hung.canonical, hung.edge, hung.faces, tube.part))
     for thing in person.hanging:
-        turn = transforms[0, :, :3]
-        points = (
-            thing.points @ np.array([[turn[0, 0], 0, turn[2, 0]], [0, 1, 0], [turn[0, 2], 0, turn[2, 2]]])
-            + joints[thing.joint]
-        )
-        parts.append(
-            (
-                points,
-                vertex_normals(points, thing.faces),
-                thing.points,
-                np.full(len(points), 0.1),
-                thing.faces,
-                np.full(len(thing.faces), BAG),
-            )
-        )
+        upright = np.array([[turn[0, 0], 0, turn[2, 0]], [0, 1, 0], [turn[0, 2], 0, turn[2, 2]]])
+        points = thing.points @ upright + joints[thing.joint]
+        parts.append(_part(points, thing.points, np.full(len(points), 0.1), thing.faces, BAG))
     starts = np.cumsum([0, *(len(part[0]) for part in parts)])
     feet = ((both(joints, "ankle") + both(joints, "foot")) / 2)[:, [0, 2]]
-    return Posed(
-        *(np.concatenate([part[index] for part in parts]).astype(np.float32) for index in range(4)),
-        faces=np.concatenate([part[4] + start for part, start in zip(parts, starts)]),
-        face_part=np.concatenate([part[5] for part in parts]),
-        feet=feet,
-    )
+    vertices, normals, canonical, edge, _, face_part = map(np.concatenate, zip(*parts))
+    faces = np.concatenate([part[4] + start for part, start in zip(parts, starts)])
+    vertices, normals, canonical, edge = (a.astype(np.float32) for a in (vertices, normals, canonical, edge))
+    return Posed(vertices, normals, canonical, edge, faces, face_part, feet)
+
+
+def _skin(blended: np.ndarray, rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places [V, 3] and turns [V, 3, 3] of vertices by their blended transforms [V, 12]."""
+    blended = blended.reshape(-1, 3, 4)
+    return np.einsum("vab,vb->va", blended[..., :3], rest) + blended[..., 3], blended[..., :3]
+
+
+def _part(
+    vertices: np.ndarray, canonical: np.ndarray, edge: np.ndarray, faces: np.ndarray, part: int
+) -> tuple[np.ndarray, ...]:
+    return vertices, vertex_normals(vertices, faces), canonical, edge, faces, np.full(len(faces), part)

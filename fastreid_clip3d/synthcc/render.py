@@ -10,13 +10,14 @@ import dataclasses
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from fastreid_clip3d.body.constants import Framing
 from fastreid_clip3d.body.rasterizer import rasterize_face_vertices
 from fastreid_clip3d.synthcc.background import paint_background, paint_occluder
-from fastreid_clip3d.synthcc.camera import CAMERAS, Shot, aim, key_light_direction
+from fastreid_clip3d.synthcc.camera import CAMERAS, Shot, View, aim, key_light_direction
 from fastreid_clip3d.synthcc.dressing import Dressed
-from fastreid_clip3d.synthcc.posing import pose_person
+from fastreid_clip3d.synthcc.posing import Posed, pose_person
 from fastreid_clip3d.synthcc.shading import shade, tables
 
 NOTHING: int = 255
@@ -30,9 +31,9 @@ IMAGES_AT_ONCE: int = 16
 class Pictures:
     """images uint8 [B, 3, H, W] RGB; mask bool [B, H, W], the person's visible pixels; parts uint8 [B, H, W]."""
 
-    images: torch.Tensor
-    mask: torch.Tensor
-    parts: torch.Tensor
+    images: Tensor
+    mask: Tensor
+    parts: Tensor
 
 
 def render(
@@ -80,25 +81,20 @@ def render(
 
     starts = np.cumsum([0, *(len(body.vertices) for body in posed)])
     faces = torch.from_numpy(np.concatenate([body.faces + start for body, start in zip(posed, starts)]))
-    features = torch.from_numpy(
-        np.concatenate(
-            [np.concatenate([body.canonical, body.normals, body.vertices, body.edge[:, None]], 1) for body in posed]
-        )
-    )
+    columns = [np.concatenate([body.canonical, body.normals, body.vertices, body.edge[:, None]], 1) for body in posed]
+    features = torch.from_numpy(np.concatenate(columns))
     parts = torch.from_numpy(np.concatenate([body.face_part for body in posed]))
     corners = faces.index_select(0, face)  # index_select gathers rows several times faster than indexing does
-    mixed = sum(
-        features.index_select(0, corners[:, corner].contiguous()) * bary[:, corner : corner + 1] for corner in range(3)
-    )
+    of_corners = [features.index_select(0, row) * share[:, None] for row, share in zip(corners.T.contiguous(), bary.T)]
+    mixed = of_corners[0] + of_corners[1] + of_corners[2]
     part = parts.index_select(0, face)
     centres = torch.from_numpy(np.stack([view.centre for view in views]).astype(np.float32))
     toward = F.normalize(centres.index_select(0, image) - mixed[:, 6:9], dim=1)
     normals = F.normalize(mixed[:, 3:6], dim=1)
     facing = (normals * toward).sum(1, keepdim=True)
     normals = torch.where(facing < -0.05, -normals, normals)
-    occlusion = _occlusion(depth, supersampling).reshape(-1).index_select(0, covered) * torch.where(
-        facing[:, 0] < -0.25, 0.6, 1.0
-    )
+    occlusion = _occlusion(depth, supersampling).reshape(-1).index_select(0, covered)
+    occlusion = occlusion * torch.where(facing[:, 0] < -0.25, 0.6, 1.0)
     colours = shade(mixed[:, :3], normals, mixed[:, 9], toward, occlusion, part, image, tables(people, shots))
 
     canvas = torch.zeros(len(people) * big_height * big_width, 4)
@@ -108,13 +104,12 @@ def render(
     canvas = F.avg_pool2d(canvas, supersampling)
     part_map = torch.full((len(people) * big_height * big_width,), NOTHING, dtype=torch.uint8)
     part_map[covered] = part.to(torch.uint8)
-    part_map = part_map.view(-1, big_height, big_width)[
-        :, supersampling // 2 :: supersampling, supersampling // 2 :: supersampling
-    ]
-    return _finish(canvas, part_map.clone(), posed, views, shots, streams, height, width)
+    middle = slice(supersampling // 2, None, supersampling)
+    part_map = part_map.view(-1, big_height, big_width)[:, middle, middle].clone()
+    return _finish(canvas, part_map, posed, views, shots, streams, height, width)
 
 
-def _occlusion(depth: torch.Tensor, supersampling: int) -> torch.Tensor:
+def _occlusion(depth: Tensor, supersampling: int) -> Tensor:
     """Light from around that reaches a pixel [B, H, W]: less where the neighbourhood stands nearer to the camera.
 
     Evaluated at the final resolution, where it is smooth anyway.
@@ -133,26 +128,32 @@ def _occlusion(depth: torch.Tensor, supersampling: int) -> torch.Tensor:
     return F.interpolate(result, depth.shape[1:], mode="bilinear", align_corners=False)[:, 0]
 
 
-def _box_mean(image: torch.Tensor, radius: int) -> torch.Tensor:
+def _box_mean(image: Tensor, radius: int) -> Tensor:
     """Mean over a square of half-width `radius`, of [B, 1, H, W]."""
     padded = F.pad(image, (radius, radius, radius, radius), mode="replicate")
     size = 2 * radius + 1
-    rows = sum(padded[:, :, shift : shift + image.shape[2]] for shift in range(size))
-    return sum(rows[:, :, :, shift : shift + image.shape[3]] for shift in range(size)) / size**2
+    height, width, zero = image.shape[2], image.shape[3], torch.zeros(())
+    rows = sum((padded[:, :, shift : shift + height] for shift in range(size)), zero)
+    return sum((rows[:, :, :, shift : shift + width] for shift in range(size)), zero) / size**2
 
 
 def _finish(
-    canvas: torch.Tensor, parts: torch.Tensor, posed, views, shots: list[Shot], streams, height: int, width: int
+    canvas: Tensor,
+    parts: Tensor,
+    posed: list[Posed],
+    views: list[View],
+    shots: list[Shot],
+    streams: list[np.random.Generator],
+    height: int,
+    width: int,
 ) -> Pictures:
     """Puts the person before a scene, something before the person, and all through the camera."""
     scenes, noises, covers = [], [], []
     for body, view, shot, rng in zip(posed, views, shots, streams):
-        scenes.append(
-            paint_background(rng, view, height, width, shot.outdoor, body.feet, key_light_direction(shot)) ** 2.2
-        )
+        light = key_light_direction(shot)
+        scenes.append(paint_background(rng, view, height, width, shot.outdoor, body.feet, light) ** 2.2)
         covers.append(paint_occluder(rng, height, width) if shot.occluded else None)
-        grain = rng.standard_normal((3, height, width), dtype=np.float32)
-        noises.append(grain)
+        noises.append(rng.standard_normal((3, height, width), dtype=np.float32))
     scene = torch.from_numpy(np.stack(scenes)).permute(0, 3, 1, 2)
     alpha = canvas[:, 3:]
     picture = canvas[:, :3] + scene * (1 - alpha)
@@ -165,10 +166,8 @@ def _finish(
     visible &= parts != NOTHING
     parts[~visible] = NOTHING
     profiles = [CAMERAS[shot.camera] for shot in shots]
-    gains = torch.tensor(
-        [[channel * shot.gain for channel in profile.white_balance] for profile, shot in zip(profiles, shots)]
-    )
-    picture = picture * gains[:, :, None, None]
+    gains = [[channel * shot.gain for channel in profile.white_balance] for profile, shot in zip(profiles, shots)]
+    picture = picture * torch.tensor(gains)[:, :, None, None]
     grid_y, grid_x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
     vignette = torch.tensor([profile.vignette for profile in profiles])[:, None, None]
     picture = picture * (1 - vignette * (0.5 * grid_x**2 + 0.5 * grid_y**2))[:, None]
@@ -187,9 +186,8 @@ def _finish(
             one = _blur(one, profile.blur * factor)
         if profile.low_resolution > 1:
             small = max(8, round(height / profile.low_resolution)), max(4, round(width / profile.low_resolution))
-            one = F.interpolate(
-                F.interpolate(one, small, mode="area"), (height, width), mode="bilinear", align_corners=False
-            )
+            one = F.interpolate(one, small, mode="area")
+            one = F.interpolate(one, (height, width), mode="bilinear", align_corners=False)
         picture[row : row + 1] = one
     noise = torch.from_numpy(np.stack(noises))
     noise = noise * 0.6 + noise.mean(1, keepdim=True) * 0.7
@@ -198,7 +196,7 @@ def _finish(
     return Pictures(images, visible, parts)
 
 
-def _blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
+def _blur(image: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of [1, 3, H, W]."""
     radius = max(1, int(np.ceil(2.5 * sigma)))
     kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)

@@ -5,7 +5,8 @@ Legend: B images of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -17,10 +18,13 @@ from fastreid_clip3d.synthcc.camera import CAMERAS, sample_shot
 from fastreid_clip3d.synthcc.dressing import Dressed, dress
 from fastreid_clip3d.synthcc.figure import load_figure
 from fastreid_clip3d.synthcc.person import Variant
-from fastreid_clip3d.synthcc.plan import sample_clothes, sample_person
-from fastreid_clip3d.synthcc.render import IMAGES_AT_ONCE, render
+from fastreid_clip3d.synthcc.plan import ImagePlan, sample_clothes, sample_person
+from fastreid_clip3d.synthcc.render import IMAGES_AT_ONCE, Pictures, render
 from fastreid_clip3d.synthcc.seeds import stream
 from fastreid_clip3d.vocabulary import NUM_PAIRS
+
+LABELLED_AT_ONCE = 64
+"""Bodies of one sex whose descriptors are computed together: bounds memory."""
 
 
 def sample_people(
@@ -57,28 +61,22 @@ def sample_people(
     """
     outfits = outfits_per_person or images_per_person
     poses = load_pose_pool().numpy()
-    jobs = [(number, image) for number in range(first, first + num_people) for image in range(images_per_person)]
-    dressed: dict[tuple[int, int], Dressed] = {}
-    for start in range(0, len(jobs), batch_size):
-        group = jobs[start : start + batch_size]
-        numbers = sorted({number for number, _ in group})
-        people = {number: sample_person(seed, population, number) for number in numbers}
-        dressed = {key: value for key, value in dressed.items() if key[0] in people}
-        bodies, shots, streams = [], [], []
-        for number, image in group:
-            person, outfit = people[number], image % outfits
-            if (number, outfit) not in dressed:
-                look, clothes = sample_clothes(seed, person, outfit, variant)
-                dressed[number, outfit] = dress(load_figure(person.gender), person.betas, look, clothes)
+
+    def plans() -> Iterator[ImagePlan]:
+        for number in range(first, first + num_people):
+            person = sample_person(seed, population, number)
             order = stream(seed, population, number, "camera order").permutation(len(CAMERAS))
-            camera = int(order[image % len(CAMERAS)])
-            bodies.append(dressed[number, outfit])
-            shots.append(sample_shot(stream(seed, population, number, "shot", image), camera, len(poses)))
-            streams.append(stream(seed, population, number, "shot", image, "scene"))
-        pictures = render(bodies, shots, poses, streams, size[0], size[1], framing)
-        place = torch.tensor([numbers.index(number) for number, _ in group])
-        betas = np.stack([people[number].betas for number in numbers])
-        gender = np.array([people[number].gender for number in numbers])
+            for image in range(images_per_person):
+                keys, outfit = (population, number, "shot", image), image % outfits
+                shot = sample_shot(stream(seed, *keys), int(order[image % len(CAMERAS)]), len(poses))
+                yield ImagePlan("", population, person, outfit, number * outfits + outfit, shot, keys)
+
+    for group, pictures in render_plans(plans(), seed, variant, size, framing, poses, batch_size):
+        people = list({plan.person.number: plan.person for plan in group}.values())
+        row = {person.number: place for place, person in enumerate(people)}
+        place = torch.tensor([row[plan.person.number] for plan in group])
+        betas = np.stack([person.betas for person in people])
+        gender = np.array([person.gender for person in people])
         scores, choices = label_people(betas, gender)
         yield {
             "images": pictures.images,
@@ -88,21 +86,50 @@ def sample_people(
             "gender": torch.from_numpy(gender).long()[place],
             "scores": torch.from_numpy(scores)[place],
             "phrase_choices": torch.from_numpy(choices)[place],
-            "pid": torch.tensor([number for number, _ in group]),
-            "clothes_id": torch.tensor([number * outfits + image % outfits for number, image in group]),
-            "camid": torch.tensor([shot.camera for shot in shots]),
+            "pid": torch.tensor([plan.person.number for plan in group]),
+            "clothes_id": torch.tensor([plan.clothes_id for plan in group]),
+            "camid": torch.tensor([plan.shot.camera for plan in group]),
         }
 
 
-def label_people(betas: np.ndarray, gender: np.ndarray, at_once: int = 64) -> tuple[np.ndarray, np.ndarray]:
+def render_plans(
+    plans: Iterable[ImagePlan],
+    seed: int,
+    variant: Variant,
+    size: tuple[int, int],
+    framing: Framing,
+    poses: np.ndarray,
+    batch_size: int = IMAGES_AT_ONCE,
+) -> Iterator[tuple[list[ImagePlan], Pictures]]:
+    """Renders planned images, `batch_size` at a time; images of one outfit share its dressed body.
+
+    `size` is height and width in pixels, `poses` the pose pool, float [K, 72].
+    """
+    plans = iter(plans)
+    dressed: dict[int, Dressed] = {}
+    while group := list(itertools.islice(plans, batch_size)):
+        before, dressed = dressed, {}
+        for plan in group:
+            clothes, person = plan.clothes_id, plan.person
+            if clothes in before:
+                dressed[clothes] = before[clothes]
+            elif clothes not in dressed:
+                look, outfit = sample_clothes(seed, person, plan.outfit, variant)
+                dressed[clothes] = dress(load_figure(person.gender), person.betas, look, outfit)
+        people = [dressed[plan.clothes_id] for plan in group]
+        streams = [stream(seed, *plan.scene_keys, "scene") for plan in group]
+        yield group, render(people, [plan.shot for plan in group], poses, streams, *size, framing)
+
+
+def label_people(betas: np.ndarray, gender: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Descriptor scores float32 [n, 16] and phrase choices int64 [n, 16] of bodies [n, 10]."""
     scores = np.zeros((len(betas), NUM_PAIRS), dtype=np.float32)
     choices = np.zeros((len(betas), NUM_PAIRS), dtype=np.int64)
     for sex in range(len(GENDERS)):
         model = load_figure(sex).model
         rows = np.flatnonzero(gender == sex)
-        for start in range(0, len(rows), at_once):
-            some = rows[start : start + at_once]
+        for start in range(0, len(rows), LABELLED_AT_ONCE):
+            some = rows[start : start + LABELLED_AT_ONCE]
             found = describe(model.shape(torch.from_numpy(betas[some])), model)
             scores[some] = found.numpy()
             choices[some] = label(found, population_thresholds(model)).numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -18,9 +19,8 @@ def stream(seed: int, *keys: int | str) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([int(seed), len(words), *words])))
 
 
-def pick(rng: np.random.Generator, weights: dict[str, float]) -> str:
+def pick(rng: np.random.Generator, weights: Mapping[str, float]) -> str:
     """One key of `weights`, with probability proportional to its value."""
     values = np.cumsum(np.fromiter(weights.values(), dtype=np.float64))
-    return list(weights)[
-        int(np.searchsorted(values, rng.random() * values[-1], side="right").clip(0, len(weights) - 1))
-    ]
+    place = np.searchsorted(values, rng.random() * values[-1], side="right")
+    return list(weights)[min(int(place), len(weights) - 1)]

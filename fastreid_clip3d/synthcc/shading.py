@@ -10,6 +10,8 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from fastreid_clip3d.synthcc.camera import CAMERAS, Shot, key_light_direction
 from fastreid_clip3d.synthcc.dressing import Dressed
@@ -23,23 +25,23 @@ from fastreid_clip3d.synthcc.wardrobe import PATTERNS
 class Materials:
     """Tables of the batch: [B * P, ...] one row per image and part, [B, ...] one row per image."""
 
-    colours: torch.Tensor  # [B * P, 3, 3], sRGB
-    pattern: torch.Tensor  # int64 [B * P]
-    scale: torch.Tensor  # these five [B * P]; see outfit.Cloth
-    phase: torch.Tensor
-    shine: torch.Tensor
-    folds: torch.Tensor
-    closure: torch.Tensor
-    marks: dict[str, torch.Tensor]  # [B] each, metres; see figure.Landmarks
-    hair: torch.Tensor  # [B, 3], colour of brows and beard
-    beard: torch.Tensor  # [B], 0 none, 1 full
-    sock: torch.Tensor  # [B], metres of sock above the shoe
-    sling: torch.Tensor  # [B], 1 where a bag hangs on a strap across the chest
-    backpack: torch.Tensor  # [B], 1 where a backpack hangs on two straps
-    strap: torch.Tensor  # [B, 3], colour
-    key: torch.Tensor  # [B, 3], unit vector towards the key light
-    key_light: torch.Tensor  # [B], its strength
-    ambient: torch.Tensor  # [B], strength of the light from everywhere
+    colours: Tensor  # [B * P, 3, 3], sRGB
+    pattern: Tensor  # int64 [B * P]
+    scale: Tensor  # these five [B * P]; see outfit.Cloth
+    phase: Tensor
+    shine: Tensor
+    folds: Tensor
+    closure: Tensor
+    marks: dict[str, Tensor]  # [B] each, metres; see figure.Landmarks
+    hair: Tensor  # [B, 3], colour of brows and beard
+    beard: Tensor  # [B], 0 none, 1 full
+    sock: Tensor  # [B], metres of sock above the shoe
+    sling: Tensor  # [B], 1 where a bag hangs on a strap across the chest
+    backpack: Tensor  # [B], 1 where a backpack hangs on two straps
+    strap: Tensor  # [B, 3], colour
+    key: Tensor  # [B, 3], unit vector towards the key light
+    key_light: Tensor  # [B], its strength
+    ambient: Tensor  # [B], strength of the light from everywhere
 
 
 def tables(people: list[Dressed], shots: list[Shot]) -> Materials:
@@ -49,7 +51,7 @@ def tables(people: list[Dressed], shots: list[Shot]) -> Materials:
     bags = [person.outfit.bag for person in people]
     cameras = [CAMERAS[shot.camera] for shot in shots]
 
-    def table(values: Iterable) -> torch.Tensor:
+    def table(values: Iterable) -> Tensor:
         return torch.from_numpy(np.array(list(values), dtype=np.float32))
 
     return Materials(
@@ -74,15 +76,15 @@ _MARKS = ("chin", "crown", "head_back", "head_front", "floor", "neck", "hip", "n
 
 
 def shade(
-    points: torch.Tensor,
-    normals: torch.Tensor,
-    edge: torch.Tensor,
-    toward: torch.Tensor,
-    occlusion: torch.Tensor,
-    part: torch.Tensor,
-    image: torch.Tensor,
+    points: Tensor,
+    normals: Tensor,
+    edge: Tensor,
+    toward: Tensor,
+    occlusion: Tensor,
+    part: Tensor,
+    image: Tensor,
     materials: Materials,
-) -> torch.Tensor:
+) -> Tensor:
     """Linear RGB [N, 3] of covered pixels.
 
     Args:
@@ -104,31 +106,27 @@ def shade(
     skin = (part == SKIN).nonzero().squeeze(1)
     albedo[skin] = _skin(points[skin], albedo[skin], image[skin], colours[skin], materials)
     hair = (part == HAIR).nonzero().squeeze(1)
-    strands = waves(
-        points[hair] * torch.tensor([1.0, 0.25, 1.0]), torch.full_like(scale[hair], 0.02), image[hair] * 0.13
-    )
+    stretched = points[hair] * torch.tensor([1.0, 0.25, 1.0])
+    strands = waves(stretched, torch.full_like(scale[hair], 0.02), image[hair] * 0.13)
     albedo[hair] = albedo[hair] * (1 + 0.16 * strands[:, None])
     # Folds tilt the normal a little; they run with the cloth because they are waves of the canonical coordinates.
     stretched = points * torch.tensor([1.0, 0.4, 1.0])
-    tilt = torch.stack(
-        [
-            waves(stretched, torch.full_like(scale, period), phase + shift)
-            for period, shift in ((0.16, 0.1), (0.11, 0.5), (0.13, 0.8))
-        ],
-        1,
-    )
-    normals = torch.nn.functional.normalize(normals + tilt * folds[:, None], dim=1)
+    folds_of_axes = ((0.16, 0.1), (0.11, 0.5), (0.13, 0.8))  # metres of a repeat, shift of the phase
+    tilt = [waves(stretched, torch.full_like(scale, period), phase + shift) for period, shift in folds_of_axes]
+    normals = F.normalize(normals + torch.stack(tilt, 1) * folds[:, None], dim=1)
     key = materials.key.index_select(0, image)
     key_light, ambient_light = materials.key_light.index_select(0, image), materials.ambient.index_select(0, image)
     diffuse = ((normals * key).sum(1) * 0.9 + 0.1).clamp_min(0) * (0.35 + 0.65 * occlusion)
     ambient = (0.78 + 0.30 * normals[:, 1]) * occlusion
-    half = torch.nn.functional.normalize(key + toward, dim=1)
+    half = F.normalize(key + toward, dim=1)
     gloss = shine * (normals * half).sum(1).clamp_min(0) ** 24 * key_light
     light = key_light * diffuse * 1.25 + ambient_light * ambient
     return albedo.clamp(0, 1) ** 2.2 * light[:, None] + gloss[:, None] * 0.5
 
 
-def _cloth_details(albedo, points, edge, part, image, materials):
+def _cloth_details(
+    albedo: Tensor, points: Tensor, edge: Tensor, part: Tensor, image: Tensor, materials: Materials
+) -> Tensor:
     """Seams along the hems of clothes, buttons or a zip, and the straps of bags."""
     sewn = ((part == LEGWEAR) | (part == TOP) | (part == OUTER) | (part == SKIRT)).float()
     seam = soft_step(0.007 - (edge - 0.016).abs(), 0.006) * 0.10 + soft_step(0.006 - edge, 0.004) * 0.22
@@ -154,7 +152,7 @@ def _cloth_details(albedo, points, edge, part, image, materials):
     return albedo
 
 
-def _shoes(points, edge, image, colours, materials):
+def _shoes(points: Tensor, edge: Tensor, image: Tensor, colours: Tensor, materials: Materials) -> Tensor:
     albedo = colours[:, 0].clone()
     sole = soft_step(materials.marks["floor"][image] + 0.016 - points[:, 1], 0.006)[:, None]
     albedo = albedo + (colours[:, 1] - albedo) * sole
@@ -163,16 +161,17 @@ def _shoes(points, edge, image, colours, materials):
     return albedo + (colours[:, 2] - albedo) * sock
 
 
-def _skin(points, albedo, image, colours, materials):
+def _skin(points: Tensor, albedo: Tensor, image: Tensor, colours: Tensor, materials: Materials) -> Tensor:
     """Face, and a little more red where skin is thin. Places are shares of the head of the average body."""
     chin, crown, back, front = (materials.marks[name][image] for name in ("chin", "crown", "head_back", "head_front"))
     hair = materials.hair[image]
     up = (points[:, 1] - chin) / (crown - chin)
     side = points[:, 0].abs()
-    face = ((points[:, 2] - back) / (front - back) > 0.70).float() * (up > 0).float()
+    forward = (points[:, 2] - back) / (front - back)
+    face = (forward > 0.70).float() * (up > 0).float()
     height = crown - chin
 
-    def oval(feature: str, side_at: float, half_width: float, half_height: float, above: float = 0.0) -> torch.Tensor:
+    def oval(feature: str, side_at: float, half_width: float, half_height: float, above: float = 0.0) -> Tensor:
         """Where the face has a feature [n, 1], 0..1: metres, `above` a share of the head's height."""
         across, along = (side - side_at) / half_width, (up - FACE[feature] - above) * height / half_height
         distance = torch.sqrt(across**2 + along**2)
@@ -193,12 +192,8 @@ def _skin(points, albedo, image, colours, materials):
     result = result + (hair * 0.8 - result) * brow * 0.8
     nostril = oval("nose", side_at=0.008, half_width=0.006, half_height=0.004)
     result = result * (1 - 0.4 * nostril)
-    beard = (
-        soft_step(FACE["beard"] - up + 0.35 * (side / 0.07) ** 2 * 0.5, 0.05)
-        * (up > -0.06).float()
-        * ((points[:, 2] - back) / (front - back) > 0.42).float()
-    )
-    beard = beard * materials.beard[image]
+    beard = soft_step(FACE["beard"] - up + 0.35 * (side / 0.07) ** 2 * 0.5, 0.05) * (up > -0.06).float()
+    beard = beard * (forward > 0.42).float() * materials.beard[image]
     result = result + (hair - result) * (beard * 0.85)[:, None]
     mouth = oval("mouth", side_at=0.0, half_width=0.025, half_height=0.0085)
     result = result + (colours[:, 1] - result) * mouth

@@ -13,46 +13,21 @@ from fastreid_clip3d.common.images import IMAGE_ENDINGS, save_image
 from fastreid_clip3d.synthcc.person import Variant
 from fastreid_clip3d.synthcc.sampling import sample_people
 
+OUTFITS, IMAGES = 2, 8
+"""Outfits and images per person."""
 
-def contact_sheet(
-    people: int,
-    seed: int,
-    variant: Variant = "natural",
-    framing: Framing = "fixed",
-    outfits: int = 2,
-    images: int = 4,
-    size: tuple[int, int] = (128, 64),
-) -> np.ndarray:
-    """RGB uint8 [people * H, outfits * images * W, 3]: one row per person, outfit by outfit."""
-    per_person = outfits * images
+
+def contact_sheet(people: int, seed: int, variant: Variant, framing: Framing) -> np.ndarray:
+    """RGB uint8 [people * H, IMAGES * W, 3]: one row per person, outfit by outfit."""
     rows = []
-    batches = sample_people(
-        people,
-        per_person,
-        seed,
-        size=size,
-        variant=variant,
-        framing=framing,
-        population="sheet",
-        outfits_per_person=outfits,
-        batch_size=per_person,
-    )
-    for batch in batches:
+    for batch in sample_people(people, IMAGES, seed, (128, 64), variant, framing, "sheet", OUTFITS, batch_size=IMAGES):
         order = np.argsort(batch["clothes_id"].numpy(), kind="stable")
         pictures = batch["images"].permute(0, 2, 3, 1).numpy()[order]
         rows.append(np.concatenate(list(pictures), 1))
     return np.concatenate(rows, 0)
 
 
-def write_sheet(
-    path: str | Path,
-    people: int,
-    seed: int,
-    variant: Variant = "natural",
-    framing: Framing = "fixed",
-    quality: int = 85,
-    **sizes,
-) -> None:
+def write_sheet(path: str | Path, people: int, seed: int, variant: Variant, framing: Framing) -> None:
     """Writes a contact sheet as JPEG or PNG, by the file's ending."""
     path = check_writable(path, IMAGE_ENDINGS)
-    save_image(Image.fromarray(contact_sheet(people, seed, variant, framing, **sizes)), path, quality)
+    save_image(Image.fromarray(contact_sheet(people, seed, variant, framing)), path, quality=85)

@@ -84,8 +84,8 @@ def hang(
         support = np.maximum(support, 0.06)
         if not tube.opening:
             support = (np.roll(support, 1) + 2 * support + np.roll(support, -1)) / 4
-        share = row / (ROWS - 1)
-        wanted = support + tube.margin * (min(1.0, 0.45 + 3.0 * share) if tube.tucked else 1.0) + 0.004 * share
+        fall = row / (ROWS - 1)
+        wanted = support + tube.margin * (min(1.0, 0.45 + 3.0 * fall) if tube.tucked else 1.0) + 0.004 * fall
         if row:
             wanted = np.maximum(wanted, previous * keep + tube.flare / ROWS)
         radius[row] = previous = wanted
@@ -93,18 +93,14 @@ def hang(
     for _ in range(2):
         radius[1:-1] = np.maximum(radius[1:-1], (radius[:-2] + radius[2:]) / 2)
     share = np.linspace(0, 1, ROWS)[:, None]
-    folds = 1 + (0.015 + 0.25 * tube.flare) * share * np.sin(9 * angle[None] + 6.28 * tube.phase) * np.cos(
-        2 * angle[None] + tube.phase
-    )
-    radius = radius * folds
+    folds = (0.015 + 0.25 * tube.flare) * share * np.sin(9 * angle[None] + 6.28 * tube.phase)
+    radius = radius * (1 + folds * np.cos(2 * angle[None] + tube.phase))
     flat = radius[..., None] * directions.T[None]
     vertices = pelvis + flat[..., :1] * left + flat[..., 1:] * forward
     vertices[..., 1] = hips[1] + heights[:, None]
     around = 0.16 + (0.05 + tube.flare) * share  # nearly the cloth's own size, so that a pattern keeps its scale
-    canonical = np.stack(
-        [around * np.sin(angle), np.broadcast_to(marks.hip + heights[:, None], radius.shape), around * np.cos(angle)],
-        -1,
-    )
+    up = np.broadcast_to(marks.hip + heights[:, None], radius.shape)
+    canonical = np.stack([around * np.sin(angle), up, around * np.cos(angle)], -1)
     edge = np.broadcast_to((heights - heights[-1])[:, None], radius.shape).copy()
     if tube.opening:
         edge[:, [0, -1]] = 0.0
