@@ -325,7 +325,7 @@ RULES: tuple[StandIn, ...] = (
         keys={**SMALL_STUDENT, **TINY_TEACHER, "INPUT.SIZE_TRAIN": "[64, 32]", "SOLVER.AMP.ENABLED": "False"},
     ),
     StandIn("benchmark", "--device cuda", "a GPU", flags={"--device": "cpu"}),
-    StandIn("gpu_session", "--minutes", "a GPU and half an hour", flags={"--only": "doctor", "--device": "cpu"}),
+    StandIn("gpu_session", "", "a GPU and half an hour", unless="--list", flags={"--only": "doctor", "--device": "cpu"}),
     StandIn(
         "offline_bundle",
         "",
@@ -333,7 +333,7 @@ RULES: tuple[StandIn, ...] = (
         patches={"tools.offline.bundle.fetch": lambda *given: []},
     ),
     StandIn(
-        "evaluate|calibrate|search|extract|visualize|label|train_teacher",
+        "evaluate|calibrate|search|extract|visualize|label|render-bodies|train_teacher",
         "--device cuda",
         "a GPU",
         flags={"--device": "cpu"},
