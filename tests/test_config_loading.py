@@ -69,10 +69,12 @@ def test_modules_of_ones_own_are_imported(own_module: str, tmp_path: Path) -> No
 def test_modules_of_a_run_are_imported_only_with_permission(own_module: str, tmp_path: Path) -> None:
     cfg = load_config("", ["IMPORTS", f"('{own_module}',)"], import_modules=False)
     (tmp_path / "config.yaml").write_text(cfg.dump())
-    with pytest.raises(ClearError, match=r"config.yaml names modules .*my_own_reid.*allow_imports=True.*--allow-imports"):
+    with pytest.raises(
+        ClearError, match=r"config.yaml names modules .*my_own_reid.*allow_imports=True.*--allow-imports"
+    ):
         load_run_config(tmp_path / "config.yaml")
     assert own_module not in sys.modules
-    assert load_run_config(tmp_path / "config.yaml", allow_imports=True).IMPORTS == (own_module,)
+    assert (own_module,) == load_run_config(tmp_path / "config.yaml", allow_imports=True).IMPORTS
     assert own_module in sys.modules
     load_run_config(tmp_path / "config.yaml")  # imported already: nothing foreign runs
     del sys.modules[own_module]

@@ -42,9 +42,7 @@ LAZY = {
 """Own modules that a function imports, each with its reason."""
 STARTERS = ("registration.py", "cli", "compat")
 """They decide what is imported when: cli after its parser, compat and registration before fast-reid."""
-SOURCES = sorted(
-    path for path in PACKAGE.rglob("*.py") if path.stem not in OUTSIDE and path != PACKAGE / "__init__.py"
-)
+SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path.stem not in OUTSIDE and path != PACKAGE / "__init__.py")
 
 
 def imported_modules(path: Path) -> set[str]:

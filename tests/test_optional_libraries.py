@@ -1,4 +1,4 @@
-"""Training, evaluation and the command itself work where the optional libraries are missing, and say what is missing."""
+"""Without the optional libraries, training, evaluation and the command work, and messages name what is missing."""
 
 from __future__ import annotations
 

@@ -25,7 +25,9 @@ def smpl_fields(vertices: int = 60, betas: int = 12, joints: int = 24, seed: int
         "posedirs": rng.normal(0, 0.01, (vertices, 3, 9 * (joints - 1))),
         "J_regressor": regressor / regressor.sum(1, keepdims=True),
         "weights": weights / weights.sum(1, keepdims=True),
-        "f": np.stack([np.arange(vertices - 2), np.arange(1, vertices - 1), np.arange(2, vertices)], 1).astype(np.uint32),
+        "f": np.stack([np.arange(vertices - 2), np.arange(1, vertices - 1), np.arange(2, vertices)], 1).astype(
+            np.uint32
+        ),
         "kintree_table": np.stack([parents, np.arange(joints)]).astype(np.int64),
     }
 

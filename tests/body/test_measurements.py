@@ -135,7 +135,9 @@ def test_girths_agree_with_the_slow_reference(female, bodies):
     faces = female.faces.numpy()
     joints = female.joints(bodies)
     levels = joints[:, [0, 3, 9]]  # pelvis, lower and upper spine
-    leg = part_edges(female.faces, female.weights, [JOINTS[f"left_{name}"] for name in ("hip", "knee", "ankle", "foot")])
+    leg = part_edges(
+        female.faces, female.weights, [JOINTS[f"left_{name}"] for name in ("hip", "knee", "ankle", "foot")]
+    )
     knee, hip = joints[:, JOINTS["left_knee"]], joints[:, JOINTS["left_hip"]]
     whole = slice_hull_perimeters(bodies, unique_edges(female.faces), levels, UP.expand(len(bodies), 3))
     thigh = slice_hull_perimeters(bodies, leg, ((knee + hip) / 2)[:, None], knee - hip)
@@ -214,7 +216,7 @@ def test_chunks_do_not_change_the_result(female, bodies, monkeypatch):
         (lambda v: v * torch.tensor([1.0, 0.0, 1.0]), "T-pose|cannot be measured"),
     ],
 )
-def test_unusable_bodies_are_told(female, bodies, spoil, message):
+def test_unusable_bodies_are_refused(female, bodies, spoil, message):
     with pytest.raises(ClearError, match=message):
         measure(spoil(bodies), female)
 

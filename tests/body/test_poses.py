@@ -126,7 +126,7 @@ def broken_files() -> dict[str, tuple[str, object]]:
 
 
 @pytest.mark.parametrize("case", broken_files())
-def test_broken_files_are_told(tmp_path, case):
+def test_broken_files_are_refused(tmp_path, case):
     message, array = broken_files()[case]
     path = tmp_path / "bad.npy"
     np.save(path, array, allow_pickle=True)
@@ -135,7 +135,7 @@ def test_broken_files_are_told(tmp_path, case):
     assert message in str(error.value) and str(path) in str(error.value)
 
 
-def test_missing_cut_and_nameless_files_are_told(tmp_path):
+def test_missing_cut_and_nameless_files_are_refused(tmp_path):
     with pytest.raises(ClearError, match="no pose file"):
         load_pose_pool(tmp_path / "none.npz")
     path = tmp_path / "cut.npz"

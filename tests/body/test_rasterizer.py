@@ -94,7 +94,7 @@ def test_settings_equal_pytorch3d(options):
     theirs = MeshRasterizer(cameras("field of view"), settings)(scene())
     ours = CpuMeshRasterizer(cameras("field of view"), settings)(scene())
     plain = CpuMeshRasterizer(cameras("field of view"), RasterizationSettings(image_size=(48, 32)))(scene())
-    if "cull" in str(options) and "frustum" not in str(options) or "z_clip_value" in options:
+    if ("cull" in str(options) and "frustum" not in str(options)) or "z_clip_value" in options:
         assert not torch.equal(plain.pix_to_face, ours.pix_to_face)
     assert_same(ours, theirs)
 

@@ -88,7 +88,7 @@ def test_rasters_of_bodies_equal_pytorch3ds(bodies):
 
 
 def test_crop_holds_the_whole_body_and_fills_the_picture(bodies):
-    vertices, faces = bodies
+    vertices, _ = bodies
     for seed in range(5):
         draws = drawn("crop", seed=seed)
         views = views_of(vertices, draws, SIZE, "crop")
@@ -189,7 +189,7 @@ def test_back_faces_are_culled_for_closed_surfaces_alone(bodies):
     assert is_closed(inside_out) and not GreyRenderer(inside_out, SIZE).settings(vertices).cull_backfaces
 
 
-def test_unknown_framing_is_told():
+def test_an_unknown_framing_is_named():
     with pytest.raises(ClearError, match="crop, fixed"):
         draw(np.random.default_rng(0), "tight")
 

@@ -51,10 +51,10 @@ def test_sexes_do_not_disturb_each_other():
     np.testing.assert_array_equal(state, np.random.get_state()[1])
 
 
-def test_nobody_and_nonsense():
+def test_zero_bodies_and_impossible_numbers():
     assert sample_betas(0, seed=0).shape == (0, 10)
     assert sample_betas(2, seed=0, num_betas=3).shape == (2, 3)
-    with pytest.raises(ClearError):
+    with pytest.raises(ClearError, match="not -1 and 10"):
         sample_betas(-1, seed=0)
-    with pytest.raises(ClearError):
+    with pytest.raises(ClearError, match="not 1 and 0"):
         sample_betas(1, seed=0, num_betas=0)

@@ -1,11 +1,11 @@
-"""Kills a program at each moment at which it changes a disk, one moment after the other."""
+"""Kills a program at each of its changes to the disk, one after the other."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 from fastreid_clip3d.common.resumable import Journal
 
@@ -13,10 +13,10 @@ MOST = 200
 
 
 def kill_everywhere(work: Callable[[], object], check_rest: Callable[[int], None], every: int = 1) -> int:
-    """Runs `work` in children that are killed at the n-th change, for n = 1, 2, ... until one ends by itself.
+    """Runs `work` in children and kills the n-th of them at its n-th change, until one ends by itself.
 
-    A change is a move (killed before and after it), a flush to disk, a new folder, a removed file, or a line of a journal
-    (killed in its middle). After each kill, `check_rest(n)` looks at what is left.
+    A change is a move (killed before and after it), a flush to disk, a new folder, a removed file, or a line of a
+    journal (killed in its middle). After each kill, `check_rest(n)` checks the files that are left.
 
     Returns:
         The number of kills.
@@ -35,7 +35,7 @@ def kill_everywhere(work: Callable[[], object], check_rest: Callable[[int], None
             return number // every
         assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, f"ended at {number} by {status}"
         check_rest(number)
-    raise AssertionError("the program changes the disk without end")
+    raise AssertionError("the program never ends")
 
 
 def _die_at(number: int) -> None:

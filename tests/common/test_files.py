@@ -74,7 +74,9 @@ def test_a_kill_leaves_the_old_file_and_the_next_program_removes_the_rest(tmp_pa
     path = tmp_path / "a"
     path.write_bytes(b"old")
     script = "import os, signal, sys\nfrom fastreid_clip3d.common import files\n"
-    script += f"os.{call} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\nfiles.write_atomically(sys.argv[1], b'new')"
+    script += (
+        f"os.{call} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\nfiles.write_atomically(sys.argv[1], b'new')"
+    )
     killed = subprocess.run([sys.executable, "-c", script, str(path)])
     assert killed.returncode == -9
     assert path.read_bytes() == b"old" and len(os.listdir(tmp_path)) == 2

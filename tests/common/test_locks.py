@@ -41,9 +41,9 @@ def start_holder(folder: Path, *more: str) -> subprocess.Popen:
 def test_the_second_program_reads_who_holds_the_folder(tmp_path):
     holder = start_holder(tmp_path)
     try:
-        with pytest.raises(ClearError, match=rf"in use: process {holder.pid} on .* writes into it"):
-            with lock_folder(tmp_path):
-                pass
+        expected = rf"in use: process {holder.pid} on .* writes into it"
+        with pytest.raises(ClearError, match=expected), lock_folder(tmp_path):
+            pass
     finally:
         holder.kill()
         holder.wait()
@@ -67,7 +67,8 @@ def test_a_forked_worker_does_not_keep_the_lock_of_a_killed_program(tmp_path):
     holder.wait()
     try:
         with lock_folder(tmp_path):
-            os.kill(worker, 0)  # it still runs
+            assert (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} ")
+            os.kill(worker, 0)  # raises ProcessLookupError if the worker has ended
     finally:
         os.kill(worker, signal.SIGKILL)
 

@@ -16,7 +16,9 @@ def test_case_hyphens_and_spaces_do_not_matter(text: str) -> None:
 
 def test_an_unknown_phrase_names_the_nearest_and_all() -> None:
     assert find_phrase("long leg") is None and near_phrases("long leg")[0] == "Long Legs"
-    with pytest.raises(ClearError, match="'tal' is none of the 32 phrases. Did you mean Tall.*Known: Muscular.*Do this."):
+    with pytest.raises(
+        ClearError, match="'tal' is none of the 32 phrases. Did you mean Tall.*Known: Muscular.*Do this."
+    ):
         require_phrase("tal", "Do this.")
     with pytest.raises(ClearError, match="phrases. Known"):
         require_phrase("xyzzy")

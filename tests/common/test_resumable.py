@@ -152,7 +152,7 @@ def test_extract_goes_on_after_a_kill_at_every_moment(source: Path, tmp_path: Pa
     assert kill_everywhere(work, goes_on) > 20
 
 
-def test_two_writers_on_one_folder_are_told(source: Path, tmp_path: Path) -> None:
+def test_a_second_writer_on_a_folder_is_refused(source: Path, tmp_path: Path) -> None:
     def second(image: np.ndarray) -> list[Face]:
         with pytest.raises(ClearError, match="blur is in use"):
             blur_folder(source, tmp_path / "blur", red_is_a_face, progress=False)

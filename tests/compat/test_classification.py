@@ -55,7 +55,7 @@ def test_accuracy_reaches_the_log_with_the_losses(as_released: ModuleType) -> No
         assert storage.latest()["total_loss"][0] == 1.5, "it is no loss"
 
 
-def test_the_probe_tells_them_apart(as_released: ModuleType) -> None:
+def test_the_probe_distinguishes_them(as_released: ModuleType) -> None:
     assert classification.cross_entropy_asks(as_released.cross_entropy_loss)
     assert classification.asks_the_device(as_released.log_accuracy)
     assert not classification.cross_entropy_asks(classification.cross_entropy_loss)

@@ -121,7 +121,7 @@ def test_applying_twice_replaces_nothing_again() -> None:
     assert all(current(name) is old for name, old in zip((name for row in PERMANENT for name in row.names), before))
 
 
-def test_names_lent_for_the_import_are_taken_back() -> None:
+def test_names_for_the_import_alone_are_removed() -> None:
     assert current("torch._six") is ABSENT and current("collections:Mapping") is ABSENT
     six, mapping = (row for row in LENT if row.names[0] in ("torch._six", "collections:Mapping"))
     with in_force(six), in_force(mapping):
@@ -164,7 +164,7 @@ def test_channels_are_shuffled_as_fastreid_does() -> None:
 # -- probes that say no: what a mended fast-reid would look like --
 
 
-def test_probes_of_the_optimiser_see_what_is_mended() -> None:
+def test_probes_of_the_optimiser_see_a_repaired_version() -> None:
     from fastreid.solver.build import build_optimizer
 
     as_released = build_optimizer.__wrapped__.__wrapped__

@@ -59,14 +59,14 @@ def test_report_of_a_copy_with_everything_wrong(tmp_path: Path):
     json.dumps(report.as_json(), allow_nan=False)
 
 
-def test_splits_that_cannot_be_read_are_told_and_the_others_checked(tmp_path: Path):
+def test_splits_that_cannot_be_read_are_reported_and_the_others_checked(tmp_path: Path):
     base = miniatures.ltcc(tmp_path)
     for image in (base / "query").iterdir():
         image.unlink()
     report, splits = check_dataset("LTCC", str(tmp_path), progress=False)
     assert set(splits) == {"train"} and report.images_read == 3
     assert len(report.broken_splits) == 1 and "no query image" in report.problems[0]
-    with pytest.raises(DatasetNotFound):
+    with pytest.raises(DatasetNotFound, match="PRCC"):
         check_dataset("PRCC", str(tmp_path))
 
 

@@ -373,7 +373,7 @@ def test_every_dataset_has_a_miniature():
 
 
 @pytest.mark.parametrize("name", sorted(WRITERS))
-def test_missing_folder_says_where_it_looked_and_how_the_data_is_had(name: str, root: Path):
+def test_a_missing_folder_is_named_with_the_source_of_the_data(name: str, root: Path):
     with pytest.raises(DatasetNotFound) as error:
         build_dataset(name, str(root))
     assert isinstance(error.value, RuntimeError) and isinstance(error.value, ClearError)
@@ -382,7 +382,7 @@ def test_missing_folder_says_where_it_looked_and_how_the_data_is_had(name: str, 
 
 
 @pytest.mark.parametrize("name", sorted(set(WRITERS) - {"CSVDataset"}))
-def test_missing_split_is_told_when_it_is_asked_for(name: str, root: Path):
+def test_a_missing_split_is_reported_when_it_is_read(name: str, root: Path):
     dataset = build(name, root)
     for folder in root.glob("*/*"):
         if "query" in folder.name or folder.name == "rgb":
@@ -432,9 +432,10 @@ def test_order_does_not_depend_on_the_file_system(name: str, root: Path, monkeyp
 
 
 @pytest.mark.parametrize("name", sorted(set(WRITERS) - {"CCDA"}))
-def test_train_and_test_are_different_people_and_images_exist(name: str, root: Path):
+def test_every_image_exists_and_an_outfit_belongs_to_one_person(name: str, root: Path):
     dataset = build(name, root)
     records = dataset.train + dataset.query + dataset.gallery
+    assert dataset.train and dataset.query and dataset.gallery
     assert all(os.path.isfile(path) for record in records for path in (record.path, *record.frames))
     assert all(isinstance(r.pid, str) and isinstance(r.camid, str) for r in dataset.train)
     assert all(isinstance(r.pid, int) and isinstance(r.camid, int) for r in dataset.query + dataset.gallery)
@@ -526,7 +527,7 @@ def test_unknown_name_lists_the_known_ones():
 
 @pytest.mark.parametrize("name", ["Market1501", "MSMT17"])
 @pytest.mark.filterwarnings("ignore:The current data structure is deprecated")
-def test_absence_of_fast_reids_own_dataset_is_told_clearly(name: str, tmp_path: Path):
+def test_a_missing_dataset_of_fast_reid_is_named(name: str, tmp_path: Path):
     with pytest.raises(DatasetNotFound, match=f"{name}: .*{tmp_path}"):
         build_dataset(name, str(tmp_path))
 

@@ -60,7 +60,7 @@ class Synthetic(torch.utils.data.Dataset):
         }
 
 
-def test_item_has_class_numbers_and_what_was_asked_for(image_files: list[str]) -> None:
+def test_an_item_has_class_numbers_and_the_requested_parts(image_files: list[str]) -> None:
     real = RealImages(records_of(image_files), pixels)
     assert set(real[3]) == {"images", "targets", "camids", "clothes_ids", "img_paths"}
     assert (real[3]["targets"], real[3]["camids"], real[3]["clothes_ids"]) == (1, 1, 1)

@@ -120,7 +120,7 @@ def test_protocols_without_clothes_ids(tmp_path: Path) -> None:
     assert str(path) in message and "protocol CC, SC needs" in message
 
 
-def test_the_nearest_protocol_is_told(tmp_path: Path) -> None:
+def test_the_nearest_protocol_is_named(tmp_path: Path) -> None:
     assert "'cc' is unknown. Did you mean CC" in refused(save(tmp_path / "a.npz"), "--protocols", "cc")
 
 

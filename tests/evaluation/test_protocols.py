@@ -1,4 +1,4 @@
-"""Who is removed for whom, ids that compare exactly, and names that are found or told."""
+"""Which gallery images a protocol removes for a query, exact comparison of ids, and names of protocols."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_choices_of_cameras_and_people() -> None:
     assert is_member(np.zeros(0, dtype=int), frozenset({1})).tolist() == []
 
 
-def test_names_are_found_or_the_nearest_are_told() -> None:
+def test_an_unknown_name_is_reported_with_the_nearest_ones() -> None:
     mine = Protocol("CC-change-ids", "CC", pids={1, 2})
     assert find_protocols(["SC", "general", "SC"]) == (SC, GENERAL)
     assert find_protocols(["CC-change-ids", "CC"], [mine]) == (mine, CC)

@@ -56,7 +56,7 @@ def test_frames_in_any_order_and_of_two_processes() -> None:
     assert not torch.allclose(whole.features("clips", 3), whole.features("frames", 3), atol=1e-3)
 
 
-def test_missing_and_repeated_frames_are_told() -> None:
+def test_missing_and_repeated_frames_are_reported() -> None:
     pool = TrackletPool(["frames"])
     pool.add(torch.ones(3, 2), torch.tensor([0, 0, 1]), torch.tensor([0, 1, 0]), torch.tensor([2, 2, 4]))
     with pytest.raises(ClearError, match=r"1 \(1 of 4 frames\), 2 \(0 of \? frames\), 2 in all"):

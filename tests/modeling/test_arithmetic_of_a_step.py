@@ -1,4 +1,4 @@
-"""A training step never waits for the device, and computes the same compiled, in another layout and in lower precision."""
+"""A training step never waits for the device; compiling, memory layout and precision do not change its result."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def losses_of(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> dict[st
 def test_a_step_asks_the_device_for_nothing(
     teacher: str, num_iters: int, statistics: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The meta device has no values: .item(), bool(), nonzero() and copies to the host raise there, as they would wait on
-    CUDA. fast-reid's own losses and accuracy ask for values and stay out of it."""
+    """The meta device has no values: .item(), bool(), nonzero() and copies to the host raise there; on CUDA they would
+    wait. The test leaves out fast-reid's own losses and accuracy, which need values."""
     monkeypatch.setattr(torch, "autocast", lambda *given, **named: contextlib.nullcontext())  # meta has none
     cfg = config(teacher)
     cfg.MODEL.LOSSES.OT.NUM_ITERS, cfg.MODEL.SYNTHETIC_STATISTICS = num_iters, statistics

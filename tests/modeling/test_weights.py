@@ -126,7 +126,7 @@ def test_a_classifier_of_other_people_is_allowed_for_evaluation_and_a_start() ->
         fitting_weights(weights, Student(), "resume", "f.pth", "it")
 
 
-def test_layers_of_losses_may_begin_anew_at_a_start_only() -> None:
+def test_layers_of_losses_may_start_untrained_at_a_start_only() -> None:
     weights = dict(Student(with_loss=False).state_dict())
     fit = fitting_weights(weights, Student(), "start", "f.pth", "it")
     assert fit.initial == ["ot_loss.weight", "ot_loss.bias"]
@@ -201,7 +201,14 @@ def test_garbage_in_last_checkpoint_is_named(tag: bytes, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("form", ["nested", "run"])
-@pytest.mark.parametrize("name, depth, width", [("build_resnet_backbone", "18x", 512), ("build_timm_backbone", "resnet18", 512), ("build_shufflenetv2_backbone", "1.0x", 1024)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "depth", "width"),
+    [
+        ("build_resnet_backbone", "18x", 512),
+        ("build_timm_backbone", "resnet18", 512),
+        ("build_shufflenetv2_backbone", "1.0x", 1024),
+    ],
+)
 def test_pretrain_path_takes_every_form(name: str, depth: str, width: int, form: str, tmp_path: Path) -> None:
     cfg = small_config()
     cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.DEPTH, cfg.MODEL.BACKBONE.FEAT_DIM = name, depth, width

@@ -1,7 +1,7 @@
 """Writes pickles as Python 2 did (protocols 0, 1 and 2): byte strings as strings, old module names.
 
-Written from the format's description, for a handful of types: dict, list, tuple, str, int, float, None, NumPy arrays, and
-objects of named classes with a state. It is the only way to get such files without Python 2, chumpy and SMPL's licence.
+It follows the description of the format for a few types: dict, list, tuple, str, int, float, None, NumPy arrays, and
+objects of named classes with a state. The tests get such files without Python 2, chumpy and SMPL's licence.
 """
 
 from __future__ import annotations

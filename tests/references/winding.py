@@ -1,4 +1,4 @@
-"""How often a closed mesh winds around a point: the sum of its faces' signed solid angles (van Oosterom and Strackee)."""
+"""Winding number of a closed mesh around a point: the sum of signed solid angles (van Oosterom and Strackee)."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def test_the_workers_of_a_killed_program_end_and_the_next_run_completes_the_set(
     assert not [path for path in folder.rglob(".*") if path.name != ".shards"]
 
 
-def test_a_second_program_is_told_who_holds_the_folder(program):
+def test_a_second_program_learns_who_holds_the_folder(program):
     folder, process, _ = program
     before = set(pictures(folder))
     with pytest.raises(ClearError, match=f"in use: process {process.pid} "):

@@ -81,7 +81,7 @@ def test_a_second_run_keeps_everything_and_order_does_not_matter(pictures, teach
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "remove", "sidecar"])
-def test_a_damaged_shard_is_named_and_made_anew_alone(harm, pictures, teacher, tmp_path):
+def test_a_damaged_shard_is_named_and_only_it_is_made_again(harm, pictures, teacher, tmp_path):
     folder = tmp_path / "cache"
     build(pictures, teacher, folder)
     shard = folder / "shard-00001.npy"
@@ -102,7 +102,7 @@ def test_a_damaged_shard_is_named_and_made_anew_alone(harm, pictures, teacher, t
     assert len(TeacherCache(folder)) == 9
 
 
-def test_a_changed_image_is_noticed_and_only_its_shard_is_made_anew(pictures, teacher, tmp_path):
+def test_a_changed_image_is_noticed_and_only_its_shard_is_made_again(pictures, teacher, tmp_path):
     folder = tmp_path / "cache"
     build(pictures, teacher, folder)
     assert TeacherCache(folder).verify(teacher.fingerprint, pictures, content=True) == []
@@ -133,7 +133,7 @@ def test_a_change_behind_the_same_size_and_time_is_found_by_content(pictures, te
     assert "03.png" in answers.verify(paths=pictures, content=True)[0]
 
 
-def test_new_and_lost_images_are_told(pictures, teacher, tmp_path):
+def test_new_and_lost_images_are_reported(pictures, teacher, tmp_path):
     build(pictures[:-1], teacher, tmp_path / "cache")
     answers = TeacherCache(tmp_path / "cache")
     assert answers.missing(pictures) == [pictures[-1]]
@@ -146,7 +146,7 @@ def test_new_and_lost_images_are_told(pictures, teacher, tmp_path):
         answers.require()
 
 
-def test_another_teacher_is_told_and_needs_rebuild(pictures, teacher, tmp_path):
+def test_another_teacher_is_refused_without_rebuild(pictures, teacher, tmp_path):
     folder = tmp_path / "cache"
     build(pictures, teacher, folder)
     other = load_teacher(f"local-dir:{write_model(tmp_path / 'other', seed=5, std=[0.1, 0.1, 0.1])}", resize="pad")
@@ -160,7 +160,7 @@ def test_another_teacher_is_told_and_needs_rebuild(pictures, teacher, tmp_path):
     assert TeacherCache(folder).verify(other.fingerprint, pictures) == []
 
 
-def test_other_prompts_are_told_and_other_versions_only_logged(pictures, teacher, tmp_path, caplog):
+def test_other_prompts_are_refused_and_other_versions_only_logged(pictures, teacher, tmp_path, caplog):
     build(pictures, teacher, tmp_path / "cache")
     path = tmp_path / "cache" / "manifest.json"
     manifest = json.loads(path.read_text())
@@ -189,7 +189,7 @@ def test_workers_can_hold_it(pictures, teacher, tmp_path):
     assert torch.equal(pickle.loads(data).lookup(pictures[0])[0], first)
 
 
-def test_a_full_disk_is_told_before_the_work(pictures, teacher, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_before_the_work(pictures, teacher, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: usage(10**6, 10**6 - 1000, 1000))
     monkeypatch.setattr(cache, "_compute", lambda *arguments: pytest.fail("it began to work"))
@@ -197,7 +197,7 @@ def test_a_full_disk_is_told_before_the_work(pictures, teacher, tmp_path, monkey
         build(pictures, teacher, tmp_path / "cache")
 
 
-def test_the_disk_is_asked_for_the_shards_of_all_ranks(pictures, teacher, tmp_path, monkeypatch):
+def test_the_needed_space_counts_the_shards_of_all_ranks(pictures, teacher, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(cache, "_require_space", lambda folder, images, width: asked.append(images))
     build(pictures, teacher, tmp_path / "cache", images_per_shard=1, rank=0, world_size=3)
@@ -228,7 +228,7 @@ def test_a_batch_with_mirror_images_is_the_same_cached_and_online(pictures, teac
     assert torch.equal(answers["cached"][1], answers["online"][1])
 
 
-def test_the_space_asked_for_is_enough(pictures, teacher, tmp_path):
+def test_the_needed_space_is_enough(pictures, teacher, tmp_path):
     build(pictures, teacher, tmp_path / "cache")
     used = sum(path.stat().st_size for path in (tmp_path / "cache").iterdir())
     assert used <= cache.cache_bytes(len(pictures), teacher.embed_dim) < used + 100_000
@@ -296,9 +296,9 @@ def test_a_kill_loses_at_most_the_shard_at_hand(pictures, teacher, model_folder,
 
 def test_two_processes_share_the_shards(pictures, teacher, model_folder, tmp_path):
     ranks = [start(tmp_path, model_folder, RANK=str(rank), WORLD_SIZE="2") for rank in range(2)]
-    told = [process.communicate(timeout=120)[0].split() for process in ranks]
+    printed = [process.communicate(timeout=120)[0].split() for process in ranks]
     assert [process.returncode for process in ranks] == [0, 0]
-    assert [(row[0], row[1], row[3]) for row in told] == [("3", "0", "9"), ("2", "0", "9")]
+    assert [(row[0], row[1], row[3]) for row in printed] == [("3", "0", "9"), ("2", "0", "9")]
     answers = TeacherCache(tmp_path / "cache")
     assert answers.verify(teacher.fingerprint, pictures, content=True) == []
     build(pictures, teacher, tmp_path / "alone", images_per_shard=2)

@@ -140,7 +140,7 @@ def test_damaged_or_foreign_weights(tmp_path, model_folder):
         ("local-dir:gone", "", "'gone' does not exist"),
     ],
 )
-def test_what_cannot_be_loaded_is_told(name, pretrained, expected):
+def test_what_cannot_be_loaded_is_named(name, pretrained, expected):
     with pytest.raises(ClearError) as caught:
         load_teacher(name, pretrained)
     assert expected in str(caught.value)
@@ -152,7 +152,7 @@ def test_an_unknown_precision():
 
 
 @pytest.mark.parametrize(("name", "pretrained"), [("ViT-L-14", "openai"), ("hf-hub:someone/some-clip", "")])
-def test_without_a_network_the_way_by_hand_is_told_soon(name, pretrained, monkeypatch, tmp_path):
+def test_without_a_network_the_message_comes_soon_and_has_a_remedy(name, pretrained, monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://hub.invalid")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     started = time.monotonic()

@@ -55,7 +55,7 @@ def test_cache_teacher_caches_checks_and_mends(celeb, model_folder, tmp_path, ca
     assert answers.root == os.environ["FASTREID_DATASETS"]
     assert run_verb(["cache-teacher", "--check", *options]) == 0
     Image.new("RGB", (20, 40), (1, 2, 3)).save(celeb[0])
-    with pytest.raises(Exception, match="1 images changed since: Celeb-reID/train/1_1_0.jpg"):
+    with pytest.raises(ClearError, match="1 images changed since: Celeb-reID/train/1_1_0.jpg"):
         run_verb(["cache-teacher", "--check", *options])
     assert run_verb(["cache-teacher", "--images-per-shard", "4", *options]) == 0
     assert "shards computed 1, kept 1" in capsys.readouterr().out

@@ -144,7 +144,7 @@ def test_people_of_unknown_shape_get_the_mean_body_beside_them(
     assert len([axes for axes in drawn[0].axes if axes.images]) == 3 * 2
 
 
-def test_runs_and_sets_that_do_not_fit_are_told(trained: tuple, rendered: SyntheticIndex) -> None:
+def test_runs_and_sets_that_do_not_fit_are_refused(trained: tuple, rendered: SyntheticIndex) -> None:
     model, weights = trained
     with pytest.raises(ClearError, match="without BodyShapeLoss"):
         bodies.phi_of({"backbone.weight": torch.zeros(1)})

@@ -76,7 +76,7 @@ def test_sheet_colours_by_person_and_by_clothes(tmp_path: Path, monkeypatch: pyt
     assert f"{found.same_person:.0%}" in drawn[0]._supxlabel.get_text()
 
 
-def test_what_cannot_be_shown_is_told() -> None:
+def test_what_cannot_be_shown_is_refused() -> None:
     with pytest.raises(ClearError, match="tsne and pca"):
         embedding.embed(*people(), method="umap")
     query, gallery = (LabelledFeatures(torch.ones(1, 2), np.zeros(1, int), np.zeros(1, int)) for _ in range(2))

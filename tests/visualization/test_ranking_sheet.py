@@ -52,7 +52,7 @@ def _frames(rows: np.ndarray) -> list[tuple[int, int, int]]:
     return found
 
 
-def test_other_test_sets_and_features_without_paths_are_told(sides: tuple) -> None:
+def test_other_test_sets_and_features_without_paths_are_refused(sides: tuple) -> None:
     query, gallery = sides
     nameless = LabelledFeatures(gallery.features, gallery.pids, gallery.camids)
     with pytest.raises(ClearError, match="two: its gallery features have no image paths"):

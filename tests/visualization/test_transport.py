@@ -58,7 +58,7 @@ def test_the_opposite_phrase_is_exchanged_and_said_to_be() -> None:
     assert choices.tolist() == [[0, 0]]
 
 
-def test_a_run_without_transport_is_told() -> None:
+def test_a_run_without_transport_is_refused() -> None:
     with pytest.raises(ClearError, match="without OTLoss"):
         transport.phrase_table(SimpleNamespace(phrase_features=None))
 

@@ -76,7 +76,7 @@ def test_untrained_non_local_blocks_are_no_error(tmp_path) -> None:
         (("build_resnest_backbone", "50x", 2048), "absent.pth: no such file.*resnest50-"),
     ],
 )
-def test_a_missing_file_says_where_it_is_had(student, message: str, tmp_path) -> None:
+def test_a_missing_file_is_named_with_its_source(student, message: str, tmp_path) -> None:
     with pytest.raises(ClearError, match=message):
         build_student(student_config(*student, PRETRAIN=True, PRETRAIN_PATH=str(tmp_path / "absent.pth")))
 

@@ -30,5 +30,5 @@ def test_figures_of_every_runner(run, tmp_path, capsys) -> None:
 
 
 def test_wrong_options_are_named(run) -> None:
-    with pytest.raises(ClearError, match="--batch is at least 1"):
+    with pytest.raises(ClearError, match="--batch must be at least 1"):
         export.run(parse("--model", str(run), "--batch", "0"))

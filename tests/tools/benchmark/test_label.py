@@ -1,4 +1,4 @@
-"""The benchmark of labelling runs on a small teacher and says whether reading keeps up."""
+"""The benchmark of labelling runs on a small teacher and reports whether it reaches the limit."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ def test_figures_of_a_small_run(tmp_path: Path, capsys: pytest.CaptureFixture) -
 
 def test_cuda_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ClearError, match="--device cuda"):
+    with pytest.raises(ClearError, match="--device is 'cuda', but .* sees no CUDA device"):
         label.run(parse("--device", "cuda"))

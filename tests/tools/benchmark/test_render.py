@@ -1,4 +1,4 @@
-"""The rendering benchmark: both ways make the same pictures, and ours is far sooner."""
+"""The rendering benchmark: both renderers make the same pictures, and its figures fit together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark of searching runs and reports what it was asked for."""
+"""The benchmark of searching runs and reports its options and figures."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ def test_figures_of_a_small_run(tmp_path, capsys) -> None:
 
 
 def test_wrong_numbers_are_refused() -> None:
-    with pytest.raises(ClearError, match="1 or more"):
+    with pytest.raises(ClearError, match="at least 1"):
         measured("--gallery", "0")

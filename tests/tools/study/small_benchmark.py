@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fastreid_clip3d.body.synthetic_writer import SyntheticSet, SyntheticSettings
-from tests.standins import tiny_teacher_folder
+from tests.standins import tiny_teacher_folder, write_bodies
 
 PEOPLE = {"train": range(8), "test": range(400, 404), "val": range(550, 553)}
 FOLDERS = {"train": ("train",), "test": ("query", "gallery"), "val": ("val_query", "val_gallery")}
@@ -37,8 +36,7 @@ def make_benchmark(root: Path) -> Path:
     arrays = {"files": np.array(files), "split": np.array(splits), "phrase_choices": np.array(choices)}
     arrays |= {"betas": np.array(bodies, np.float32), "scores": 0.7 - 1.4 * np.array(choices, np.float32)}
     np.savez(root / "SynthCC-tiny" / "index.npz", **arrays)
-    settings = SyntheticSettings(bodies=6, poses_per_body=1, image_size=(32, 16))
-    SyntheticSet(root / "SyntheticBodies", settings, workers=1).make(progress=False)
+    write_bodies(root / "SyntheticBodies")
     tiny_teacher_folder(root / "teacher")
     return root
 

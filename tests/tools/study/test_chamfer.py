@@ -100,12 +100,12 @@ def test_pairs_are_read_with_paths_relative_to_the_file(photographs: Path) -> No
         ("image,mesh\n", "no lines"),
     ],
 )
-def test_what_is_wrong_with_pairs_is_told(photographs: Path, lines: str, words: str) -> None:
+def test_faults_of_pairs_are_named(photographs: Path, lines: str, words: str) -> None:
     (photographs / "hbw.csv").write_text(lines)
     with pytest.raises(ClearError, match=words):
         subject.read_pairs(photographs / "hbw.csv")
 
 
-def test_a_folder_without_pairs_tells_how_to_write_them(tmp_path: Path) -> None:
+def test_a_folder_without_pairs_gets_a_description_of_the_file(tmp_path: Path) -> None:
     with pytest.raises(ClearError, match="image,mesh"):
         subject.read_pairs(tmp_path)

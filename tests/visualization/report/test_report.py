@@ -187,7 +187,7 @@ def test_a_killed_run_gets_a_page(run: Path) -> None:
     assert "There are no curves" in page.text and "svg" not in page.tags
 
 
-def test_damaged_files_are_told_and_left_out(run: Path) -> None:
+def test_damaged_files_are_reported_and_left_out(run: Path) -> None:
     (run / "config.yaml").write_text("A: [1, 2\nB: !!python/object/apply:os.system ['true']")
     (run / "evaluation" / "Small_features.npz").write_bytes(b"PK\x03\x04 cut off")
     _, page = page_of(run, with_pictures=False)
@@ -235,7 +235,7 @@ def test_two_runs_share_curves_tables_and_settings(run: Path, tmp_path: Path) ->
     assert pictures[0].data
 
 
-def test_settings_tell_only_what_differs() -> None:
+def test_settings_show_only_what_differs() -> None:
     defaults = {"A": {"B": 1, "C": ["x", 2]}, "D": ""}
     assert [tuple(one) for one in differences({"A": {"B": 1, "C": ["x", 3]}, "D": "", "E": None}, defaults)] == [
         ("A.C", "[x, 3]", "[x, 2]", ""), ("E", "None", "-", ""),
@@ -256,14 +256,14 @@ def test_long_curves_keep_their_ends() -> None:
     assert len(kept.values) <= 402 and kept.iterations[0] == 0 and kept.iterations[-1] == 10_000
 
 
-def test_what_is_no_run_is_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(ClearError, match="no such run folder"):
         write_report(tmp_path / "gone")
     with pytest.raises(ClearError, match="is not a run folder"):
         write_report(tmp_path)
 
 
-def test_tool_writes_the_page_and_tells_what_is_not_drawn(run: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_tool_writes_the_page_and_names_what_is_not_drawn(run: Path, capsys: pytest.CaptureFixture) -> None:
     assert run_verb(["report", str(run), "--output", str(run / "x.html")]) == 0
     told = capsys.readouterr()
     assert "x.html" in told.out and "not drawn, Bodies: " in told.err

@@ -1,0 +1,63 @@
+"""Every command that a study or the demo starts is one that its parser accepts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fastreid_clip3d.cli import verb_parser
+from tools.study import real, variants
+from tools.study.demo import Demo, stages
+from tools.study.synthcc import SynthCCStudy
+
+Commands = list[tuple[str, list[str]]]
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    """Fills with (verb, arguments) of each command; none is started."""
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    found: Commands = []
+
+    def note(command: list[str], *_: object) -> None:
+        assert command[1:3] == ["-m", "fastreid_clip3d"]
+        verb_parser(command[3]).parse_args(command[4:])  # raises SystemExit
+        found.append((command[3], command[4:]))
+
+    monkeypatch.setattr("tools.study.study.run_command", note)
+    monkeypatch.setattr("tools.study.demo.stages.run_command", note)
+    monkeypatch.setattr(Demo, "_export_weights", lambda self: None)
+    return found
+
+
+def test_a_study_on_synthcc_prepares_its_data_with_verbs(commands: Commands, tmp_path: Path) -> None:
+    rows = [row for row in variants.table_cross() if row.name in ("natural_full", "shape_only_full")]
+    study = SynthCCStudy("cross", "a title", rows, rows, tmp_path / "study", tmp_path)
+    study.prepare()
+    verbs = [verb for verb, _ in commands]
+    assert verbs == ["render-people", "render-bodies", "render-people", "cache-teacher", "cache-teacher"]
+    assert commands[2][1] == ["--root", str(tmp_path), "--variant", "shape-only"]
+    assert str(tmp_path / "teacher_cache_shape_only") in commands[4][1]
+    assert study.variants == rows and not study.left_out
+
+
+def test_a_study_on_datasets_caches_the_teacher_with_a_verb(
+    commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(real.DatasetStudy, "missing", lambda self, variant: "")
+    rows = variants.chosen(real.table_of_datasets("2"), ["celeb_clip3d", "celeb_bagtricks"])
+    study = real.DatasetStudy("2", "Table 2", rows, rows, tmp_path / "study", tmp_path)
+    study.prepare()
+    ((verb, arguments),) = commands
+    assert verb == "cache-teacher" and str(tmp_path / "teacher_cache" / "CelebReID") in arguments
+
+
+def test_the_demo_renders_caches_and_trains_with_verbs(commands: Commands, tmp_path: Path) -> None:
+    demo = Demo(tmp_path, tmp_path / "demo")
+    demo.prepare()
+    demo._train("baseline")
+    demo._cache_teacher()
+    demo._train("clip3d")
+    assert [verb for verb, _ in commands] == ["render-people", "render-bodies", "train", "cache-teacher", "train"]
+    assert all((stages.REPOSITORY / path).is_file() for path in stages.RUNS.values())
