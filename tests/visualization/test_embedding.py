@@ -67,7 +67,7 @@ def test_people_who_never_change_are_left_out_where_others_do() -> None:
 
 def test_sheet_colours_by_person_and_by_clothes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    monkeypatch.setattr("fastreid_clip3d.visualization.transport.save_figure", lambda figure, _: drawn.append(figure))
+    monkeypatch.setattr("fastreid_clip3d.visualization.embedding.save_figure", lambda figure, _: drawn.append(figure))
     found = embedding.embed(*people(), people=3, method="pca")
     embedding.embedding_sheet(found, tmp_path / "sheet.png", "run")
     embedding.embedding_sheet(embedding.embed(*people(clothes=False), people=3, method="pca"), tmp_path / "sheet.png")

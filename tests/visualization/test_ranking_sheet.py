@@ -58,7 +58,7 @@ def test_other_test_sets_and_features_without_paths_are_refused(sides: tuple) ->
     with pytest.raises(ClearError, match="two: its gallery features have no image paths"):
         draw_ranking([RankedModel("two", query, nameless)], GENERAL, [0])
     other = LabelledFeatures(gallery.features, gallery.pids + 1, gallery.camids, None, gallery.names)
-    with pytest.raises(ClearError, match="two and one have no common gallery"):
+    with pytest.raises(ClearError, match="two and one have different gallery items"):
         draw_ranking([RankedModel("one", query, gallery), RankedModel("two", query, other)], GENERAL, [0])
 
 
