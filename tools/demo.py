@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("options", nargs="*", metavar="KEY VALUE", help="config keys for both runs")
     arguments = parser.parse_args()
 
-    os.environ[VARIABLE] = str(arguments.data.absolute())  # before fast-reid is imported, which reads it then
+    os.environ[VARIABLE] = str(arguments.data.absolute())  # for the readers of datasets in this process
     from tools.study.demo import Demo
     from tools.study.demo.scores import print_table
 

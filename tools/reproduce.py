@@ -133,7 +133,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     arguments = parse_arguments()
-    os.environ[VARIABLE] = str(arguments.data_folder.absolute())  # before fast-reid is imported, which reads it then
+    os.environ[VARIABLE] = str(arguments.data_folder.absolute())  # for the readers of datasets in this process
     from tools.study.commands import reproduce
 
     return reproduce(arguments, shlex.join(["python", "tools/reproduce.py", *sys.argv[1:]]))

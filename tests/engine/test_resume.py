@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,15 +16,10 @@ from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.engine.trainer import CLIP3DTrainer
 from fastreid_clip3d.errors import ClearError
 from tests.conftest import REPOSITORY
-from tests.engine.tiny_run import CONFIG, options, write_datasets
+from tests.engine.tiny_run import CONFIG, options
 
 BAG_OF_TRICKS = str(REPOSITORY / "configs" / "Baselines" / "celeb_bagtricks.yml")
-AUGMENTED = {"INPUT__FLIP__ENABLED": "True", "INPUT__REA__ENABLED": "True", "INPUT__CJ__ENABLED": "True", "INPUT__AUTOAUG__ENABLED": "True"}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_datasets(tmp_path_factory.mktemp("datasets"))
+AUGMENTED = {f"INPUT__{name}__ENABLED": "True" for name in ("FLIP", "REA", "CJ", "AUTOAUG")}
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +60,7 @@ CASES = {
     "bfloat16": (
         BAG_OF_TRICKS,
         {"DATALOADER__SYNTHETIC_PER_BATCH": "0", "SOLVER__AMP__ENABLED": "True", "SOLVER__AMP__DTYPE": "bfloat16"},
-    ),  # fmt: skip
+    ),
 }
 
 
@@ -121,13 +117,10 @@ def change_checkpoint(folder: Path, change: Callable[[dict[str, Any]], Any]) -> 
 
 @pytest.fixture(scope="module")
 def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import os
-
-    os.environ["FASTREID_DATASETS"] = str(data)
     folder = tmp_path_factory.mktemp("finished")
-    from unittest import mock
-
-    with mock.patch("fastreid.data.build._root", str(data)):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASTREID_DATASETS", str(data))
+        patch.setattr("fastreid.data.build._root", str(data))
         start(BAG_OF_TRICKS, data, folder, DATALOADER__SYNTHETIC_PER_BATCH="0").train()
     return folder
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -115,7 +114,7 @@ def test_the_small_configs_fit_training_sets_of_any_size(images: int) -> None:
         weight = torch.nn.Parameter(torch.ones(1))
         schedulers = build_lr_scheduler(fitted, torch.optim.Adam([weight], lr=1.0), per_epoch)
         assert schedulers["lr_sched"].T_max == (3 if per_epoch > 1 else 4)
-    assert fitted.SOLVER.WARMUP_ITERS == {64: 0, 801: 6, 1087: 8, 6400: 50}[images]
+    assert {64: 0, 801: 6, 1087: 8, 6400: 50}[images] == fitted.SOLVER.WARMUP_ITERS
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from fastreid_clip3d.body.synthetic_writer import SyntheticSet, SyntheticSettings
+from fastreid_clip3d.cli import main, run_verb
 from fastreid_clip3d.config_loading import inference_config, load_config
 from fastreid_clip3d.engine.run import evaluate
 from fastreid_clip3d.engine.trainer import CLIP3DTrainer
 from fastreid_clip3d.errors import ClearError
 from tests.conftest import REPOSITORY
-from tests.standins import tiny_teacher_folder
 
 CONFIGS = sorted(
     path
@@ -29,30 +27,6 @@ CONFIGS = sorted(
     if not path.name.startswith("Base-") and path.parent.name != "students"  # those have a test of their own
 )
 SMALL_DEPTH = {"build_resnet_backbone": ("18x", 512), "build_resnest_backbone": ("50x", 2048)}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of datasets: a CSV of 8 people in 2 outfits, 6 synthetic bodies, a tiny teacher."""
-    root = tmp_path_factory.mktemp("datasets")
-    generator = np.random.default_rng(0)
-    lines = ["path,pid,camid,clothes,split"]
-    for person in range(8):
-        for outfit in range(2):
-            for camera in range(2):
-                for split in ("train", "query", "gallery"):
-                    if split == "query" and camera:
-                        continue
-                    name = f"{split}_{person}_{outfit}_{camera}.png"
-                    shade = np.array([20 * person, 90 * outfit + 60, 100])
-                    noise = generator.integers(0, 30, (32, 16, 3))
-                    Image.fromarray((shade + noise).clip(0, 255).astype(np.uint8)).save(root / name)
-                    lines.append(f"{name},{person},{camera + (5 if split == 'query' else 0)},{outfit},{split}")
-    (root / "dataset.csv").write_text("\n".join(lines) + "\n")
-    settings = SyntheticSettings(bodies=6, poses_per_body=1, image_size=(32, 16))
-    SyntheticSet(root / "SyntheticBodies", settings, workers=1).make(progress=False)
-    tiny_teacher_folder(root / "teacher")
-    return root
 
 
 @pytest.fixture(autouse=True)
@@ -230,11 +204,9 @@ def test_clothes_adversarial_loss_trains_on_clothes_ids(data: Path, tmp_path: Pa
 def test_cached_teacher_gives_the_losses_of_the_online_one(data: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     options = ["MODEL.TEACHER.CACHE_DIR", str(cache)]
-    command = [sys.executable, "-m", "fastreid_clip3d", "cache-teacher", "--config-file", str(CELEB)]
-    made = subprocess.run(
-        command + small(CELEB, data, tmp_path / "none", *options), cwd=REPOSITORY, capture_output=True, text=True
+    assert (
+        run_verb(["cache-teacher", "--config-file", str(CELEB), *small(CELEB, data, tmp_path / "none", *options)]) == 0
     )
-    assert made.returncode == 0, made.stderr
     histories = []
     for mode in ("online", "cached"):
         output = tmp_path / mode
@@ -286,18 +258,18 @@ def run_tool(*arguments: str, **environment: str) -> subprocess.CompletedProcess
     )
 
 
-def test_the_command_line_prints_an_error_in_one_message(data: Path, tmp_path: Path) -> None:
+def test_the_command_line_prints_an_error_in_one_message(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--config-file", str(CELEB), *small(CELEB, data, tmp_path, "MODEL.DEVICE", "cuda")])
+    printed = capsys.readouterr().err
+    assert ended.value.code == 2 and "MODEL.DEVICE is 'cuda'" in printed and "Traceback" not in printed
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
-    cases = [
-        (["MODEL.DEVICE", "cuda"], "MODEL.DEVICE is 'cuda'"),
-        (["OUTPUT_DIR", str(blocked / "run")], "cannot be written"),
-    ]
-    if torch.cuda.is_available():
-        cases = cases[1:]
-    for options, words in cases:
-        result = run_tool("--config-file", str(CELEB), *small(CELEB, data, tmp_path, *options))
-        assert result.returncode == 2 and words in result.stderr and "Traceback" not in result.stderr
+    result = run_tool("--config-file", str(CELEB), *small(CELEB, data, tmp_path, "OUTPUT_DIR", str(blocked / "run")))
+    assert result.returncode == 2 and "cannot be written" in result.stderr and "Traceback" not in result.stderr
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(data: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Two processes on CPUs: the same numbers as one, one set of files, and an end that is told when one of them is gone."""
+"""Two processes on CPUs give the numbers of one and write one set of files; if one ends, the other one ends too."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ from fastreid_clip3d.engine.run import evaluate
 from fastreid_clip3d.engine.trainer import CLIP3DTrainer
 from fastreid_clip3d.errors import ClearError
 from tests.conftest import REPOSITORY
-from tests.engine.tiny_run import CONFIG, options, write_datasets
+from tests.engine.tiny_run import CONFIG, options
 
 OURS = "('CrossEntropyLoss', 'OTLoss', 'GlobalDistillLoss', 'BodyShapeLoss')"
 NO_CHANCE = {  # nothing random between the file and the student, and nothing that depends on the other images
@@ -50,11 +51,6 @@ CASES = {
     },
     "no OT": {"MODEL__LOSSES__NAME": "('CrossEntropyLoss', 'BodyShapeLoss')", "SOLVER__MAX_EPOCH": "2"},
 }
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_datasets(tmp_path_factory.mktemp("datasets"))
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +76,7 @@ def losses_of(output: Path) -> list[dict[str, float]]:
     return [line for line in lines if "total_loss" in line]
 
 
-# -- numbers ------------------------------------------------------------------------------------------------------------
+# -- numbers -----------------------------------------------------------------------------------------------------------
 
 
 def one_rank(rank: int, data: Path, folder: Path) -> None:
@@ -117,9 +113,9 @@ def test_two_halves_of_a_batch_train_what_the_whole_batch_trains(
             assert (found[key] - value).float().norm() <= 0.01 * change + 1e-6, f"rank {rank}, {key}"
     for part in ("backbone.layer1.0.conv1.weight", "heads.weight", "body_shape_loss.regressor.0.weight"):
         assert not torch.equal(expected[part], start[part])
-    told, expected_losses = losses_of(pair / name), losses_of(tmp_path)
-    assert len(told) == len(expected_losses) >= 4
-    for line, expected_line in zip(told, expected_losses):
+    losses, expected_losses = losses_of(pair / name), losses_of(tmp_path)
+    assert len(losses) == len(expected_losses) >= 4
+    for line, expected_line in zip(losses, expected_losses):
         compared = {key for key in expected_line if key.startswith("loss_")}
         assert compared >= {"loss_cls", "loss_global", "loss_body_shape"}
         for key in compared:
@@ -130,22 +126,22 @@ def test_two_halves_of_a_batch_train_what_the_whole_batch_trains(
 def test_two_processes_evaluate_as_one_does(name: str, data: Path, pair: Path, tmp_path: Path) -> None:
     given = options(data, tmp_path, **{**CASES[name], "MODEL__WEIGHTS": str(pair / name / "model_final.pth")})
     alone = evaluate(inference_config(load_config(CONFIG, given)))
-    told = [json.loads(line) for line in (pair / name / "metrics.json").read_text().splitlines()]
-    last = [line for line in told if "mAP" in line][-1]
+    lines = [json.loads(line) for line in (pair / name / "metrics.json").read_text().splitlines()]
+    last = [line for line in lines if "mAP" in line][-1]
     for key in ("mAP", "Rank-1", "mINP", "CSVDataset/CC/mAP"):
         assert last[key] == pytest.approx(alone[key], abs=1e-3), key
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_branches_that_training_does_not_use_hold_nobody_up(name: str, pair: Path) -> None:
-    told = losses_of(pair / name)
-    assert len(told) >= 4, "all steps of two epochs"
+    losses = losses_of(pair / name)
+    assert len(losses) >= 4, "all steps of two epochs"
     first, second = (torch.load(pair / f"{name} {rank}.pth", weights_only=True) for rank in range(2))
     for key, value in first.items():
         assert torch.equal(value, second[key]), f"{key}: after an evaluation all ranks hold the same"
 
 
-# -- refusals -----------------------------------------------------------------------------------------------------------
+# -- refusals ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -158,7 +154,7 @@ def test_branches_that_training_does_not_use_hold_nobody_up(name: str, pair: Pat
         ({"MODEL__DEVICE": "cuda"}, "sees no CUDA device"),
     ],
 )
-def test_what_two_processes_cannot_do_is_told_before(
+def test_what_two_processes_cannot_do_is_refused_before_training(
     changed: dict[str, str], words: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -177,14 +173,14 @@ def test_devices_are_counted(data: Path, tmp_path: Path, monkeypatch: pytest.Mon
         check_processes(load_config(CONFIG, options(data, tmp_path, MODEL__DEVICE="cuda:0")), 2, 2, training=True)
 
 
-def test_mixed_precision_on_a_cpu_is_told_before_training(data: Path, tmp_path: Path) -> None:
+def test_mixed_precision_on_a_cpu_is_refused_before_training(data: Path, tmp_path: Path) -> None:
     cfg = load_config(CONFIG, options(data, tmp_path, SOLVER__AMP__ENABLED="True"))
     with pytest.raises(ClearError, match="SOLVER.AMP.ENABLED"):
         check_machine(cfg)
     check_machine(cfg, training=False)
 
 
-# -- commands -----------------------------------------------------------------------------------------------------------
+# -- commands ----------------------------------------------------------------------------------------------------------
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 TOOL = ["tools/train_net.py", "--config-file", CONFIG]
@@ -290,8 +286,8 @@ def test_torchrun_resumes_trains_and_evaluates_as_one_process_does(
     saved = str(output / "model_final.pth")
     cfg = load_config(CONFIG, options(data, tmp_path, MODEL__WEIGHTS=saved))
     alone = evaluate(inference_config(cfg))
-    told = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
-    (last,) = [line for line in told if "mAP" in line][-1:]
+    lines = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
+    (last,) = [line for line in lines if "mAP" in line][-1:]
     for key in ("mAP", "Rank-1", "mINP", "CSVDataset/CC/mAP"):
         assert last[key] == pytest.approx(alone[key], abs=1e-3), key
     assert len(table_of(words)) == 3
@@ -304,7 +300,7 @@ def test_only_rank_0_writes(resumed: tuple[Path, str]) -> None:
     assert [name for name in names if "rank1" in name] == ["log.txt.rank1"]
     assert not [name for name in names if name.endswith(".partial")]
     lines = losses_of(output)
-    assert len({line["iteration"] for line in lines}) == len(lines), "no step is told twice"
+    assert len({line["iteration"] for line in lines}) == len(lines), "no step is written twice"
 
 
 # -- errors of a rank, without a training -----------------------------------------------------------------------------
@@ -348,13 +344,13 @@ def errors_in(words: str) -> list[str]:
     return [line for line in words.splitlines() if line.startswith("error: ")]
 
 
-def test_an_error_of_one_rank_is_told_and_ends_the_other(tmp_path: Path) -> None:
+def test_an_error_of_one_rank_is_printed_and_ends_the_other(tmp_path: Path) -> None:
     process, log = start_script(tmp_path, [sys.executable], "one")
     assert process.wait(600) == 2
     assert errors_in(log.read_text()) == ["error: rank 1 says this"] and "Traceback" not in log.read_text()
 
 
-def test_under_torchrun_an_error_of_all_ranks_is_told_once(tmp_path: Path) -> None:
+def test_under_torchrun_an_error_of_all_ranks_is_printed_once(tmp_path: Path) -> None:
     process, log = start_script(tmp_path, TORCHRUN, "both")
     assert process.wait(600) != 0
     words = log.read_text()
@@ -369,9 +365,10 @@ def test_torchrun_ends_when_a_rank_is_killed(tmp_path: Path) -> None:
     os.kill(victim, signal.SIGKILL)
     assert process.wait(300) != 0
     wait_until(lambda: not processes_of(log), None, log, 60)
-    (told,) = errors_in(log.read_text())
-    assert "rank 0 lost its connection to another process" in told or "one of its processes ended" in told
-    assert "--resume" in told
+    (message,) = errors_in(log.read_text())
+    # Which of the two comes first depends on the moment of the kill.
+    assert "rank 0 lost its connection to another process" in message or "one of its processes ended" in message
+    assert "--resume" in message
     assert re.search(r"rank +: 1 .*\n *exitcode +: -9", log.read_text()), "torchrun's report names the rank"
 
 

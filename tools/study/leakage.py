@@ -195,66 +195,27 @@ def check_samples(samples: Samples, variant: str) -> list[Check]:
     bound = guess + 300 * np.sqrt(guess / 100 * (1 - guess / 100) / (tests / IMAGES_PER_OUTFIT))
     checks = []
 
-    def classified(what: str, features: np.ndarray, asked: bool) -> None:
-        value = classify_across_outfits(features, samples)
-        checks.append(
-            Check(
-                f"{what}, classifier",
-                variant,
-                "CC",
-                value,
-                guess,
-                f"<= {bound:.1f}" if asked else "",
-                value <= bound or not asked,
-            )
-        )
+    def add(
+        what: str, rule: str, value: float, chance: float, most: float | None = None, least: float | None = None
+    ) -> None:
+        limit = f"<= {most:.1f}" if most is not None else f">= {least:.1f}" if least is not None else ""
+        passed = (most is None or value <= most) and (least is None or value >= least)
+        checks.append(Check(what, variant, rule, value, chance, limit, passed))
 
-    def matched(what: str, similarity: np.ndarray, rule: str, most: float | None) -> None:
-        value = mean_average_precision(similarity, samples, rule)[0]
-        checks.append(
-            Check(
-                f"{what}, matcher",
-                variant,
-                rule,
-                value,
-                chances[rule],
-                f"<= {most:.1f}" if most else "",
-                most is None or value <= most,
-            )
-        )
+    def matched(similarity: np.ndarray) -> float:
+        return mean_average_precision(similarity, samples, "CC")[0]
 
-    classified("background", background, True)
-    matched("background", _cosine(background), "CC", 1.3 * chances["CC"])
     hidden = variant == "shape-only"
-    classified("skin and hair colour", look, hidden)
-    matched("skin and hair colour", _distance(look), "CC", 1.3 * chances["CC"] if hidden else None)
-    if hidden:
-        most = 2.0 * chances["CC"]
-        checks.append(
-            Check(
-                "own pixels' colours, matcher",
-                variant,
-                "CC",
-                colour["CC"],
-                chances["CC"],
-                f"<= {most:.1f}",
-                colour["CC"] <= most,
-            )
-        )
-    else:
-        checks.append(Check("own pixels' colours, matcher", variant, "CC", colour["CC"], chances["CC"], "", True))
-    least = 3 * colour["CC"]
-    checks.append(
-        Check(
-            "own pixels' colours, matcher",
-            variant,
-            "SC",
-            colour["SC"],
-            chances["SC"],
-            f">= {least:.1f}",
-            colour["SC"] >= least,
-        )
-    )
+    most = 1.3 * chances["CC"]
+    add("background, classifier", "CC", classify_across_outfits(background, samples), guess, most=bound)
+    add("background, matcher", "CC", matched(_cosine(background)), chances["CC"], most=most)
+    value = classify_across_outfits(look, samples)
+    add("skin and hair colour, classifier", "CC", value, guess, most=bound if hidden else None)
+    value = matched(_distance(look))
+    add("skin and hair colour, matcher", "CC", value, chances["CC"], most=most if hidden else None)
+    own_limit = 2.0 * chances["CC"] if hidden else None
+    add("own pixels' colours, matcher", "CC", colour["CC"], chances["CC"], most=own_limit)
+    add("own pixels' colours, matcher", "SC", colour["SC"], chances["SC"], least=3 * colour["CC"])
     return checks
 
 
