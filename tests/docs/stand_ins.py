@@ -325,7 +325,7 @@ RULES: tuple[StandIn, ...] = (
         keys={**SMALL_STUDENT, **TINY_TEACHER, "INPUT.SIZE_TRAIN": "[64, 32]", "SOLVER.AMP.ENABLED": "False"},
     ),
     StandIn("benchmark", "--device cuda", "a GPU", flags={"--device": "cpu"}),
-    StandIn("gpu_session", "", "a GPU and half an hour", unless="--list", flags={"--only": "doctor", "--device": "cpu"}),
+    StandIn("gpu_session", "", "a GPU, half an hour", unless="--list", flags={"--only": "doctor", "--device": "cpu"}),
     StandIn(
         "offline_bundle",
         "",
