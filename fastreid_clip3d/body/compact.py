@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ def pack(models: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray
     [V, 3, K] and ``J_regressor`` [24, V].
     """
     shared = next(iter(models.values()))
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "format_version": np.array(FORMAT_VERSION, dtype=np.int16),
         "faces": shared["f"].astype(np.uint16),
         "parents": np.concatenate([[-1], shared["kintree_table"][0, 1:]]).astype(np.int8),
@@ -62,13 +63,13 @@ def unpack(arrays: Mapping[str, np.ndarray], gender: str) -> dict[str, np.ndarra
     }
 
 
-def save(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+def save(arrays: Mapping[str, Any], path: Path) -> None:
     """Writes the arrays as one compressed npz; the file appears whole or not at all."""
     write_atomically(path, lambda stream: np.savez_compressed(stream, **arrays))
 
 
-def _quantise(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """int16 values and the scale that gives the originals back."""
+def _quantise(values: np.ndarray) -> tuple[np.ndarray, Any]:
+    """int16 values and the scale, float64, that gives the originals back."""
     scale = np.float64(np.abs(values).max() / _STEPS)
     return np.rint(values / scale).astype(np.int16), scale
 

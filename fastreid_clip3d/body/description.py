@@ -60,12 +60,7 @@ def describe_one(vertices: Tensor, body_model: BodyModel) -> Description:
     deviations = (scores - population.median) / population.standard_deviation
     pairs = tuple(
         DescribedPair(
-            phrase=pair[choice],
-            opposite=pair[1 - choice],
-            score=float(score),
-            threshold=float(threshold),
-            deviations=float(deviation),
-            meaning=descriptor.meaning,
+            pair[choice], pair[1 - choice], float(score), float(threshold), float(deviation), descriptor.meaning
         )
         for pair, choice, score, threshold, deviation, descriptor in zip(
             PHRASE_PAIRS, choices, scores, population.median, deviations, DESCRIPTORS, strict=True
@@ -102,7 +97,7 @@ def vertices_from_file(path: str | Path, body_model: BodyModel) -> Tensor:
     if not path.is_file():
         raise ClearError(f"{path}: no such file; give a mesh (.ply, .obj, .off, ...) or --betas")
     try:
-        mesh = trimesh.load(path, force="mesh", process=False, maintain_order=True)
+        mesh: Any = trimesh.load(path, force="mesh", process=False, maintain_order=True)
         vertices, faces = np.asarray(mesh.vertices, dtype=np.float32), np.asarray(mesh.faces, dtype=np.int64)
     except Exception as error:  # trimesh's readers raise whatever their format's parser raises
         raise ClearError(f"{path}: cannot be read as a mesh ({type(error).__name__}: {error})") from error
@@ -140,8 +135,8 @@ def print_tables(description: Description) -> None:
         numbers = (f"{pair.score:.3f}", f"{pair.threshold:.3f}", f"{pair.deviations:+.2f}")
         phrases.add_row(pair.phrase, *numbers, pair.meaning)
     sizes = Table(title="measurements")
-    for heading, justify in (("measurement", "left"), ("value", "right"), ("meaning", "left")):
-        sizes.add_column(heading, justify=justify)
+    for heading in ("measurement", "value", "meaning"):
+        sizes.add_column(heading, justify="right" if heading == "value" else "left")
     for name, value in description.measurements.items():
         text = f"{100 * value:.1f} cm" if Measurements.unit(name) == "m" else f"{1000 * value:.1f} l"
         sizes.add_row(name.replace("_", " "), text, Measurements.meaning(name))

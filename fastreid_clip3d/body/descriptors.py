@@ -48,42 +48,6 @@ def _muscular(m: Measurements) -> Tensor:
     return limbs - _logs(m.waist_girth, m.underbust_girth)
 
 
-def _broad_shouldered(m: Measurements) -> Tensor:
-    return _logs(m.shoulder_breadth) - _logs(m.stature)
-
-
-def _heavyset(m: Measurements) -> Tensor:
-    return _logs(m.volume) - _logs(m.stature)
-
-
-def _tall(m: Measurements) -> Tensor:
-    return _logs(m.stature)
-
-
-def _long_legs(m: Measurements) -> Tensor:
-    return _logs(m.hip_height) - _logs(m.stature)
-
-
-def _long_torso(m: Measurements) -> Tensor:
-    return _logs(m.torso_length) - _logs(m.stature)
-
-
-def _curvy(m: Measurements) -> Tensor:
-    return _logs(m.chest_girth, m.hip_girth) - _logs(m.waist_girth)
-
-
-def _full_figured(m: Measurements) -> Tensor:
-    return _logs(m.chest_girth, m.hip_girth) - _logs(m.stature)
-
-
-def _stocky(m: Measurements) -> Tensor:
-    return _logs(m.trunk_girth) - 1.5 * _logs(m.stature)
-
-
-def _pear_shaped(m: Measurements) -> Tensor:
-    return _logs(m.hip_girth) - _logs(m.chest_girth, m.waist_girth)
-
-
 def _athletic(m: Measurements) -> Tensor:
     upper = _logs(m.shoulder_breadth, m.chest_breadth, m.upper_arm_girth, m.forearm_girth)
     return upper - _logs(m.waist_girth, m.underbust_girth)
@@ -101,37 +65,43 @@ def _large_breasted(m: Measurements) -> Tensor:
     return around + 4 * m.bust_protrusion / m.stature
 
 
-def _long_armed(m: Measurements) -> Tensor:
-    return (m.upper_arm_length + m.forearm_length).log() - _logs(m.stature)
-
-
-def _long_necked(m: Measurements) -> Tensor:
-    return _logs(m.neck_length) - _logs(m.stature)
-
-
-def _high_waisted(m: Measurements) -> Tensor:
-    return _logs(m.waist_height) - _logs(m.stature)
+def _by_stature(*names: str) -> Callable[[Measurements], Tensor]:
+    return lambda m: _logs(*(getattr(m, name) for name in names)) - _logs(m.stature)
 
 
 DESCRIPTORS: tuple[Descriptor, ...] = (
     Descriptor("Muscular", _muscular, "girths of the limbs against waist and rib cage"),
-    Descriptor("Broad-Shouldered", _broad_shouldered, "shoulder breadth by stature"),
-    Descriptor("Heavyset", _heavyset, "volume by stature: the mean cross-section"),
-    Descriptor("Tall", _tall, "stature"),
-    Descriptor("Long Legs", _long_legs, "hip height by stature"),
-    Descriptor("Long Torso", _long_torso, "hip to neck by stature"),
-    Descriptor("Curvy", _curvy, "chest and hips against waist"),
-    Descriptor("Full-Figured", _full_figured, "chest and hips by stature"),
-    Descriptor("Stocky", _stocky, "girth of the trunk by stature, more so in a short body"),
-    Descriptor("Pear-Shaped", _pear_shaped, "hips against chest and waist"),
+    Descriptor("Broad-Shouldered", _by_stature("shoulder_breadth"), "shoulder breadth by stature"),
+    Descriptor("Heavyset", _by_stature("volume"), "volume by stature: the mean cross-section"),
+    Descriptor("Tall", lambda m: _logs(m.stature), "stature"),
+    Descriptor("Long Legs", _by_stature("hip_height"), "hip height by stature"),
+    Descriptor("Long Torso", _by_stature("torso_length"), "hip to neck by stature"),
+    Descriptor(
+        "Curvy", lambda m: _logs(m.chest_girth, m.hip_girth) - _logs(m.waist_girth), "chest and hips against waist"
+    ),
+    Descriptor("Full-Figured", _by_stature("chest_girth", "hip_girth"), "chest and hips by stature"),
+    Descriptor(
+        "Stocky",
+        lambda m: _logs(m.trunk_girth) - 1.5 * _logs(m.stature),
+        "girth of the trunk by stature, more so in a short body",
+    ),
+    Descriptor(
+        "Pear-Shaped",
+        lambda m: _logs(m.hip_girth) - _logs(m.chest_girth, m.waist_girth),
+        "hips against chest and waist",
+    ),
     Descriptor("Athletic", _athletic, "shoulders, chest and arms against waist and rib cage"),
     Descriptor("Fit", _fit, "stature and forearms against waist, rib cage and belly"),
     Descriptor(
         "Large-Breasted", _large_breasted, "bust against the girths below and above it, and how far it stands out"
     ),
-    Descriptor("Long-Armed", _long_armed, "shoulder to wrist by stature"),
-    Descriptor("Long-Necked", _long_necked, "neck joint to head joint by stature"),
-    Descriptor("High-Waisted", _high_waisted, "waist height by stature"),
+    Descriptor(
+        "Long-Armed",
+        lambda m: (m.upper_arm_length + m.forearm_length).log() - _logs(m.stature),
+        "shoulder to wrist by stature",
+    ),
+    Descriptor("Long-Necked", _by_stature("neck_length"), "neck joint to head joint by stature"),
+    Descriptor("High-Waisted", _by_stature("waist_height"), "waist height by stature"),
 )
 """In the order of `fastreid_clip3d.vocabulary.PHRASE_PAIRS`."""
 
@@ -142,24 +112,14 @@ def scores_from_measurements(measurements: Measurements) -> Tensor:
 
 
 def describe(vertices: Tensor, body_model: MeasurableBody) -> Tensor:
-    """Scores [B, 16] of T-posed bodies; greater means more like phrase 1.
-
-    Args:
-        vertices: [B, V, 3] metres, y up.
-        body_model: gives joints, skinning weights and faces of the same topology.
-
-    Raises:
-        ClearError: see `fastreid_clip3d.body.measurements.measure`.
-    """
+    """Scores [B, 16] of T-posed bodies [B, V, 3]; greater means more like phrase 1. Errors as of `measure`."""
     return scores_from_measurements(measure(vertices, body_model))
 
 
 def label(scores: Tensor, thresholds: Tensor) -> Tensor:
     """Phrase choices int64 [..., 16]: 0 (phrase 1) where the score is above the threshold, otherwise 1 (phrase 2).
 
-    Args:
-        scores: [..., 16].
-        thresholds: [16] or broadcastable to the scores, those of the body's own sex.
+    The thresholds [16], or of any shape that broadcasts to the scores, are those of the body's own sex.
 
     Raises:
         ClearError: wrong shapes or numbers that are not finite.
@@ -194,14 +154,9 @@ class PopulationStatistics:
 def population_statistics(
     body_model: BodyModel, count: int = POPULATION_SIZE, seed: int = POPULATION_SEED
 ) -> PopulationStatistics:
-    """Statistics of the scores over a seeded population of a body model.
+    """Statistics of the scores over a population of `count` bodies of one sex, drawn from `seed`.
 
     A few seconds for 1,000 bodies; computed once for each model, count and seed while the process lives.
-
-    Args:
-        body_model: the model of one sex, the embedded or the user's own.
-        count: bodies to draw.
-        seed: of the draw.
 
     Raises:
         ClearError: fewer than two bodies, or a model whose bodies cannot be measured.

@@ -37,16 +37,9 @@ class MeasurableBody(Protocol):
 
 
 def mesh_volume(vertices: Tensor, faces: Tensor) -> Tensor:
-    """Volume enclosed by triangle meshes, in cubic units of the vertices.
+    """Volumes [B], in cubic units, that meshes of vertices [B, V, 3] and faces [F, 3] of one orientation enclose.
 
     Signed tetrahedra against the mean vertex, so that small holes do not make the result depend on position.
-
-    Args:
-        vertices: [B, V, 3].
-        faces: [F, 3] int64, one orientation throughout.
-
-    Returns:
-        [B], non-negative.
     """
     x, y, z = (vertices - vertices.mean(dim=1, keepdim=True)).unbind(dim=2)
     first, second, third = faces.unbind(dim=1)
@@ -66,13 +59,7 @@ def unique_edges(faces: Tensor) -> Tensor:
 
 
 def part_edges(faces: Tensor, weights: Tensor, joints: Sequence[int]) -> Tensor:
-    """Edges [E, 2] of the faces whose three vertices follow the given joints with more than half their weight.
-
-    Args:
-        faces: [F, 3] int64.
-        weights: [V, 24] skinning weights, rows summing to 1.
-        joints: joint indices that make up the part.
-    """
+    """Edges [E, 2] of the faces [F, 3] whose vertices all follow `joints` with more than half their weights [V, 24]."""
     inside = weights[:, list(joints)].sum(dim=1) > 0.5
     return unique_edges(faces[inside[faces].all(dim=1)])
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fastreid_clip3d.body.constants import NUM_JOINTS
 from fastreid_clip3d.body.files import read_fields
-from fastreid_clip3d.body.schema import NUM_JOINTS, Fields, check_fields
+from fastreid_clip3d.body.schema import Fields, check_fields
 from fastreid_clip3d.body.skinning import skin
 from fastreid_clip3d.errors import ClearError
 

@@ -1,8 +1,7 @@
 """A seeded pool of 100 body poses: walking in all phases, standing, contrapposto, carrying, gestures.
 
-The paper predicted its poses from 100 photographs (Section 3.4). Here legs are placed by their feet: a gait or a stance
-says where each foot is and how it is turned, and a two-bone solution gives hips, knees and ankles, so that soles meet
-the ground.
+The paper predicted its poses from 100 photographs (Section 3.4). Here a gait or a stance gives the place and the turn
+of each foot; hips, knees and ankles follow from the lengths of thigh and shank. So the soles meet the ground.
 
 SMPL frame: y up, the body faces +z, its left is +x, rest is the T-pose. Signs of rotations about a joint's
 axes: x > 0 leans the trunk forward, bends a knee and points the toes down; x < 0 lifts a thigh or an arm to the front.
@@ -35,17 +34,13 @@ MIRROR = np.array([-1.0, 1.0, 1.0])
 
 
 def load_pose_pool(path: str | Path = "") -> torch.Tensor:
-    """The pool of poses.
+    """A pool of poses, float32 [K, 72]; "" gives the built-in pool of 100.
 
-    Args:
-        path: a user's file, ``.npy`` or ``.npz`` (its only array, or the one named ``poses``): axis-angle in radians in
-            SMPL's joint order, float [K, 72] or [K, 24, 3]; "" for the built-in pool of 100.
-
-    Returns:
-        float32 [K, 72].
+    A user's file is ``.npy`` or ``.npz`` (its only array, or the one named ``poses``): axis-angle in radians in SMPL's
+    joint order, float [K, 72] or [K, 24, 3].
 
     Raises:
-        ClearError: for a file that is missing, unreadable or of another shape, or that holds NaN or infinite numbers.
+        ClearError: the file is missing, unreadable or of another shape, or it holds NaN or infinite numbers.
     """
     if not str(path):
         return make_pose_pool()
@@ -60,7 +55,9 @@ def load_pose_pool(path: str | Path = "") -> torch.Tensor:
                 names = loaded.files
                 name = "poses" if "poses" in names else names[0] if len(names) == 1 else None
                 if name is None:
-                    raise ClearError(f"{path} holds the arrays {', '.join(names)}: name the one with poses 'poses'")
+                    raise ClearError(
+                        f"{path} holds the arrays {', '.join(names)}: give that of the poses the name 'poses'"
+                    )
                 poses = loaded[name]
         else:
             poses = loaded
@@ -116,14 +113,11 @@ def turn(axis: str, degrees: float) -> np.ndarray:
 
 
 class _Foot:
-    """Where a foot is: its ankle above flat ground, and how it is turned.
+    """Where a foot is: its ankle above flat ground, and how it is turned. `side` is +1 left, -1 right.
 
-    Args:
-        side: +1 left, -1 right.
-        across, along: where the ankle would be if the sole were flat, metres to the left and to the front.
-        yaw: degrees the toes point outwards.
-        pitch: degrees; > 0 raises the heel on the ball, < 0 raises the toes on the heel.
-        lift: metres of the whole foot above the ground.
+    With a flat sole the ankle would be `across` metres to the left and `along` metres to the front. The toes point
+    `yaw` degrees outwards. A `pitch` > 0 raises the heel on the ball, < 0 the toes on the heel, in degrees; `lift`
+    raises the whole foot, in metres.
     """
 
     def __init__(self, side: int, across: float, along: float, yaw: float, pitch: float = 0.0, lift: float = 0.0):
@@ -161,16 +155,9 @@ class _Figure:
         self.set("head", turn("y", 0.55 * yaw) @ turn("x", 0.6 * pitch) @ turn("z", 0.5 * tilt))
 
     def arm(
-        self,
-        side: int,
-        lower: float = 70.0,
-        swing: float = 0.0,
-        twist: float = 15.0,
-        elbow: float = 15.0,
-        forearm: float = 0.0,
-        wrist: float = 0.0,
-        collar: float = 6.0,
-    ) -> None:
+        self, side: int, lower: float, swing: float, twist: float, elbow: float,
+        forearm: float = 0.0, wrist: float = 0.0, collar: float = 6.0,
+    ) -> None:  # fmt: skip
         """Places one arm; degrees.
 
         Args:
@@ -187,23 +174,20 @@ class _Figure:
         self.set(f"{name}_collar", turn("z", -side * collar))
         upper = turn("x", -swing) @ turn("z", -side * (lower - collar)) @ turn("x", twist)
         self.set(f"{name}_shoulder", upper)
-        # The hand's rotation about the forearm is shared by elbow and wrist, or the skin would wring at one of them.
+        # Elbow and wrist share the hand's rotation about the forearm; at one joint alone it would twist the skin.
         self.set(f"{name}_elbow", turn("y", -side * elbow) @ turn("x", 0.5 * forearm))
         self.set(f"{name}_wrist", turn("x", 0.5 * forearm) @ turn("z", -side * wrist))
         self.set(f"{name}_hand", turn("z", -side * self.generator.uniform(5, 20)))
 
     def legs(self, pelvis: np.ndarray, feet: tuple[_Foot, _Foot], bears: tuple[bool, bool], straight: float) -> None:
-        """Places pelvis and both legs.
+        """Places pelvis (its rotation [3, 3] in the world) and legs by the left and the right foot.
 
-        Args:
-            pelvis: its rotation [3, 3] in the world.
-            feet: left and right foot.
-            bears: whether each foot bears weight.
-            straight: length of the straightest bearing leg, as a share of its full length.
+        `bears`: whether each foot bears weight; `straight`: the straightest bearing leg's share of its full length.
         """
         self.set("pelvis", pelvis)
-        middle = sum(foot.ankle * weight for foot, weight in zip(feet, self._weights(bears)))
-        position = np.array([middle[0], 0.0, 0.0])
+        # The pelvis is over the middle of both feet, or nearer to the one that bears weight.
+        left = 0.5 + 0.15 * (int(bears[0]) - int(bears[1]))
+        position = np.array([left * feet[0].ankle[0] + (1 - left) * feet[1].ankle[0], 0.0, 0.0])
         heights = []
         for foot, bearing in zip(feet, bears):
             thigh, shank, hip = _leg(foot.side)
@@ -214,11 +198,6 @@ class _Figure:
         position[1] = min(heights)
         for foot in feet:
             self._leg(pelvis, position, foot)
-
-    @staticmethod
-    def _weights(bears: tuple[bool, bool]) -> tuple[float, float]:
-        """How far the pelvis is over each foot."""
-        return (0.5, 0.5) if bears[0] == bears[1] else (0.65, 0.35) if bears[0] else (0.35, 0.65)
 
     def _leg(self, pelvis: np.ndarray, position: np.ndarray, foot: _Foot) -> None:
         name = "left" if foot.side > 0 else "right"
@@ -290,14 +269,9 @@ def _walking(phase: float, arms: str, generator: np.random.Generator) -> _Figure
     figure.look(figure.around(0, 18), figure.around(0, 6), figure.around(0, 2))
     for side in (1, -1):
         swing = -side * forward * figure.around(24, 4) * pace + figure.around(0, 2)
-        figure.arm(
-            side,
-            lower=figure.around(72, 2.5),
-            swing=swing,
-            twist=figure.around(18, 6),
-            elbow=figure.around(20, 5) + 0.5 * max(swing, 0.0),
-            forearm=figure.around(5, 8),
-        )
+        lower, twist = figure.around(72, 2.5), figure.around(18, 6)
+        elbow = figure.around(20, 5) + 0.5 * max(swing, 0.0)
+        figure.arm(side, lower, swing, twist, elbow, forearm=figure.around(5, 8))
     _place_arms(figure, arms)
     return figure
 
@@ -306,10 +280,10 @@ def _standing(arms: str, generator: np.random.Generator) -> _Figure:
     """Standing with weight on both feet, feet a little apart, one perhaps in front of the other."""
     figure = _Figure(generator)
     width, apart = generator.uniform(0.20, 0.38), figure.around(0, 0.05)
-    feet = tuple(_Foot(side, side * width / 2, side * apart, figure.around(12, 5)) for side in (1, -1))
+    left, right = (_Foot(side, side * width / 2, side * apart, figure.around(12, 5)) for side in (1, -1))
     lean = figure.around(1, 1.5)
     pelvis = turn("y", figure.around(0, 4)) @ turn("z", figure.around(0, 1.2)) @ turn("x", lean)
-    figure.legs(pelvis, feet, (True, True), figure.around(0.988, 0.004))
+    figure.legs(pelvis, (left, right), (True, True), figure.around(0.988, 0.004))
     figure.trunk(figure.around(2, 2), figure.around(0, 5), figure.around(0, 2))
     figure.look(figure.around(0, 25), figure.around(3, 8), figure.around(0, 4))
     _hang_arms(figure)
@@ -323,13 +297,8 @@ def _contrapposto(arms: str, generator: np.random.Generator) -> _Figure:
     side = int(generator.choice((1, -1)))  # the leg that bears the weight
     tilt = generator.uniform(4, 8)
     bearing = _Foot(side, side * figure.around(0.045, 0.01), figure.around(0.0, 0.01), figure.around(10, 3))
-    relaxed = _Foot(
-        -side,
-        -side * figure.around(0.19, 0.02),
-        generator.uniform(0.04, 0.16),
-        figure.around(24, 6),
-        pitch=float(generator.choice((0.0, 0.0, 14.0))),
-    )
+    across, along, yaw = -side * figure.around(0.19, 0.02), generator.uniform(0.04, 0.16), figure.around(24, 6)
+    relaxed = _Foot(-side, across, along, yaw, pitch=float(generator.choice((0.0, 0.0, 14.0))))
     pelvis = turn("y", -side * figure.around(5, 3)) @ turn("z", side * tilt) @ turn("x", figure.around(0, 1.5))
     feet = (bearing, relaxed) if side > 0 else (relaxed, bearing)
     figure.legs(pelvis, feet, (side > 0, side < 0), figure.around(0.992, 0.003))
@@ -341,55 +310,42 @@ def _contrapposto(arms: str, generator: np.random.Generator) -> _Figure:
 
 
 def _hang_arms(figure: _Figure) -> None:
+    around = figure.around
     for side in (1, -1):
-        figure.arm(
-            side,
-            lower=figure.around(71, 3),
-            swing=figure.around(1, 4),
-            twist=figure.around(20, 7),
-            elbow=figure.around(16, 5),
-            forearm=figure.around(8, 8),
-        )
+        lower, swing, twist = around(71, 3), around(1, 4), around(20, 7)
+        figure.arm(side, lower, swing, twist, elbow=around(16, 5), forearm=around(8, 8))
 
 
 def _place_arms(figure: _Figure, arms: str) -> None:
     """Replaces hanging or swinging arms by what the arms do; "hang" and "swing" leave them."""
-    around = figure.around
+    around, arm = figure.around, figure.arm
     side = int(figure.generator.choice((1, -1)))
     if arms == "bag":
-        figure.arm(side, lower=around(73, 2), swing=around(0, 3), twist=around(10, 4), elbow=around(7, 2), collar=8)
+        arm(side, lower=around(73, 2), swing=around(0, 3), twist=around(10, 4), elbow=around(7, 2), collar=8)
     elif arms == "phone":
-        figure.arm(
-            side, lower=around(70, 2), swing=around(24, 4), twist=around(28, 5), elbow=around(98, 6), forearm=-40
-        )
+        arm(side, lower=around(70, 2), swing=around(24, 4), twist=around(28, 5), elbow=around(98, 6), forearm=-40)
         figure.look(side * around(8, 4), around(22, 4))
     elif arms == "box":
         swing, elbow = around(20, 4), around(78, 6)
         for each in (1, -1):
-            figure.arm(each, lower=around(70, 1), swing=swing, twist=around(14, 3), elbow=elbow, forearm=-30)
+            arm(each, lower=around(70, 1), swing=swing, twist=around(14, 3), elbow=elbow, forearm=-30)
     elif arms == "push":
         swing, elbow = around(30, 4), around(42, 5)
         for each in (1, -1):
-            figure.arm(each, lower=around(73, 1), swing=swing, twist=around(10, 3), elbow=elbow, forearm=20)
+            arm(each, lower=around(73, 1), swing=swing, twist=around(10, 3), elbow=elbow, forearm=20)
     elif arms in ("hip", "hips"):
         for each in (side,) if arms == "hip" else (1, -1):
-            figure.arm(
-                each, lower=around(50, 3), swing=around(-14, 3), twist=around(52, 4), elbow=around(84, 4), wrist=10
-            )
+            arm(each, lower=around(50, 3), swing=around(-14, 3), twist=around(52, 4), elbow=around(84, 4), wrist=10)
     elif arms == "clasped":
         for each in (1, -1):
-            figure.arm(each, lower=73, swing=around(16, 2), twist=around(48, 3), elbow=around(46, 3), forearm=10)
+            arm(each, lower=73, swing=around(16, 2), twist=around(48, 3), elbow=around(46, 3), forearm=10)
     elif arms == "strap":
-        figure.arm(
-            side, lower=around(66, 3), swing=around(16, 4), twist=around(16, 4), elbow=around(132, 4), forearm=10
-        )
+        arm(side, lower=around(66, 3), swing=around(16, 4), twist=around(16, 4), elbow=around(132, 4), forearm=10)
     elif arms == "call":
-        figure.arm(
-            side, lower=around(48, 4), swing=around(26, 4), twist=around(6, 4), elbow=around(138, 3), forearm=-20
-        )
+        arm(side, lower=around(48, 4), swing=around(26, 4), twist=around(6, 4), elbow=around(138, 3), forearm=-20)
         figure.look(side * around(6, 4), around(4, 4), -side * 6)
     elif arms == "wave":
-        figure.arm(side, lower=around(10, 5), swing=0, twist=around(-72, 6), elbow=around(88, 8), collar=-6)
+        arm(side, lower=around(10, 5), swing=0, twist=around(-72, 6), elbow=around(88, 8), collar=-6)
     elif arms == "point":
-        figure.arm(side, lower=around(40, 4), swing=around(46, 5), twist=around(10, 4), elbow=around(16, 4), collar=0)
+        arm(side, lower=around(40, 4), swing=around(46, 5), twist=around(10, 4), elbow=around(16, 4), collar=0)
         figure.look(side * around(14, 4), 0)

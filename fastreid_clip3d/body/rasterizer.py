@@ -1,8 +1,8 @@
 """A z-buffer in plain torch that returns PyTorch3D's own Fragments, thousands of times faster on a CPU.
 
-PyTorch3D's CPU rasteriser tries every face for every pixel. Here each face is expanded to the pixel centres of its own
-bounding box only, those inside the face compete for their pixel by depth, and the winner's fields are computed with the
-same formulas as PyTorch3D's, in the same order of operations, so that masks agree to the last bit.
+PyTorch3D's CPU rasteriser tries every face for every pixel. This one tries a face only for the pixels of its own
+bounding box, and keeps the nearest face of each pixel. Depth, barycentric coordinates and distance follow PyTorch3D's
+formulas in the same order of operations, so that masks agree to the last bit.
 
 Legend: N meshes, F faces of all meshes (packed), H x W image, P covered pixels; a candidate is a pair of a face and a
 pixel of its bounding box.
@@ -11,12 +11,14 @@ pixel of its bounding box.
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import torch
 from pytorch3d.renderer import MeshRasterizer
 from pytorch3d.renderer.mesh.clip import ClipFrustum, clip_faces, convert_clipped_rasterization_to_original_faces
 from pytorch3d.renderer.mesh.rasterizer import Fragments
 from pytorch3d.structures import Meshes
+from torch import Tensor
 
 AREA_EPSILON = 1e-8
 """PyTorch3D's bound for degenerate faces and for faces that reach behind the camera, and its guard of divisions."""
@@ -34,7 +36,7 @@ class CpuMeshRasterizer(MeshRasterizer):
     PyTorch3D. ``zbuf``, ``bary_coords`` and ``dists`` carry gradients to the vertices, as PyTorch3D's do.
     """
 
-    def forward(self, meshes_world: Meshes, **kwargs) -> Fragments:
+    def forward(self, meshes_world: Meshes, **kwargs: Any) -> Fragments:
         """Rasterises N meshes into N images.
 
         Returns:
@@ -42,11 +44,11 @@ class CpuMeshRasterizer(MeshRasterizer):
             space, in the world's unit), bary_coords [N, H, W, 1, 3] and dists [N, H, W, 1] (minus the squared distance
             to the nearest edge, in NDC); -1 in all of them where no face is.
         """
-        settings = kwargs.get("raster_settings", self.raster_settings)
+        settings: Any = kwargs.get("raster_settings", self.raster_settings)
         if meshes_world.device.type != "cpu" or settings.blur_radius > 0 or settings.faces_per_pixel != 1:
             return super().forward(meshes_world, **kwargs)
 
-        cameras = kwargs.get("cameras", self.cameras)
+        cameras: Any = kwargs.get("cameras", self.cameras)
         projected = self.transform(meshes_world, **kwargs)
         perspective_correct = settings.perspective_correct
         if perspective_correct is None:
@@ -67,7 +69,7 @@ class CpuMeshRasterizer(MeshRasterizer):
         )
 
 
-def _packed_face_vertices(meshes: Meshes) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _packed_face_vertices(meshes: Meshes) -> tuple[Tensor, Tensor, Tensor]:
     """Vertices of all faces [F, 3, 3], each mesh's first face [N] and number of faces [N].
 
     Meshes of equal size, such as bodies, are read from their padded form: packing costs more than rasterising.
@@ -82,99 +84,78 @@ def _packed_face_vertices(meshes: Meshes) -> tuple[torch.Tensor, torch.Tensor, t
     return rows.view(-1, 3, 3), torch.arange(count) * num_faces, torch.full((count,), num_faces)
 
 
-def _near_plane(settings, cameras, perspective_correct: bool) -> float | None:
+def _near_plane(settings: Any, cameras: Any, perspective_correct: bool) -> float | None:
     """The depth at which faces are cut, or None: given, or half the camera's own near plane, as in PyTorch3D."""
     if settings.z_clip_value is not None:
         return float(settings.z_clip_value)
     near = cameras.get_znear()
     if not perspective_correct or near is None:
         return None
-    return float(near.min() if isinstance(near, torch.Tensor) else near) / 2
+    return float(near.min() if isinstance(near, Tensor) else near) / 2
 
 
 def rasterize_face_vertices(
-    face_vertices: torch.Tensor,
-    first_face: torch.Tensor,
-    faces_per_mesh: torch.Tensor,
+    face_vertices: Tensor,
+    first_face: Tensor,
+    faces_per_mesh: Tensor,
     image_size: tuple[int, int],
     perspective_correct: bool,
     clip_barycentric: bool = False,
     cull_backfaces: bool = False,
     near: float | None = None,
     cull_to_frustum: bool = False,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Rasterises faces [F, 3, 3] (x, y in PyTorch3D's NDC, z = depth) of N meshes; see :class:`CpuMeshRasterizer`.
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Rasterises faces [F, 3, 3] (x, y in PyTorch3D's NDC, z = depth) of N meshes, one mesh after the other.
 
-    Args:
-        face_vertices: float32 [F, 3, 3], the faces of all meshes one mesh after the other.
-        first_face: int64 [N], index of each mesh's first face.
-        faces_per_mesh: int64 [N]; zero for a mesh without faces.
-        image_size: height and width in pixels.
-        near: faces are cut at this depth, None for no cut.
+    `first_face` int64 [N] is the index of each mesh's first face; `faces_per_mesh` int64 [N] may be 0. `image_size` is
+    height and width in pixels. Faces are cut at the depth `near`; None: nowhere.
 
     Returns:
-        pix_to_face, zbuf, bary_coords and dists of :class:`Fragments`.
+        pix_to_face, zbuf, bary_coords and dists of :class:`Fragments`; see :class:`CpuMeshRasterizer`.
     """
     clipped = None
     if cull_to_frustum or (near is not None and bool((face_vertices[..., 2] < near).any())):
         frustum = ClipFrustum(
-            left=-1,
-            right=1,
-            top=-1,
-            bottom=1,
-            perspective_correct=perspective_correct,
-            z_clip_value=near,
-            cull=cull_to_frustum,
-        )
+            left=-1, right=1, top=-1, bottom=1, z_clip_value=near,
+            perspective_correct=perspective_correct, cull=cull_to_frustum,
+        )  # fmt: skip
         clipped = clip_faces(face_vertices, first_face, faces_per_mesh, frustum=frustum)
         face_vertices = clipped.face_verts
         first_face, faces_per_mesh = clipped.mesh_to_face_first_idx, clipped.num_faces_per_mesh
 
     height, width = image_size
-    num_meshes = len(first_face)
+    shape = (len(first_face), height, width, 1)
+    mode = (perspective_correct, clip_barycentric)
     pixel_face = _nearest_faces(
-        face_vertices.detach(),
-        first_face,
-        faces_per_mesh,
-        image_size,
-        perspective_correct,
-        clip_barycentric,
-        cull_backfaces,
+        face_vertices.detach(), first_face, faces_per_mesh, image_size, *mode, cull_backfaces=cull_backfaces
     )
     covered = (pixel_face >= 0).nonzero().squeeze(1)
-    winners = pixel_face[covered]
+    nearest = pixel_face[covered]
     column = covered % width
     row = (covered // width) % height
     columns, rows = _pixel_centres(image_size, face_vertices.dtype)
-    # Flipped lookups: PyTorch3D's NDC points left and up, images are stored from the top left.
-    barycentric, depth, distance = _winner_fields(
-        face_vertices.reshape(-1, 9).index_select(0, winners).t().contiguous(),
-        columns[column],
-        rows[row],
-        perspective_correct,
-        clip_barycentric,
-    )
+    corners = face_vertices.reshape(-1, 9).index_select(0, nearest).t().contiguous()
+    barycentric, depth, distance = _fields_of_nearest(corners, columns[column], rows[row], *mode)
 
-    total = num_meshes * height * width
-    zbuf = depth.new_full((total,), -1.0).index_copy(0, covered, depth)
-    bary_coords = barycentric.new_full((total, 3), -1.0).index_copy(0, covered, barycentric)
-    dists = distance.new_full((total,), -1.0).index_copy(0, covered, distance)
-    pix_to_face = pixel_face.view(num_meshes, height, width, 1)
-    bary_coords = bary_coords.view(num_meshes, height, width, 1, 3)
+    def placed(values: Tensor) -> Tensor:
+        """Values [P, ...] at their pixels, -1 at the others."""
+        empty = values.new_full((len(pixel_face), *values.shape[1:]), -1.0)
+        return empty.index_copy(0, covered, values).view(*shape, *values.shape[1:])
+
+    pix_to_face, bary_coords = pixel_face.view(shape), placed(barycentric)
     if clipped is not None:
         pix_to_face, bary_coords = convert_clipped_rasterization_to_original_faces(pix_to_face, bary_coords, clipped)
-    shape = (num_meshes, height, width, 1)
-    return pix_to_face, zbuf.view(shape), bary_coords, dists.view(shape)
+    return pix_to_face, placed(depth), bary_coords, placed(distance)
 
 
-def _pixel_centres(image_size: tuple[int, int], dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+def _pixel_centres(image_size: tuple[int, int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """NDC x of every column and NDC y of every row, in the order in which an image is stored.
 
-    The shorter side spans [-1, 1], the longer one more; +x points left and +y up.
+    The shorter side spans [-1, 1], the longer one more. +x points left and +y up, so both fall along the image.
     """
     height, width = image_size
 
-    def centres(count: int, other: int) -> torch.Tensor:
+    def centres(count: int, other: int) -> Tensor:
         span = torch.tensor(2.0, dtype=dtype)
         if count > other:
             span = span * count / other
@@ -184,7 +165,7 @@ def _pixel_centres(image_size: tuple[int, int], dtype: torch.dtype) -> tuple[tor
     return centres(width, height), centres(height, width)
 
 
-def _pixel_range(low: torch.Tensor, high: torch.Tensor, count: int, other: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _pixel_range(low: Tensor, high: Tensor, count: int, other: int) -> tuple[Tensor, Tensor]:
     """First and last stored pixel whose centre may lie in the NDC interval [low, high]; last < first for none.
 
     One thousandth of a pixel is added at both ends, so that rounding cannot lose a pixel: the inside test decides.
@@ -197,22 +178,36 @@ def _pixel_range(low: torch.Tensor, high: torch.Tensor, count: int, other: int) 
     return first.to(torch.int32), last.to(torch.int32)
 
 
-def _edge(
-    x: torch.Tensor, y: torch.Tensor, ax: torch.Tensor, ay: torch.Tensor, bx: torch.Tensor, by: torch.Tensor
-) -> torch.Tensor:
+def _edge(x: Tensor, y: Tensor, ax: Tensor, ay: Tensor, bx: Tensor, by: Tensor) -> Tensor:
     """Twice the signed area of the triangle (a, b, point)."""
     return (x - ax) * (by - ay) - (y - ay) * (bx - ax)
 
 
+def _barycentric(x: Tensor, y: Tensor, corners: Tensor, area: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Barycentric coordinates in the image plane of points [P] in faces [9, P] of twice the area [P]."""
+    x0, y0, _, x1, y1, _, x2, y2, _ = corners
+    edges = ((x1, y1, x2, y2), (x2, y2, x0, y0), (x0, y0, x1, y1))
+    w0, w1, w2 = (_edge(x, y, *edge) / area for edge in edges)
+    return w0, w1, w2
+
+
+def _least(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    return torch.minimum(torch.minimum(a, b), c)
+
+
+def _greatest(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    return torch.maximum(torch.maximum(a, b), c)
+
+
 def _nearest_faces(
-    face_vertices: torch.Tensor,
-    first_face: torch.Tensor,
-    faces_per_mesh: torch.Tensor,
+    face_vertices: Tensor,
+    first_face: Tensor,
+    faces_per_mesh: Tensor,
     image_size: tuple[int, int],
     perspective_correct: bool,
     clip_barycentric: bool,
     cull_backfaces: bool,
-) -> torch.Tensor:
+) -> Tensor:
     """Packed index of the nearest face at every pixel, int64 [N * H * W], -1 where none is."""
     height, width = image_size
     num_meshes = len(first_face)
@@ -224,14 +219,10 @@ def _nearest_faces(
     table = face_vertices.reshape(-1, 9).t().contiguous()
     x0, y0, z0, x1, y1, z1, x2, y2, z2 = table
     area = _edge(x2, y2, x0, y0, x1, y1)
-    left, right = _pixel_range(
-        torch.minimum(torch.minimum(x0, x1), x2), torch.maximum(torch.maximum(x0, x1), x2), width, height
-    )
-    top, bottom = _pixel_range(
-        torch.minimum(torch.minimum(y0, y1), y2), torch.maximum(torch.maximum(y0, y1), y2), height, width
-    )
+    left, right = _pixel_range(_least(x0, x1, x2), _greatest(x0, x1, x2), width, height)
+    top, bottom = _pixel_range(_least(y0, y1, y2), _greatest(y0, y1, y2), height, width)
     visible = (area if cull_backfaces else area.abs()) > AREA_EPSILON
-    visible &= torch.minimum(torch.minimum(z0, z1), z2) >= AREA_EPSILON
+    visible &= _least(z0, z1, z2) >= AREA_EPSILON
     visible &= (right >= left) & (bottom >= top)
     faces = visible.nonzero().squeeze(1)
     if faces.numel() == 0:
@@ -242,7 +233,7 @@ def _nearest_faces(
     ends = counts.cumsum(0)
     first_pixel = torch.repeat_interleave(torch.arange(num_meshes) * (height * width), faces_per_mesh)
     whole = torch.stack((left, top, across, first_pixel.int(), torch.arange(len(area), dtype=torch.int32)))
-    # Whole numbers travel as the bits of floats: one gather of one table instead of several.
+    # Whole numbers are stored as the bits of floats, so that one table and one gather are enough.
     table = torch.cat((table, (area + AREA_EPSILON)[None], whole.view(torch.float32))).index_select(1, faces)
     columns, rows = _pixel_centres(image_size, face_vertices.dtype)
 
@@ -259,20 +250,18 @@ def _nearest_faces(
         pixel = first_pixel + row * width + column
 
         x, y = columns.index_select(0, column), rows.index_select(0, row)
-        x0, y0, z0, x1, y1, z1, x2, y2, z2, area = fields[:10]
-        w0 = _edge(x, y, x1, y1, x2, y2) / area
-        w1 = _edge(x, y, x2, y2, x0, y0) / area
-        w2 = _edge(x, y, x0, y0, x1, y1) / area
+        z0, z1, z2, area = fields[2], fields[5], fields[8], fields[9]
+        w0, w1, w2 = _barycentric(x, y, fields[:9], area)
         depth = _depth(w0, w1, w2, z0, z1, z2, perspective_correct, clip_barycentric)[3]
-        hit = (torch.minimum(torch.minimum(w0, w1), w2) > 0) & (depth >= 0)
-        # The bits of a positive float rise with the float: one integer holds depth first, face index second.
+        hit = (_least(w0, w1, w2) > 0) & (depth >= 0)
+        # Positive floats and their bits have the same order, so one integer holds depth first, face index second.
         key = depth.view(torch.int32).long().bitwise_left_shift_(32).bitwise_or_(face)
         keys.scatter_reduce_(0, pixel.long(), torch.where(hit, key, empty), "amin")
 
     return torch.where(keys == empty, -1, keys & 0xFFFFFFFF)
 
 
-def _blocks(ends: torch.Tensor) -> list[tuple[int, int]]:
+def _blocks(ends: Tensor) -> list[tuple[int, int]]:
     """Consecutive ranges of faces with about CANDIDATES_AT_ONCE candidates each (a single face may hold more).
 
     Args:
@@ -284,15 +273,9 @@ def _blocks(ends: torch.Tensor) -> list[tuple[int, int]]:
 
 
 def _depth(
-    w0: torch.Tensor,
-    w1: torch.Tensor,
-    w2: torch.Tensor,
-    z0: torch.Tensor,
-    z1: torch.Tensor,
-    z2: torch.Tensor,
-    perspective_correct: bool,
-    clip_barycentric: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    w0: Tensor, w1: Tensor, w2: Tensor, z0: Tensor, z1: Tensor, z2: Tensor,
+    perspective_correct: bool, clip_barycentric: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Final barycentric coordinates and the depth, from the barycentric coordinates in the image plane."""
     if perspective_correct:
         w0, w1, w2 = w0 * z1 * z2, z0 * w1 * z2, z0 * z1 * w2
@@ -305,26 +288,19 @@ def _depth(
     return w0, w1, w2, w0 * z0 + w1 * z1 + w2 * z2
 
 
-def _winner_fields(
-    winners: torch.Tensor, x: torch.Tensor, y: torch.Tensor, perspective_correct: bool, clip_barycentric: bool
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Barycentric coordinates [P, 3], depth [P] and signed squared distance [P] of winning faces [9, P]."""
-    x0, y0, z0, x1, y1, z1, x2, y2, z2 = winners
+def _fields_of_nearest(
+    nearest: Tensor, x: Tensor, y: Tensor, perspective_correct: bool, clip_barycentric: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Barycentric coordinates [P, 3], depth [P] and signed squared distance [P] of the nearest faces [9, P]."""
+    x0, y0, z0, x1, y1, z1, x2, y2, z2 = nearest
     area = _edge(x2, y2, x0, y0, x1, y1) + AREA_EPSILON
-    w0 = _edge(x, y, x1, y1, x2, y2) / area
-    w1 = _edge(x, y, x2, y2, x0, y0) / area
-    w2 = _edge(x, y, x0, y0, x1, y1) / area
-    w0, w1, w2, depth = _depth(w0, w1, w2, z0, z1, z2, perspective_correct, clip_barycentric)
-    distance = torch.minimum(
-        torch.minimum(_squared_distance(x, y, x0, y0, x1, y1), _squared_distance(x, y, x0, y0, x2, y2)),
-        _squared_distance(x, y, x1, y1, x2, y2),
-    )
+    w0, w1, w2, depth = _depth(*_barycentric(x, y, nearest, area), z0, z1, z2, perspective_correct, clip_barycentric)
+    sides = ((x0, y0, x1, y1), (x0, y0, x2, y2), (x1, y1, x2, y2))
+    distance = _least(*(_squared_distance(x, y, *side) for side in sides))
     return torch.stack((w0, w1, w2), dim=1), depth, -distance
 
 
-def _squared_distance(
-    x: torch.Tensor, y: torch.Tensor, ax: torch.Tensor, ay: torch.Tensor, bx: torch.Tensor, by: torch.Tensor
-) -> torch.Tensor:
+def _squared_distance(x: Tensor, y: Tensor, ax: Tensor, ay: Tensor, bx: Tensor, by: Tensor) -> Tensor:
     """Squared distance of points to segments a-b, in NDC."""
     dx, dy = bx - ax, by - ay
     length = dx * dx + dy * dy

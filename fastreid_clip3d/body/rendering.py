@@ -14,6 +14,7 @@ from pytorch3d.renderer import DirectionalLights, Materials, PerspectiveCameras,
 from pytorch3d.renderer.cameras import look_at_view_transform
 from pytorch3d.renderer.mesh.rasterizer import Fragments
 from pytorch3d.structures import Meshes
+from torch import Tensor
 
 from fastreid_clip3d.body.constants import FRAMINGS, Framing
 from fastreid_clip3d.body.rasterizer import CpuMeshRasterizer
@@ -28,34 +29,19 @@ FIXED_HEIGHT = 2.5
 
 @dataclass(frozen=True)
 class Draw:
-    """Random numbers of one picture that do not depend on the body, so that a picture can be made again alone.
+    """Random numbers of one picture that do not depend on the body, so that a picture can be made again alone."""
 
-    Attributes:
-        azimuth: degrees around the body; 0 sees its front.
-        elevation: degrees above the horizon.
-        distance: metres from camera to the point looked at.
-        margin: share of the picture left free around the body, `crop` only.
-        shift: horizontal and vertical shift of the body inside that free share, -1..1, `crop` only.
-        light: direction towards the light relative to the camera (degrees to its right, degrees up).
-        ambient: share of the light that has no direction.
-    """
-
-    azimuth: float
-    elevation: float
-    distance: float
-    margin: float
-    shift: tuple[float, float]
-    light: tuple[float, float]
-    ambient: float
+    azimuth: float  # degrees around the body; 0 sees its front
+    elevation: float  # degrees above the horizon
+    distance: float  # metres from the camera to the point it looks at
+    margin: float  # share of the picture left free around the body, `crop` only
+    shift: tuple[float, float]  # of the body inside that free share, to the left and up, -1..1, `crop` only
+    light: tuple[float, float]  # direction towards the light relative to the camera: degrees to its right, degrees up
+    ambient: float  # share of the light that has no direction
 
 
 def draw(generator: np.random.Generator, framing: Framing = "crop") -> Draw:
-    """Draws camera and light of one picture.
-
-    Args:
-        generator: the picture's own generator.
-        framing: one of :data:`FRAMINGS`.
-    """
+    """Draws camera and light of one picture from its own generator."""
     check_framing(framing)
     azimuth = generator.uniform(0.0, 360.0)
     elevation = generator.uniform(-5.0, 20.0)
@@ -77,7 +63,7 @@ def check_framing(framing: Framing) -> None:
         raise ClearError(f"unknown framing {framing!r}: choose one of {', '.join(FRAMINGS)}")
 
 
-def stand_on_ground(vertices: torch.Tensor) -> torch.Tensor:
+def stand_on_ground(vertices: Tensor) -> Tensor:
     """Moves bodies [B, V, 3] so that the lowest vertex is at y = 0 and the middle of the bounding box at x = z = 0."""
     low, high = vertices.amin(1), vertices.amax(1)
     offset = -(low + high) / 2
@@ -85,17 +71,10 @@ def stand_on_ground(vertices: torch.Tensor) -> torch.Tensor:
     return vertices + offset[:, None]
 
 
-def views_of(vertices: torch.Tensor, draws: list[Draw], image_size: tuple[int, int], framing: Framing) -> torch.Tensor:
-    """Camera of every picture.
+def views_of(vertices: Tensor, draws: list[Draw], image_size: tuple[int, int], framing: Framing) -> Tensor:
+    """Cameras float32 [B, 6], columns ``synthetic_index.VIEW_FIELDS``, of bodies [B, V, 3] that stand on the ground.
 
-    Args:
-        vertices: float32 [B, V, 3], bodies standing on the ground.
-        draws: B draws.
-        image_size: height and width in pixels.
-        framing: one of :data:`FRAMINGS`.
-
-    Returns:
-        float32 [B, 6], columns ``synthetic_index.VIEW_FIELDS``.
+    `image_size` is height and width in pixels.
     """
     check_framing(framing)
     height, width = image_size
@@ -120,7 +99,7 @@ def views_of(vertices: torch.Tensor, draws: list[Draw], image_size: tuple[int, i
     return views
 
 
-def cameras_from_views(views: torch.Tensor) -> PerspectiveCameras:
+def cameras_from_views(views: Tensor) -> PerspectiveCameras:
     """PyTorch3D cameras of views [B, 6]; they look at the point FIXED_CENTRE above the ground."""
     azimuth, elevation, distance = views[:, 0], views[:, 1], views[:, 2]
     rotation, translation = look_at_view_transform(
@@ -131,7 +110,7 @@ def cameras_from_views(views: torch.Tensor) -> PerspectiveCameras:
     )
 
 
-def lights_of(draws: list[Draw]) -> torch.Tensor:
+def lights_of(draws: list[Draw]) -> Tensor:
     """Light of every picture, float32 [B, 6], columns ``synthetic_index.LIGHT_FIELDS``."""
     rows = []
     for one in draws:
@@ -158,7 +137,7 @@ class GreyRenderer:
 
     def __init__(
         self,
-        faces: torch.Tensor,
+        faces: Tensor,
         image_size: tuple[int, int] = (256, 128),
         grey: float = 0.75,
         background: float = 1.0,
@@ -171,7 +150,7 @@ class GreyRenderer:
         self.closed = is_closed(faces)
         self.rasterizer = rasterizer()
 
-    def settings(self, vertices: torch.Tensor) -> RasterizationSettings:
+    def settings(self, vertices: Tensor) -> RasterizationSettings:
         """How bodies [B, V, 3] are rasterised: of a closed surface only the faces that look at the camera are tried."""
         culls = self.closed and points_outwards(vertices[0], self.faces)
         return RasterizationSettings(
@@ -179,7 +158,7 @@ class GreyRenderer:
         )
 
     def scene(
-        self, vertices: torch.Tensor, views: torch.Tensor, lights: torch.Tensor
+        self, vertices: Tensor, views: Tensor, lights: Tensor
     ) -> tuple[Meshes, PerspectiveCameras, DirectionalLights, Materials]:
         """PyTorch3D's objects for bodies [B, V, 3], views [B, 6] and lights [B, 6]."""
         device = vertices.device
@@ -193,7 +172,7 @@ class GreyRenderer:
         )
         return meshes, cameras_from_views(views).to(device), lamps, Materials(shininess=20.0, device=device)
 
-    def render(self, vertices: torch.Tensor, views: torch.Tensor, lights: torch.Tensor) -> torch.Tensor:
+    def render(self, vertices: Tensor, views: Tensor, lights: Tensor) -> Tensor:
         """Grey pictures float32 [B, H, W] in 0..1 of bodies [B, V, 3] (metres, world frame)."""
         meshes, cameras, lamps, materials = self.scene(vertices, views, lights)
         fragments = self.rasterizer(meshes, cameras=cameras, raster_settings=self.settings(vertices))
@@ -210,7 +189,7 @@ class GreyRenderer:
         return images[:, :-1].reshape(-1, height, width).clamp(0, 1)
 
 
-def is_closed(faces: torch.Tensor) -> bool:
+def is_closed(faces: Tensor) -> bool:
     """Whether every edge of faces [F, 3] is shared by two of them, which run through it in opposite directions."""
     starts = faces.reshape(-1)
     ends = faces.roll(-1, dims=1).reshape(-1)
@@ -219,13 +198,13 @@ def is_closed(faces: torch.Tensor) -> bool:
     return torch.equal(there.unique(), back.unique()) and len(there.unique()) == len(there)
 
 
-def points_outwards(vertices: torch.Tensor, faces: torch.Tensor) -> bool:
+def points_outwards(vertices: Tensor, faces: Tensor) -> bool:
     """Whether the faces [F, 3] of a closed surface [V, 3] run counter-clockwise as seen from outside."""
     a, b, c = (vertices - vertices.mean(0))[faces.to(vertices.device)].unbind(1)
     return bool((torch.linalg.cross(a, b) * c).sum() > 0)
 
 
-def covered_pixels(pix_to_face: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def covered_pixels(pix_to_face: Tensor) -> tuple[Tensor, Tensor]:
     """Where faces are in pictures [B, H, W, 1]: pixel positions int64 [B, P], and which are no padding, bool [B, P]."""
     count = len(pix_to_face)
     image, pixel = (pix_to_face.view(count, -1) >= 0).nonzero().unbind(1)
@@ -238,13 +217,10 @@ def covered_pixels(pix_to_face: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
     return pixels, covered
 
 
-def surface_points(meshes: Meshes, fragments: Fragments, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Position and normal of the surface at the covered pixels of meshes of one topology.
+def surface_points(meshes: Meshes, fragments: Fragments, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Position and normal of the surface at the pixels int64 [B, P] that :func:`covered_pixels` found.
 
-    Args:
-        meshes: B meshes of V vertices each and the same F faces.
-        fragments: their raster [B, H, W, 1].
-        pixels: from :func:`covered_pixels`, int64 [B, P].
+    The B meshes have one topology; `fragments` are their raster [B, H, W, 1].
 
     Returns:
         Positions [B, P, 3] in the world and normals [B, P, 3], interpolated for Phong shading, not normalised. Both are
@@ -265,7 +241,7 @@ def surface_points(meshes: Meshes, fragments: Fragments, pixels: torch.Tensor) -
     return points, normals
 
 
-def vertex_normals(vertices: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
+def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
     """Unit normals [B, V, 3] of bodies [B, V, 3] with faces [F, 3], weighted by area: those of PyTorch3D's Meshes.
 
     The bodies lie side by side, so that each face is looked up once for all of them.
@@ -281,6 +257,6 @@ def vertex_normals(vertices: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
     return normals.transpose(0, 1)
 
 
-def to_bytes(images: torch.Tensor) -> np.ndarray:
+def to_bytes(images: Tensor) -> np.ndarray:
     """Pictures float [B, H, W] in 0..1 as uint8 [B, H, W], rounded to the nearest level."""
     return images.mul(255).add_(0.5).clamp_(0, 255).to(torch.uint8).cpu().numpy()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 
@@ -127,7 +128,7 @@ class _Check:
     def __init__(self, source: str) -> None:
         self.source = source
 
-    def fail(self, name: str, wanted: str, given: str) -> None:
+    def fail(self, name: str, wanted: str, given: str) -> NoReturn:
         raise ClearError(
             f"{self.source} is no usable body model: field '{name}': wanted {wanted}, given {given}. "
             "Take an unchanged file from https://smpl.is.tue.mpg.de, or leave the path empty for the embedded model."
@@ -164,11 +165,8 @@ def _parents(check: _Check, values: object, joints: int) -> np.ndarray:
     parents[0] = -1
     for joint in range(1, joints):
         if not 0 <= parents[joint] < joint:
-            check.fail(
-                "kintree_table",
-                "a tree: for each joint after the root a parent that comes before it",
-                f"parent {parents[joint]} for joint {joint}",
-            )
+            wanted = "a tree: for each joint after the root a parent that comes before it"
+            check.fail("kintree_table", wanted, f"parent {parents[joint]} for joint {joint}")
     return parents
 
 
@@ -190,12 +188,8 @@ def _check_stature(check: _Check, vertices: np.ndarray) -> None:
     if low <= stature <= high:
         return
     hint = ""
-    for unit, factor in (
-        ("centimetres", 100.0),
-        ("millimetres", 1000.0),
-        ("inches", 1.0 / 0.0254),
-        ("feet", 1.0 / 0.3048),
-    ):
+    units = {"centimetres": 100.0, "millimetres": 1000.0, "inches": 1.0 / 0.0254, "feet": 1.0 / 0.3048}
+    for unit, factor in units.items():
         if 1.2 <= stature / factor <= 2.2:
             hint = f": it looks like {unit}"
             break

@@ -38,11 +38,8 @@ def write_sheet(path: str | Path, body_model: str = "", poses: str = "", seed: i
     2. Descriptors, one per column: for both sexes the body with the highest (phrase 1) and the lowest score (phrase 2).
     3. Every pose of the pool, on the mean female body and seen from its left front.
 
-    Args:
-        path: file to write, PNG.
-        body_model: folder or file of a body model, "" for the embedded one.
-        poses: file of poses, "" for the built-in pool.
-        seed: of the bodies among which extremes are looked for.
+    `path` is a PNG file; `body_model` a folder or a file, "" for the embedded one; `poses` a file, "" for the built-in
+    pool. `seed` draws the bodies among which extremes are looked for.
     """
     check_writable(path, (".png",))
     models = [load_body_model(body_model, gender=gender) for gender in GENDERS]
@@ -95,13 +92,7 @@ def relaxed_pose() -> torch.Tensor:
 def draw_bodies(model: BodyModel, betas: torch.Tensor, poses: torch.Tensor, azimuth: float = 0.0) -> np.ndarray:
     """Pictures uint8 [B, H, W] of bodies [B, K] in poses [B, 72], all at one scale and under one light."""
     view = Draw(
-        azimuth=azimuth,
-        elevation=5.0,
-        distance=5.0,
-        margin=0.0,
-        shift=(0.0, 0.0),
-        light=(-40.0, 35.0),
-        ambient=0.4,
+        azimuth=azimuth, elevation=5.0, distance=5.0, margin=0.0, shift=(0.0, 0.0), light=(-40.0, 35.0), ambient=0.4
     )
     renderer = GreyRenderer(model.faces, PICTURE_SIZE)
     pictures = []

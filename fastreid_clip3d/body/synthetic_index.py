@@ -8,8 +8,6 @@ On disk, below one folder::
     meta.json             settings, seed, fingerprints, thresholds, population statistics, version
     parts/                while the set is being made: cameras of finished groups of bodies
 
-Every picture is drawn from the seed and its own position alone, and files appear under their names only when they are
-whole: whenever the work stops, the next run with the same settings goes on and ends with the same bytes.
 Legend: N pictures, M = 16 descriptors, K shape coefficients.
 """
 
@@ -50,33 +48,19 @@ _ARRAYS = {  # name: (kind of type, shape after N)
 
 @dataclass(frozen=True)
 class SyntheticIndex:
-    """A finished set.
-
-    Attributes:
-        folder: where it is.
-        paths: N file names with folder.
-        betas: float32 [N, K], shape coefficients of the gendered body.
-        gender: int8 [N], 0 female, 1 male.
-        scores: float32 [N, 16], raw descriptor scores.
-        phrase_choices: int64 [N, 16], 0 for phrase 1, 1 for phrase 2.
-        poses: float32 [N, 72], axis-angle, radians.
-        cameras: float32 [N, 6], columns of ``VIEW_FIELDS``.
-        lights: float32 [N, 6], columns of ``LIGHT_FIELDS``.
-        image_size: height and width in pixels.
-        meta: meta.json.
-    """
+    """A finished set."""
 
     folder: Path
-    paths: list[str]
-    betas: np.ndarray
-    gender: np.ndarray
-    scores: np.ndarray
-    phrase_choices: np.ndarray
-    poses: np.ndarray
-    cameras: np.ndarray
-    lights: np.ndarray
-    image_size: tuple[int, int]
-    meta: dict[str, Any]
+    paths: list[str]  # N file names with folder
+    betas: np.ndarray  # float32 [N, K], shape coefficients of the gendered body
+    gender: np.ndarray  # int8 [N], 0 female, 1 male
+    scores: np.ndarray  # float32 [N, 16], descriptor scores
+    phrase_choices: np.ndarray  # int64 [N, 16], 0 for phrase 1, 1 for phrase 2
+    poses: np.ndarray  # float32 [N, 72], axis-angle, radians
+    cameras: np.ndarray  # float32 [N, 6], columns of VIEW_FIELDS
+    lights: np.ndarray  # float32 [N, 6], columns of LIGHT_FIELDS
+    image_size: tuple[int, int]  # height and width in pixels
+    meta: dict[str, Any]  # meta.json
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -103,27 +87,20 @@ def read_index(folder: str | Path) -> SyntheticIndex:
         raise ClearError(f"the synthetic bodies at {folder} are not finished: run {TOOL} again, it goes on")
     arrays = read_arrays(folder / "index.npz", int(meta["num_images"]))
     _check_pictures(folder, arrays["names"], arrays["sizes"])
+    floats = ("betas", "scores", "poses", "cameras", "lights")
     return SyntheticIndex(
         folder=folder,
         paths=[str(folder / "images" / name) for name in arrays["names"]],
-        betas=arrays["betas"].astype(np.float32, copy=False),
         gender=arrays["gender"].astype(np.int8, copy=False),
-        scores=arrays["scores"].astype(np.float32, copy=False),
         phrase_choices=arrays["phrase_choices"].astype(np.int64),
-        poses=arrays["poses"].astype(np.float32, copy=False),
-        cameras=arrays["cameras"].astype(np.float32, copy=False),
-        lights=arrays["lights"].astype(np.float32, copy=False),
+        **{name: arrays[name].astype(np.float32, copy=False) for name in floats},
         image_size=tuple(meta["settings"]["image_size"]),
         meta=meta,
     )
 
 
 def read_meta(folder: Path) -> dict[str, Any] | None:
-    """meta.json of a set, None where there is none.
-
-    Raises:
-        ClearError: for a file that is no meta.json of ours.
-    """
+    """meta.json of a set, None where there is none; ClearError for a file that is none of ours."""
     path = folder / "meta.json"
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
@@ -145,11 +122,7 @@ def _is_description(meta: Any) -> bool:
 
 
 def read_arrays(path: Path, num_images: int) -> dict[str, np.ndarray]:
-    """The arrays of an index by name, checked against ``_ARRAYS``.
-
-    Raises:
-        ClearError: the file is missing, damaged, or holds other arrays than a set of `num_images` pictures.
-    """
+    """The arrays of an index by name; ClearError if it is missing, damaged or not that of `num_images` pictures."""
     remedy = f"run {TOOL} again, it makes the index anew"
     if not path.is_file():
         raise ClearError(f"{path} is missing: {remedy}")

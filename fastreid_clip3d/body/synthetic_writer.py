@@ -70,28 +70,17 @@ PICTURES_AT_ONCE = 10
 
 @dataclass(frozen=True)
 class SyntheticSettings:
-    """What a set is made of; two sets with equal settings hold the same bytes.
+    """What a set is made of; two sets with equal settings hold the same bytes."""
 
-    Attributes:
-        bodies: number of bodies; even ones are female, odd ones male (the paper: 500 and 500).
-        poses_per_body: pictures of each body, each in another pose while the pool lasts.
-        image_size: height and width in pixels.
-        framing: `crop` (the body fills the picture) or `fixed` (one scale, so that stature shows).
-        seed: of shapes, poses, cameras and lights.
-        grey, background: reflectance of the body and value of the background, 0..1.
-        body_model: folder or file of a body model, "" for the embedded one.
-        poses: file of poses, "" for the built-in pool.
-    """
-
-    bodies: int = 1000
-    poses_per_body: int = 10
-    image_size: tuple[int, int] = (256, 128)
-    framing: Framing = "crop"
-    seed: int = 0
-    grey: float = 0.75
-    background: float = 1.0
-    body_model: str = ""
-    poses: str = ""
+    bodies: int = 1000  # even ones are female, odd ones male (the paper: 500 and 500)
+    poses_per_body: int = 10  # pictures of each body, each in another pose while the pool lasts
+    image_size: tuple[int, int] = (256, 128)  # height and width in pixels
+    framing: Framing = "crop"  # see constants.FRAMINGS
+    seed: int = 0  # of shapes, poses, cameras and lights
+    grey: float = 0.75  # reflectance of the body, 0..1
+    background: float = 1.0  # value of the background, 0..1
+    body_model: str = ""  # folder or file of a body model, "" for the embedded one
+    poses: str = ""  # file of poses, "" for the built-in pool
 
     def __post_init__(self) -> None:
         for name in ("bodies", "poses_per_body"):
@@ -105,6 +94,7 @@ class SyntheticSettings:
 
     @property
     def num_images(self) -> int:
+        """N."""
         return self.bodies * self.poses_per_body
 
 
@@ -159,7 +149,7 @@ class SyntheticSet:
         self._check_free_space(sum(len(group) for group in waiting) * self.settings.poses_per_body)
         if meta is None or meta["complete"]:
             self._write_meta(complete=False)
-        with one_thread():  # per worker: more would fight for the cores
+        with one_thread():  # each worker uses one: with more, they would wait for each other
             self._render_all(waiting, progress)
             self._write_index(groups)
 
@@ -191,27 +181,26 @@ class SyntheticSet:
     def pose_rows(self, body: int) -> np.ndarray:
         """Rows of the pool that a body takes, one for each of its pictures."""
         generator = np.random.default_rng(_seed(self.settings.seed, _POSES, body))
-        rows = []
+        rows: list[int] = []
         while len(rows) < self.settings.poses_per_body:
             rows.extend(generator.permutation(len(self.pool)).tolist())
         return np.array(rows[: self.settings.poses_per_body])
 
     def names(self, bodies: range) -> list[str]:
+        """File names of the pictures of some bodies, in order."""
         return [f"{body:05d}_{pose:02d}.png" for body in bodies for pose in range(self.settings.poses_per_body)]
 
     def _groups(self) -> list[range]:
         total = self.settings.bodies
-        return [range(first, min(first + BODIES_AT_ONCE, total)) for first in range(0, total, BODIES_AT_ONCE)]
+        return [range(total)[first : first + BODIES_AT_ONCE] for first in range(0, total, BODIES_AT_ONCE)]
 
     # -- making
 
     def render_body(self, body: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """All pictures of one body: uint8 [poses, H, W], cameras [poses, 6], lights [poses, 6]."""
-        parts = [
-            self._render(body, range(first, min(first + PICTURES_AT_ONCE, self.settings.poses_per_body)))
-            for first in range(0, self.settings.poses_per_body, PICTURES_AT_ONCE)
-        ]
-        images, views, lights = zip(*parts)
+        count = self.settings.poses_per_body
+        groups = [range(count)[first : first + PICTURES_AT_ONCE] for first in range(0, count, PICTURES_AT_ONCE)]
+        images, views, lights = zip(*(self._render(body, group) for group in groups))
         return np.concatenate(images), np.concatenate(views), np.concatenate(lights)
 
     def _render(self, body: int, numbers: range) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -250,7 +239,7 @@ class SyntheticSet:
         total = self.settings.num_images
         done = total - sum(len(group) for group in waiting) * self.settings.poses_per_body
         stop = threading.Event()
-        for model in self.models:  # whatever it sets up at its first pose is not set up by every thread
+        for model in self.models:  # the first pose sets things up, which every thread would do again
             model.pose(torch.zeros(1, model.num_betas), torch.zeros(1, self.pool.shape[1]))
         executor = ThreadPoolExecutor(self.workers)
         try:
@@ -346,10 +335,8 @@ class SyntheticSet:
             return
         if meta["version"] == self.version:
             return
-        changes = [
-            change.removeprefix("settings.")
-            for change in differences({key: meta.get(key) for key in self.configuration}, self.configuration)
-        ]
+        found = differences({key: meta.get(key) for key in self.configuration}, self.configuration)
+        changes = [change.removeprefix("settings.") for change in found]
         raise ClearError(
             f"{self.folder} holds a set made with other settings ({'; '.join(changes) or 'unknown'}): "
             "give another --output, or remove that folder to make the set anew"
@@ -400,7 +387,7 @@ def encode_png(image: np.ndarray) -> bytes:
     return cv2.imencode(".png", image, (cv2.IMWRITE_PNG_COMPRESSION, 4))[1].tobytes()
 
 
-def npz_bytes(arrays: dict[str, np.ndarray]) -> bytes:
+def npz_bytes(arrays: dict[str, Any]) -> bytes:
     """A compressed npz whose bytes depend on the arrays alone."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)

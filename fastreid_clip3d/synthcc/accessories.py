@@ -34,11 +34,11 @@ def make_shoes(figure: Figure, body: np.ndarray, joints: np.ndarray, shoes: Shoe
 
     `inside`: offset of tight trousers, which go into boots; 0 where trousers go over them.
     """
-    return [_shaft(figure, body, shoes, inside), *(_last(figure, body, joints, side) for _, side in SIDES)]
+    return [_shaft(figure, body, shoes, inside), *(_form(figure, body, joints, side) for _, side in SIDES)]
 
 
-def _last(figure: Figure, body: np.ndarray, joints: np.ndarray, side: str) -> Piece:
-    """A shoe's body, lofted over cross-sections from heel to toe: flat below, round above, no toes."""
+def _form(figure: Figure, body: np.ndarray, joints: np.ndarray, side: str) -> Piece:
+    """A shoe without its shaft, as cross-sections from heel to toe: flat below, round above."""
     marks = figure.marks
     ankle, ball = JOINTS[f"{side}_ankle"], JOINTS[f"{side}_foot"]
     weights = body[:, WEIGHTS]

@@ -115,13 +115,9 @@ def _windows(
     image: np.ndarray, rng: np.random.Generator, u: np.ndarray, y: np.ndarray,
     period: float, low: float, high: float, share: float,
 ) -> np.ndarray:  # fmt: skip
-    """Window panes with frames, a soft reflection and a bar in the middle.
+    """Window panes with frames, a soft reflection and a bar in the middle, one every `period` metres.
 
-    Args:
-        u, y: metres along the wall and above the floor.
-        period: metres from one window to the next.
-        low, high: metres, the panes' lower and upper edge.
-        share: of the period that is glass.
+    `low` and `high` are the panes' edges in metres above the floor, `share` the part of the period that is glass.
     """
     seed = _seed(rng)
     local = (u / period) - np.floor(u / period)
@@ -289,15 +285,9 @@ def _shadow(x: np.ndarray, z: np.ndarray, feet: np.ndarray, light: np.ndarray, s
 def paint_background(
     rng: np.random.Generator, view: View, height: int, width: int, outdoor: bool, feet: np.ndarray, light: np.ndarray
 ) -> np.ndarray:
-    """The empty scene of one image.
+    """The empty scene of one image, float32 [height, width, 3], sRGB in 0..1, from the image's own stream.
 
-    Args:
-        rng: the image's own stream.
-        feet: [K, 2] (x, z) of the feet on the floor, for their shadows.
-        light: [3] unit vector towards the key light.
-
-    Returns:
-        float32 [height, width, 3], sRGB in 0..1.
+    `feet` [K, 2] (x, z) and the unit vector `light` [3] towards the key light give the person's shadow.
     """
     rays, centre = view.rays(height, width), view.centre.astype(np.float32)
     kind = pick(rng, OUTDOOR if outdoor else INDOOR)
@@ -353,10 +343,9 @@ def paint_background(
 
 
 def paint_occluder(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Something between the camera and the person: a pole, a box, a plant, a railing.
+    """A pole, a box, a plant or a railing between the camera and the person.
 
-    Returns:
-        sRGB colours [height, width, 3] and coverage [height, width], both float32 in 0..1.
+    sRGB colours [height, width, 3] and coverage [height, width], both float32 in 0..1.
     """
     y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j].astype(np.float32)
     kind = pick(rng, {"pole": 2, "box": 2, "plant": 2, "rail": 1})

@@ -158,13 +158,10 @@ class View:
 
 
 def aim(shot: Shot, vertices: np.ndarray | None, framing: Framing, aspect: float = 2.0) -> View:
-    """The view of a shot.
+    """The view of a shot; `aspect` is height / width of the picture.
 
-    Args:
-        vertices: world points [V, 3] of the person; used by ``crop`` only.
-        framing: ``fixed`` maps the feet's floor and a height of :data:`FIXED_HEIGHT` to fixed rows, so that the height
-            of a person shows in the picture; ``crop`` fits the box of the person, as a detector does.
-        aspect: height / width of the picture.
+    ``fixed`` maps the floor and a height of :data:`FIXED_HEIGHT` to fixed rows, so that the height of a person shows.
+    ``crop`` fits the box of the person's world points `vertices` [V, 3], as a detector does.
     """
     angle = np.deg2rad(shot.elevation)
     target = np.array([0.0, 0.95, 0.0])

@@ -40,37 +40,22 @@ from fastreid_clip3d.synthcc.skirts import Tube
 
 @dataclasses.dataclass
 class Dressed:
-    """A dressed person in the T-pose; lengths in metres.
+    """A dressed person in the T-pose; lengths in metres."""
 
-    Attributes:
-        figure: the body's sex.
-        canonical, rest, normals: float32 [V, 3], each vertex's place on the average body, its place, its unit normal.
-        weights: float32 [V, 24], skinning weights.
-        edge: float32 [V], distance to the garment's hem.
-        faces: int64 [F, 3].
-        face_part: int64 [F], the part (``garments.SKIN`` ...) that each face belongs to.
-        joints: float32 [24, 3] of the T-pose.
-        tubes, hanging: skirts and bags, which get their form after posing.
-        below_rest, below_weights: [n, 3] and [n, 24] of the body's vertices that tubes go around.
-        materials: the cloth of each part, None where the part is not worn.
-        look: skin and hair.
-        outfit: what is worn.
-    """
-
-    figure: Figure
-    canonical: np.ndarray
-    rest: np.ndarray
-    normals: np.ndarray
-    weights: np.ndarray
-    edge: np.ndarray
-    faces: np.ndarray
-    face_part: np.ndarray
-    joints: np.ndarray
-    tubes: list[Tube]
-    hanging: list[Hanging]
-    below_rest: np.ndarray
-    below_weights: np.ndarray
-    materials: list[Cloth | None]
+    figure: Figure  # the body's sex
+    canonical: np.ndarray  # float32 [V, 3], each vertex's place on the average body
+    rest: np.ndarray  # float32 [V, 3], its place
+    normals: np.ndarray  # float32 [V, 3], its unit normal
+    weights: np.ndarray  # float32 [V, 24], skinning weights
+    edge: np.ndarray  # float32 [V], distance to the garment's hem
+    faces: np.ndarray  # int64 [F, 3]
+    face_part: np.ndarray  # int64 [F], the part (garments.SKIN ...) that each face belongs to
+    joints: np.ndarray  # float32 [24, 3]
+    tubes: list[Tube]  # skirts and coat tails, which get their form after posing
+    hanging: list[Hanging]  # bags in the hand, too
+    below_rest: np.ndarray  # [n, 3], the body's vertices that tubes go around
+    below_weights: np.ndarray  # [n, 24], their skinning weights
+    materials: list[Cloth | None]  # of each part, None where the part is not worn
     look: Appearance
     outfit: Outfit
 

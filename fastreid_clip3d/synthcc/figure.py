@@ -1,7 +1,7 @@
 """The naked body as material for clothes: landmarks of the average body, and one person's T-pose in the same topology.
 
-Rules of garments ("the sleeve ends here") read canonical coordinates, which are the position of a point on the average
-body. So one rule fits every shape. What is then pushed outwards is the person's own T-pose.
+The rules of garments ("the sleeve ends here") read canonical coordinates, the place of a point on the average body, so
+that one rule fits every shape. The garment itself is the person's own T-pose, pushed outwards.
 
 Legend: V vertices, F faces. Columns of an attribute matrix [V, 36]: canonical 0:3, rest 3:6, normal 6:9, weights 9:33,
 smooth 33:36 (the T-pose without its small forms, as cloth spans them).
@@ -105,7 +105,7 @@ class Figure:
         rest = vertices[0].numpy()
         smooth = rest
         for step in range(SMOOTHING_STEPS):
-            # A little less than full steps and a push back (Taubin), or limbs would shrink to sticks.
+            # Steps back follow (Taubin), because smoothing alone would thin the limbs.
             smooth = smooth + 0.6 * (self._mean_of_neighbours @ smooth - smooth)
             if step % 2:
                 smooth = smooth - 0.5 * (self._mean_of_neighbours @ smooth - smooth)

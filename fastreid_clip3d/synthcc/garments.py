@@ -238,13 +238,9 @@ def make_hood(figure: Figure, body: np.ndarray, part: int) -> Piece:
 
 
 def rigid_piece(part: int, rest: np.ndarray, faces: np.ndarray, weights: dict[str, float]) -> Piece:
-    """A piece that moves as a whole.
+    """A piece that moves as a whole, by its weight of each joint.
 
-    Args:
-        part: row of the table of materials.
-        rest: vertices [V, 3] in the T-pose; they serve as canonical coordinates, too.
-        faces: int64 [F, 3], of either orientation.
-        weights: how much it follows each joint.
+    The vertices `rest` [V, 3] in the T-pose serve as canonical coordinates, too; the faces may have either orientation.
     """
     attributes = np.zeros((len(rest), NUM_COLUMNS), dtype=np.float32)
     attributes[:, CANONICAL] = attributes[:, REST] = rest

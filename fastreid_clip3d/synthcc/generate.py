@@ -67,9 +67,10 @@ def shards_of(config: SetConfig) -> list[Shard]:
     """The set's shards in order."""
     shards = []
     for population, first, count in config.populations:
-        for start in range(first, first + count, PEOPLE_PER_SHARD):
-            numbers = tuple(range(start, min(start + PEOPLE_PER_SHARD, first + count)))
-            shards.append(Shard(f"{population}_{start:05d}", population, numbers))
+        everyone = range(first, first + count)
+        for place in range(0, count, PEOPLE_PER_SHARD):
+            numbers = tuple(everyone[place : place + PEOPLE_PER_SHARD])
+            shards.append(Shard(f"{population}_{numbers[0]:05d}", population, numbers))
     return shards
 
 
@@ -104,9 +105,7 @@ def generate_set(
 ) -> Path:
     """Makes the set ``<root>/<config.folder>``, or completes it; returns the folder.
 
-    Args:
-        workers: processes; any number gives the same bytes.
-        progress: called with (images done, images of the whole set).
+    Any number of workers (processes) gives the same bytes. `progress` gets (images done, images of the whole set).
 
     Raises:
         ClearError: the folder holds another version, the disk is full, or a process died.
@@ -218,12 +217,11 @@ def _write_index(folder: Path, config: SetConfig, version: str) -> None:
     with one_thread():
         scores, choices = label_people(betas, gender)
         thresholds = {name: population_thresholds(load_figure(sex).model).tolist() for sex, name in enumerate(GENDERS)}
-    row = {number: place for place, number in enumerate(numbers)}
-    place = np.array([row[plan.person.number] for plan in plans])
-    arrays = {
+    place = np.searchsorted(numbers, [plan.person.number for plan in plans])
+    arrays: dict[str, Any] = {
         "files": np.array([plan.file for plan in plans]),
         "split": np.array([plan.split for plan in plans]),
-        "pid": np.array([plan.person.number for plan in plans], dtype=np.int64),
+        "pid": numbers[place],
         "camid": np.array([plan.shot.camera for plan in plans], dtype=np.int64),
         "clothes_id": np.array([plan.clothes_id for plan in plans], dtype=np.int64),
         "outfit": np.array([plan.outfit for plan in plans], dtype=np.int64),
@@ -236,14 +234,12 @@ def _write_index(folder: Path, config: SetConfig, version: str) -> None:
     }
     write_atomically(folder / "index.npz", lambda stream: np.savez_compressed(stream, **arrays))
     splits, counts = np.unique(arrays["split"], return_counts=True)
-    _write_meta(
-        folder,
-        {
-            "version": version,
-            "complete": True,
-            **settings_of(config),
-            "cameras": [camera.name for camera in CAMERAS],
-            "counts": dict(zip(splits.tolist(), counts.tolist())),
-            "thresholds": thresholds,
-        },
-    )
+    meta = {
+        "version": version,
+        "complete": True,
+        **settings_of(config),
+        "cameras": [camera.name for camera in CAMERAS],
+        "counts": dict(zip(splits.tolist(), counts.tolist())),
+        "thresholds": thresholds,
+    }
+    _write_meta(folder, meta)

@@ -33,15 +33,10 @@ def scalp_field(points: np.ndarray, marks: Landmarks, style: str, hairline: floa
 def make_hair(
     figure: Figure, body: np.ndarray, look: Appearance, under_hat: bool, over_hood: bool, outermost: float
 ) -> list[Piece]:
-    """The pieces of a hair style. It hangs outside the clothes.
+    """The pieces of a hair style; `body` are attributes [V, 36].
 
-    Args:
-        figure: the body's sex.
-        body: attributes [V, 36].
-        look: style, colour and hairline.
-        under_hat: the hair lies flat.
-        over_hood: long hair ends at the neck.
-        outermost: metres from the skin to the outer side of the clothes.
+    Hair hangs outside the clothes, `outermost` metres from the skin. It lies flat under a hat, and over a hood it ends
+    at the neck.
     """
     if look.style == "bald":
         return []

@@ -15,14 +15,10 @@ INDEX = "index.npz"
 
 
 def read_columns(folder: str | Path, *names: str) -> list[np.ndarray]:
-    """Columns of the table, one row per image.
-
-    Args:
-        folder: the set's folder.
-        names: of the columns, such as ``files``, ``split``, ``betas``.
+    """Columns of the table, such as ``files``, ``split``, ``betas``: one row per image.
 
     Raises:
-        ClearError: no such table, it is damaged, or it lacks a column.
+        ClearError: `folder` has no such table, it is damaged, or it lacks a column.
     """
     path = Path(folder) / INDEX
     try:
@@ -36,11 +32,7 @@ def read_columns(folder: str | Path, *names: str) -> list[np.ndarray]:
 
 
 def true_choices(folder: str | Path, splits: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """The true phrase_choices, int64 [16], 0 for phrase 1, by file name (``train/0000_o1_c3_00.jpg``).
-
-    Args:
-        folder: the set's folder.
-        splits: only these, e.g. ``("train",)``; (): all.
+    """The true phrase_choices, int64 [16], 0 for phrase 1, by file name (``train/0000_o1_c3_00.jpg``); () = all splits.
 
     Raises:
         ClearError: no such table, or its choices are not [N, 16] of 0 and 1.

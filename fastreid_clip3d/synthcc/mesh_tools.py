@@ -11,16 +11,8 @@ import numpy as np
 def cut(attributes: np.ndarray, faces: np.ndarray, field: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Keeps the part of a mesh where a field is >= 0, cutting the faces on the line exactly.
 
-    The field is taken as linear within each face, so an edge crosses the line at one point and a hem is a clean
-    polyline.
-
-    Args:
-        attributes: [V, D], interpolated to the new vertices.
-        faces: int [F, 3].
-        field: [V].
-
-    Returns:
-        attributes [V', D] and faces [F', 3] of the remaining part, without unused vertices.
+    The field [V] is taken as linear within each face, so an edge crosses the line at one point and a hem is a clean
+    polyline. Attributes [V, D] are interpolated to the new vertices; unused vertices are left out.
     """
     inside = field >= 0
     pattern = inside[faces]

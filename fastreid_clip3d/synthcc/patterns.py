@@ -27,13 +27,10 @@ def waves(points: Tensor, period: Tensor, phase: Tensor) -> Tensor:
 
 
 def paint(points: Tensor, pattern: Tensor, colours: Tensor, scale: Tensor, phase: Tensor) -> Tensor:
-    """Colours [N, 3] (sRGB) of cloth.
+    """Colours [N, 3] (sRGB) of cloth at canonical coordinates [N, 3].
 
-    Args:
-        points: canonical coordinates [N, 3].
-        pattern: int64 [N], index into :data:`~fastreid_clip3d.synthcc.wardrobe.PATTERNS`.
-        colours: [N, 3, 3], base, second and third colour.
-        scale, phase: [N]; metres of one repeat and a random shift in 0..1.
+    `pattern` int64 [N] indexes :data:`~fastreid_clip3d.synthcc.wardrobe.PATTERNS`; `colours` [N, 3, 3] are base, second
+    and third; `scale` and `phase` [N] are metres of one repeat and a random shift in 0..1.
     """
     result = colours[:, 0].clone()
     for name, painter in _PAINTERS.items():

@@ -24,7 +24,7 @@ from fastreid_clip3d.synthcc.person import VARIANTS, Appearance, Variant, sample
 from fastreid_clip3d.synthcc.seeds import stream
 
 FORMAT: int = 1
-"""Raise it whenever the same settings would give other images or labels; a test of small pictures says when."""
+"""Raise it whenever the same settings would give other images or labels; tests/synthcc/test_golden.py fails then."""
 
 JPEG_QUALITY: int = 92
 NUM_BETAS: int = 10

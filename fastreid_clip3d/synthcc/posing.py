@@ -18,23 +18,15 @@ from fastreid_clip3d.synthcc.skirts import hang
 
 @dataclasses.dataclass
 class Posed:
-    """World geometry of one image, metres.
+    """World geometry of one image, metres."""
 
-    Attributes:
-        vertices, normals, canonical: float32 [V, 3]; unit normals; places on the average body in the T-pose.
-        edge: float32 [V], distance to the garment's hem.
-        faces: int64 [F, 3].
-        face_part: int64 [F], the part each face belongs to.
-        feet: [2, 2], where the left and the right foot touch the floor (x, z).
-    """
-
-    vertices: np.ndarray
-    normals: np.ndarray
-    canonical: np.ndarray
-    edge: np.ndarray
-    faces: np.ndarray
-    face_part: np.ndarray
-    feet: np.ndarray
+    vertices: np.ndarray  # float32 [V, 3]
+    normals: np.ndarray  # float32 [V, 3], of length 1
+    canonical: np.ndarray  # float32 [V, 3], places on the average body in the T-pose
+    edge: np.ndarray  # float32 [V], distance to the garment's hem
+    faces: np.ndarray  # int64 [F, 3]
+    face_part: np.ndarray  # int64 [F], the part that each face belongs to
+    feet: np.ndarray  # [2, 2], where the left and the right foot touch the floor (x, z)
 
 
 def rotations(axis_angle: np.ndarray) -> np.ndarray:
@@ -51,13 +43,9 @@ def rotations(axis_angle: np.ndarray) -> np.ndarray:
 def joint_transforms(
     pose: np.ndarray, joints: np.ndarray, parents: list[int], heading: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Transforms [J, 3, 4] from the T-pose to the world, and posed joints [J, 3].
+    """Transforms [J, 3, 4] from the T-pose, with joints [J, 3], to the world, and posed joints [J, 3].
 
-    Args:
-        pose: [72], axis-angle in radians.
-        joints: [J, 3] of the T-pose.
-        parents: of the joints, -1 for the root.
-        heading: radians about the vertical.
+    `pose` [72] is axis-angle, `heading` the turn about the vertical, both in radians.
     """
     local = rotations(pose.reshape(-1, 3))
     turn = np.array([[np.cos(heading), 0, np.sin(heading)], [0, 1, 0], [-np.sin(heading), 0, np.cos(heading)]])

@@ -46,16 +46,9 @@ def render(
     framing: Framing,
     supersampling: int = 2,
 ) -> Pictures:
-    """Renders one image of each person with the shot beside it.
+    """Renders B images: one of each person, by the shot and with the random stream (scene, noise) at the same place.
 
-    Args:
-        people: B dressed people.
-        shots: B shots.
-        poses: the pose pool, float [K, 72].
-        streams: B random streams, for scene and sensor noise.
-        height, width: of the images, pixels.
-        framing: ``fixed`` or ``crop``.
-        supersampling: a pixel is the mean of this many squared.
+    `poses` is the pose pool, float [K, 72]. A pixel is the mean of `supersampling` x `supersampling` rendered ones.
     """
     posed = [pose_person(person, poses[shot.pose], shot.heading) for person, shot in zip(people, shots)]
     views = [aim(shot, body.vertices, framing, height / width) for shot, body in zip(shots, posed)]

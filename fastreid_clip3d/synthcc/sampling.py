@@ -1,4 +1,4 @@
-"""Clothed people in memory, and what is true of their bodies.
+"""Renders clothed people into memory, and gives the true descriptors of their bodies.
 
 Legend: B images of a batch.
 """
@@ -39,7 +39,7 @@ def sample_people(
     first: int = 0,
     batch_size: int = IMAGES_AT_ONCE,
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """Makes clothed people in memory: to train a teacher, to look for leaks, for pictures in a talk.
+    """Renders clothed people into memory, for example to train a teacher.
 
     Args:
         num_people: how many.

@@ -85,15 +85,11 @@ def shade(
     image: Tensor,
     materials: Materials,
 ) -> Tensor:
-    """Linear RGB [N, 3] of covered pixels.
+    """Linear RGB [N, 3] of covered pixels, which show a `part` of an `image` (int64 [N]).
 
-    Args:
-        points: canonical coordinates [N, 3].
-        normals: world unit normals [N, 3], turned towards the camera.
-        edge: [N] metres to the garment's hem.
-        toward: [N, 3] unit vectors to the camera.
-        occlusion: [N] share of the surrounding light that arrives, 0..1.
-        part, image: int64 [N].
+    `points` are canonical coordinates [N, 3]; `normals` and `toward` (to the camera) unit vectors [N, 3] in the world,
+    the normals turned towards the camera; `edge` [N] metres to the garment's hem; `occlusion` [N] the share of the
+    surrounding light that arrives, 0..1.
     """
     row = image * NUM_PARTS + part
     colours = materials.colours.view(-1, 9).index_select(0, row).view(-1, 3, 3)

@@ -54,14 +54,10 @@ def hang(
     leg_length: float,
     marks: Landmarks,
 ) -> PosedTube:
-    """Hangs a tube around posed points.
+    """Hangs a tube around the world points [n, 3] of hips and legs.
 
-    Args:
-        below: [n, 3] world points of hips and legs.
-        hips: [3] the middle of the hip joints; the tube's heights count from there.
-        pelvis: [3] the pelvis joint; the tube's axis goes through it.
-        rotation: [3, 3] the pelvis' rotation in the world; its turn about the vertical becomes the skirt's.
-        leg_length: hips to ankles of this person, metres.
+    Heights count from `hips` [3], the middle of the hip joints; the axis goes through the joint `pelvis` [3], and the
+    tube turns about it as the pelvis' `rotation` [3, 3] does. `leg_length` is hips to ankles of this person, metres.
     """
     forward = rotation @ np.array([0.0, 0.0, 1.0])
     forward = np.array([forward[0], 0.0, forward[2]]) / max(np.hypot(forward[0], forward[2]), 1e-6)
