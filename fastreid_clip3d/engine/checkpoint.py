@@ -113,8 +113,8 @@ def check_same_optimizer(optimizer: torch.optim.Optimizer, state: Any, checkpoin
     if {"momentum", "betas", "rho", "alpha", "lr_decay"} & (own ^ saved):
         raise ClearError(
             f"{checkpoint} was written by another optimiser than SOLVER.OPT {name}: its settings are "
-            f"{', '.join(sorted(saved - {'params'}))}. Resume with the SOLVER.OPT of the run (its config.yaml has it), or "
-            "leave --resume out and start from the weights with MODEL.WEIGHTS."
+            f"{', '.join(sorted(saved - {'params'}))}. Resume with the SOLVER.OPT of the run (its config.yaml has it), "
+            "or leave --resume out and start from the weights with MODEL.WEIGHTS."
         )
     if len(groups) != len(optimizer.param_groups):
         raise ClearError(

@@ -28,7 +28,7 @@ from fastreid_clip3d.modeling.meta_arch.clip3d_reid import CLIP3DReID
 try:
     import resource
 except ImportError:  # Windows has no such limit
-    resource = None
+    resource = None  # type: ignore[assignment]  # no stub says that a platform lacks it
 
 OPTIMIZERS = tuple(
     name
@@ -109,13 +109,14 @@ def check_open_files(workers: int) -> None:
         ClearError: the limit, and both remedies.
     """
     if resource is None:
-        return
+        return  # type: ignore[unreachable]  # on Windows it is
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     needed = _FILES_OF_A_PROCESS + _FILES_OF_A_WORKER * workers
+    possible = max(0, (limit - _FILES_OF_A_PROCESS) // _FILES_OF_A_WORKER)
     if limit != resource.RLIM_INFINITY and limit < needed:
         raise ClearError(
-            f"DATALOADER.NUM_WORKERS {workers} needs about {needed} open files, and this shell allows {limit}. Run `ulimit "
-            f"-n {max(1024, 2 * needed)}` first, or set DATALOADER.NUM_WORKERS to {max(0, (limit - _FILES_OF_A_PROCESS) // _FILES_OF_A_WORKER)}."
+            f"DATALOADER.NUM_WORKERS {workers} needs about {needed} open files, and this shell allows {limit}. Run "
+            f"`ulimit -n {max(1024, 2 * needed)}` first, or set DATALOADER.NUM_WORKERS to {possible}."
         )
 
 
@@ -139,20 +140,20 @@ def check_training_config(cfg: CfgNode) -> None:
         alien = [name for name in names if name in loss_names.OURS]
         if alien:
             raise ClearError(
-                f"MODEL.LOSSES.NAME has {', '.join(alien)}, which MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} "
-                "does not know; set MODEL.META_ARCHITECTURE CLIP3DReID."
+                f"MODEL.LOSSES.NAME has {', '.join(alien)}, which MODEL.META_ARCHITECTURE "
+                f"{cfg.MODEL.META_ARCHITECTURE} does not know; set MODEL.META_ARCHITECTURE CLIP3DReID."
             )
         return
     has_synthetic_half = cfg.DATALOADER.SAMPLER_TRAIN == MIXED_SAMPLER and cfg.DATALOADER.SYNTHETIC_PER_BATCH > 0
     if loss_names.BODY_SHAPE in names and not has_synthetic_half:
         raise ClearError(
-            f"{loss_names.BODY_SHAPE} needs synthetic bodies in the batch: set DATALOADER.SAMPLER_TRAIN {MIXED_SAMPLER} and "
-            "DATALOADER.SYNTHETIC_PER_BATCH above 0, or leave the loss out of MODEL.LOSSES.NAME."
+            f"{loss_names.BODY_SHAPE} needs synthetic bodies in the batch: set DATALOADER.SAMPLER_TRAIN "
+            f"{MIXED_SAMPLER} and DATALOADER.SYNTHETIC_PER_BATCH above 0, or leave the loss out of MODEL.LOSSES.NAME."
         )
 
 
 def check_same_bodies(cfg: CfgNode, bodies: SyntheticBodies) -> None:
-    """Refuses synthetic images of other bodies than those whose surface the loss compares: their betas mean other shapes.
+    """Refuses synthetic images of other bodies than the loss compares: their betas mean other shapes.
 
     Raises:
         ClearError: names the set, the body model and both remedies.
@@ -160,13 +161,13 @@ def check_same_bodies(cfg: CfgNode, bodies: SyntheticBodies) -> None:
     num_betas = bodies.betas.shape[1]
     if num_betas != cfg.MODEL.BODY.NUM_BETAS:
         raise ClearError(
-            f"{bodies.index.folder} has {num_betas} shape coefficients per body; set MODEL.BODY.NUM_BETAS {num_betas} (now "
-            f"{cfg.MODEL.BODY.NUM_BETAS})."
+            f"{bodies.index.folder} has {num_betas} shape coefficients per body; set MODEL.BODY.NUM_BETAS {num_betas} "
+            f"(now {cfg.MODEL.BODY.NUM_BETAS})."
         )
     for gender, fingerprint in bodies.index.meta["body_models"].items():
         if load_body_model(cfg.MODEL.BODY.PATH, gender).fingerprint() != fingerprint:
             raise ClearError(
                 f"{bodies.index.folder} was rendered from another {gender} body model than MODEL.BODY.PATH "
-                f"{cfg.MODEL.BODY.PATH or '(the embedded one)'}. Render a set from that model with clip3d render-bodies "
-                "--body-model, or set MODEL.BODY.PATH to the one it was rendered from."
+                f"{cfg.MODEL.BODY.PATH or '(the embedded one)'}. Render a set from that model with clip3d "
+                "render-bodies --body-model, or set MODEL.BODY.PATH to the one it was rendered from."
             )

@@ -1,10 +1,11 @@
-"""The log, metrics.json and the TensorBoard curves: no evaluation is missing from them, and no step stands there twice."""
+"""The log, metrics.json and the TensorBoard curves: they miss no evaluation and hold no step twice."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any
 
 from fastreid.engine import hooks
 from fastreid.utils.events import EventWriter, JSONWriter, TensorboardXWriter
@@ -15,9 +16,9 @@ from fastreid_clip3d.common.files import write_atomically
 class CurveWriter(hooks.PeriodicWriter):
     """Writes every `period` iterations, at the end of every epoch and, with the last evaluation, at the end.
 
-    fast-reid's writers pass over an iteration they have written before. Its hook writes in an epoch's last step and then
-    evaluates, so the scores of that evaluation never arrive; here the last step waits for its epoch to end. The scores of
-    the evaluation after training stand under the iteration that would come next.
+    fast-reid's writers pass over an iteration they have written before. Its hook writes in an epoch's last step and
+    then evaluates, so the scores of that evaluation never arrive; here the last step waits for its epoch to end. The
+    scores of the evaluation after training stand under the iteration that would come next.
     """
 
     def __init__(self, writers: Sequence[EventWriter], period: int, iterations_per_epoch: int) -> None:
@@ -67,14 +68,14 @@ class _OpenedAtFirstWrite(EventWriter):
 
 
 class ResumableTensorboardWriter(_OpenedAtFirstWrite):
-    """fast-reid's curves; a resumed run has TensorBoard drop the steps that an earlier one wrote beyond the checkpoint."""
+    """fast-reid's curves; when a run is resumed, TensorBoard drops what it wrote beyond the checkpoint."""
 
     def _open(self, first_iteration: int) -> EventWriter:
         return TensorboardXWriter(self._path, purge_step=first_iteration or None)
 
 
 class ResumableJSONWriter(_OpenedAtFirstWrite):
-    """fast-reid's metrics.json; a resumed run first removes the lines that an earlier one wrote beyond the checkpoint."""
+    """fast-reid's metrics.json; a resumed run first removes what it wrote beyond the checkpoint."""
 
     def _open(self, first_iteration: int) -> EventWriter:
         if first_iteration and Path(self._path).is_file():

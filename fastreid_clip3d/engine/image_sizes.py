@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from fastreid.config import CfgNode
 from torch import nn
@@ -14,7 +16,7 @@ IMAGES = 2
 
 
 def check_image_sizes(cfg: CfgNode, model: nn.Module) -> None:
-    """Refuses an ``INPUT.SIZE_TRAIN`` or ``INPUT.SIZE_TEST`` that the student cannot take, or of which no patch is left.
+    """Refuses an ``INPUT.SIZE_TRAIN`` or ``INPUT.SIZE_TEST`` that the student cannot take or makes no patch of.
 
     The model, its running statistics and the random numbers of the run stay as they are.
 
@@ -35,7 +37,7 @@ def check_image_sizes(cfg: CfgNode, model: nn.Module) -> None:
             part.training = training
 
 
-def _try(model: nn.Module, key: str, size: tuple[int, int], student: str) -> None:
+def _try(model: Any, key: str, size: tuple[int, int], student: str) -> None:
     shown = f"{key} [{size[0]}, {size[1]}]"
     device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
     images = torch.full((IMAGES, 3, *size), 127.5, device=device)
@@ -44,8 +46,8 @@ def _try(model: nn.Module, key: str, size: tuple[int, int], student: str) -> Non
             feature_map = student_maps(model.backbone, model.preprocess_image({"images": images.clone()})).feature_map
             if not feature_map.numel():
                 raise ClearError(
-                    f"{shown}: {student} makes a feature map of {feature_map.shape[2]} x {feature_map.shape[3]} patches "
-                    "of it, so there is nothing to learn from. Set a larger size."
+                    f"{shown}: {student} makes a feature map of {feature_map.shape[2]} x {feature_map.shape[3]} "
+                    "patches of it, so there is nothing to learn from. Set a larger size."
                 )
         features = model({"images": images})
     except ClearError:

@@ -42,7 +42,7 @@ class Job:
             remedy = f"--eval-only takes no path. Name the weights by key: --eval-only MODEL.WEIGHTS {first}"
         elif self.resume:
             folder = first if not first.endswith(".pth") else os.path.dirname(first) or "."
-            remedy = f"--resume takes no path: it goes on in the run's own folder. Name it by key: --resume OUTPUT_DIR {folder}"
+            remedy = f"--resume takes no path. Name the run's folder by key: --resume OUTPUT_DIR {folder}"
         else:
             remedy = "Options come in pairs, KEY VALUE; a config file is named by --config-file"
         raise ClearError(f"{first}: a path where a key is expected. {remedy}")

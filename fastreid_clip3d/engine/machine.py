@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-
 import torch
 from fastreid.config import CfgNode
 
 from fastreid_clip3d.common.devices import find_device
 from fastreid_clip3d.common.files import check_writable_folder
-from fastreid_clip3d.data.build import MIXED_SAMPLER
+from fastreid_clip3d.data.samplers import MIXED_SAMPLER
 from fastreid_clip3d.errors import ClearError
 
 
@@ -64,7 +63,7 @@ def check_machine(cfg: CfgNode, training: bool = True) -> None:
         raise ClearError(f"MODEL.DEVICE is {device!r}; it must be cpu, cuda or cuda:N.")
     if training and cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.AMP.DTYPE == "float16" and not device.startswith("cuda"):
         raise ClearError(
-            f"SOLVER.AMP.ENABLED is True and MODEL.DEVICE {device}: float16 needs CUDA. Add `SOLVER.AMP.ENABLED False` to "
-            "the command or, for a CPU that computes in bfloat16 (AMX, AVX512-BF16), `SOLVER.AMP.DTYPE bfloat16`."
+            f"SOLVER.AMP.ENABLED is True and MODEL.DEVICE {device}: float16 needs CUDA. Add `SOLVER.AMP.ENABLED False` "
+            "to the command or, for a CPU that computes in bfloat16 (AMX, AVX512-BF16), `SOLVER.AMP.DTYPE bfloat16`."
         )
     check_writable_folder(cfg.OUTPUT_DIR, "OUTPUT_DIR")

@@ -11,6 +11,7 @@ import time
 import torch
 from fastreid.engine.train_loop import SimpleTrainer, TrainerBase
 from fastreid.utils.params import ContiguousParams
+from torch.amp.grad_scaler import GradScaler
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 """The values of ``SOLVER.AMP.DTYPE``."""
@@ -33,7 +34,7 @@ class MixedPrecisionTrainer(SimpleTrainer):
         self._data_loader_iter = trainer._data_loader_iter
         self.optimizer, self.param_wrapper = trainer.optimizer, trainer.param_wrapper
         self.device, self.dtype = device, dtype
-        self.grad_scaler = torch.amp.GradScaler(device.type) if dtype is torch.float16 else None
+        self.grad_scaler = GradScaler(device.type) if dtype is torch.float16 else None
 
     def run_step(self) -> None:
         """One step; with float16 a step whose gradients overflow changes no weight and lowers the scale."""

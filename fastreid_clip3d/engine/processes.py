@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
 from fastreid_clip3d.common.processes import end_with_parent
 from fastreid_clip3d.compat.distributed import lost_peer
@@ -53,13 +54,13 @@ def run_local_processes(main: Main, job: Job, use_cuda: bool) -> None:
     url = job.dist_url if machines > 1 else _free_url(job.dist_url)
     messages = multiprocessing.get_context("spawn").SimpleQueue()
     shared = (messages, main, job, use_cuda, url)
-    context = multiprocessing.start_processes(_local_process, shared, per_machine, join=False, start_method="spawn")
+    context = start_processes(_local_process, shared, per_machine, join=False, start_method="spawn")
     first_rank = job.machine_rank * per_machine
     try:
         with _ended_by_sigterm():
             while not context.join():
                 pass
-    except (multiprocessing.ProcessExitedException, multiprocessing.ProcessRaisedException) as error:
+    except (ProcessExitedException, ProcessRaisedException) as error:
         if not messages.empty():
             raise ClearError(messages.get()) from None
         cause = _first_to_end(context.processes, error.error_index)
@@ -67,11 +68,11 @@ def run_local_processes(main: Main, job: Job, use_cuda: bool) -> None:
         if exit_code == LOST_PEER:
             where = "on another machine" if machines > 1 else "of this run"
             raise ClearError(f"A process {where} ended early, and the run with it. {GO_ON}") from None
-        if isinstance(error, multiprocessing.ProcessRaisedException) and error.error_index == cause:
+        if isinstance(error, ProcessRaisedException) and error.error_index == cause:
             raise
         raise ClearError(
-            f"Rank {first_rank + cause} of {per_machine * machines} was ended by {_reason(exit_code)}, and the run with "
-            f"it. {GO_ON}"
+            f"Rank {first_rank + cause} of {per_machine * machines} was ended by {_reason(exit_code)}, and the run "
+            f"with it. {GO_ON}"
         ) from None
     finally:
         _end(context.processes)
@@ -117,7 +118,9 @@ def run_under_torchrun(main: Main, job: Job, use_cuda: bool) -> Any:
 
     def say_why(*_: object) -> NoReturn:
         if _may_report(store):
-            print(f"error: torchrun ended the run, since one of its processes ended. {GO_ON}", file=sys.stderr, flush=True)
+            print(
+                f"error: torchrun ended the run, since one of its processes ended. {GO_ON}", file=sys.stderr, flush=True
+            )
         os._exit(128 + signal.SIGTERM)
 
     try:
@@ -150,7 +153,7 @@ def exit_after_the_others() -> NoReturn:
     sys.exit(2)
 
 
-def _may_report(store: dist.Store | None) -> bool:
+def _may_report(store: Any) -> bool:
     """Whether no other process of the run has printed an error yet."""
     try:
         return store is None or store.add("fastreid_clip3d/errors", 1) == 1

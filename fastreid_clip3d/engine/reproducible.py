@@ -1,7 +1,7 @@
 """Training batches whose random choices follow from seed and position, so that a resumed run reads what comes next.
 
-Every item of every batch gets a seed of its own, made from the run's seed, the batch's number and the item's place in it.
-Augmentation then depends neither on the process that makes an item nor on what was drawn before.
+Every item of every batch gets a seed of its own, made from the run's seed, the batch's number and the item's place in
+it. Augmentation then depends neither on the process that makes an item nor on what was drawn before.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import random
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -79,7 +79,8 @@ class SeededBatches:
         self.first_batch = batch
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        skipped, sampler = self.first_batch, getattr(self.batches, "sampler", None)
+        skipped = self.first_batch
+        sampler: Any = getattr(self.batches, "sampler", None)
         if hasattr(sampler, "start_at"):
             epoch, skipped = divmod(skipped, sampler.batches_per_epoch)
             sampler.start_at(epoch)
@@ -100,12 +101,12 @@ class SeededEpochs(HookBase):
 
 
 def reproducible(loader: DeviceLoader, seed: int) -> DeviceLoader:
-    """The same batches as those of an endless loader that has not begun, with random choices that follow from a seed."""
+    """The batches of an endless loader that has not begun, with random choices that follow from a seed."""
     workers = loader.num_workers
     return DeviceLoader(
         comm.get_local_rank(),
         dataset=SeededItems(loader.dataset),
-        batch_sampler=SeededBatches(loader.batch_sampler, seed, comm.get_rank()),
+        batch_sampler=SeededBatches(cast(Iterable[list[int]], loader.batch_sampler), seed, comm.get_rank()),
         num_workers=workers,
         collate_fn=loader.collate_fn,
         pin_memory=True,

@@ -46,8 +46,10 @@ def run(job: Job) -> Any:
 def one_line_for_known_errors(record: logging.LogRecord) -> bool:
     """A logging filter: an error whose message is clear needs no traceback in the log."""
     error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, ClearError) or (error is not None and lost_peer(error)):
+    if isinstance(error, ClearError):
         record.msg, record.args, record.exc_info = "Training stopped: %s", (message_of(error),), None
+    elif error is not None and lost_peer(error):
+        record.msg, record.args, record.exc_info = "Training stopped: %s", (str(error),), None
     return True
 
 
@@ -55,13 +57,13 @@ def train(cfg: CfgNode, resume: bool) -> Any:
     """Trains from ``MODEL.WEIGHTS`` or, with `resume`, from the last checkpoint of ``OUTPUT_DIR``."""
     if not resume and os.path.exists(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint")):
         logger.warning(
-            f"{cfg.OUTPUT_DIR} holds the checkpoints of an earlier training. This one begins anew, overwrites them and adds "
-            "its curves to theirs. To go on with the earlier one add --resume; to keep it set another OUTPUT_DIR."
+            f"{cfg.OUTPUT_DIR} holds the checkpoints of an earlier training. This one begins anew, overwrites them and "
+            "adds its curves to theirs. To go on with the earlier one add --resume; to keep it set another OUTPUT_DIR."
         )
     if cfg.SEED >= 0 and cfg.CUDNN_BENCHMARK and cfg.MODEL.DEVICE.startswith("cuda"):
         logger.info(
-            f"SEED is {cfg.SEED}, but CUDNN_BENCHMARK lets cuDNN choose its algorithms by their speed, so two runs differ in "
-            "their last digits. Set CUDNN_BENCHMARK False for equal runs."
+            f"SEED is {cfg.SEED}, but CUDNN_BENCHMARK lets cuDNN choose its algorithms by their speed, so two runs "
+            "differ in their last digits. Set CUDNN_BENCHMARK False for equal runs."
         )
     trainer = CLIP3DTrainer(cfg)
     trainer.resume_or_load(resume=resume)

@@ -44,8 +44,8 @@ def with_warmup_in_iterations(cfg: CfgNode, iterations_per_epoch: int) -> CfgNod
         return cfg
     if cfg.SOLVER.WARMUP_ITERS:
         raise ClearError(
-            f"SOLVER.WARMUP_EPOCHS is {epochs} and SOLVER.WARMUP_ITERS {cfg.SOLVER.WARMUP_ITERS}: both give the length of the "
-            "warm-up. Set one of them to 0."
+            f"SOLVER.WARMUP_EPOCHS is {epochs} and SOLVER.WARMUP_ITERS {cfg.SOLVER.WARMUP_ITERS}: both give the length "
+            "of the warm-up. Set one of them to 0."
         )
     frozen, cfg = cfg.is_frozen(), cfg.clone()
     cfg.defrost()
@@ -68,24 +68,25 @@ def check_schedule(cfg: CfgNode, iterations_per_epoch: int) -> None:
         raise ClearError(f"SOLVER.MAX_EPOCH is {solver.MAX_EPOCH}; it must be at least 1.")
     if solver.WARMUP_ITERS < 0 or solver.DELAY_EPOCHS < 0:
         raise ClearError(
-            f"SOLVER.WARMUP_ITERS is {solver.WARMUP_ITERS} and SOLVER.DELAY_EPOCHS {solver.DELAY_EPOCHS}; neither may be "
-            "negative."
+            f"SOLVER.WARMUP_ITERS is {solver.WARMUP_ITERS} and SOLVER.DELAY_EPOCHS {solver.DELAY_EPOCHS}; neither may "
+            "be negative."
         )
     if solver.WARMUP_ITERS and solver.WARMUP_METHOD not in WARMUP_METHODS:
         raise ClearError(
-            f"SOLVER.WARMUP_METHOD {solver.WARMUP_METHOD!r} is unknown. {did_you_mean(solver.WARMUP_METHOD, WARMUP_METHODS)}"
+            f"SOLVER.WARMUP_METHOD {solver.WARMUP_METHOD!r} is unknown. "
+            f"{did_you_mean(solver.WARMUP_METHOD, WARMUP_METHODS)}"
         )
     length = (
-        f"This training has {solver.MAX_EPOCH} epochs (SOLVER.MAX_EPOCH) of {iterations_per_epoch} iterations, as many as "
-        "the training set has whole batches"
+        f"This training has {solver.MAX_EPOCH} epochs (SOLVER.MAX_EPOCH) of {iterations_per_epoch} iterations, as many "
+        "as the training set has whole batches"
     )
     warmup_epochs = math.ceil(solver.WARMUP_ITERS / iterations_per_epoch)
     if warmup_epochs >= solver.MAX_EPOCH and solver.WARMUP_ITERS:
         most = (solver.MAX_EPOCH - 1) * iterations_per_epoch
         remedy = f"Set SOLVER.WARMUP_ITERS to at most {most}" if most else "Set SOLVER.WARMUP_ITERS 0"
         raise ClearError(
-            f"{length}. A warm-up of {solver.WARMUP_ITERS} iterations takes {warmup_epochs} epochs of them and leaves none "
-            f"for {solver.SCHED}. {remedy}, or raise SOLVER.MAX_EPOCH."
+            f"{length}. A warm-up of {solver.WARMUP_ITERS} iterations takes {warmup_epochs} epochs of them and leaves "
+            f"none for {solver.SCHED}. {remedy}, or raise SOLVER.MAX_EPOCH."
         )
     first = max(warmup_epochs, solver.DELAY_EPOCHS)
     if first >= solver.MAX_EPOCH:
@@ -97,16 +98,16 @@ def check_schedule(cfg: CfgNode, iterations_per_epoch: int) -> None:
         late = [step for step in solver.STEPS if step >= solver.MAX_EPOCH - max(warmup_epochs - 1, solver.DELAY_EPOCHS)]
         if late:
             logger.warning(
-                f"{length}. SOLVER.STEPS {', '.join(map(str, late))} lie beyond its end (fast-reid counts them from the "
-                "last epoch of the warm-up on), so the learning rate is not lowered there."
+                f"{length}. SOLVER.STEPS {', '.join(map(str, late))} lie beyond its end (fast-reid counts them from "
+                "the last epoch of the warm-up on), so the learning rate is not lowered there."
             )
 
 
 class LearningRate(hooks.LRScheduler):
     """fast-reid's hook, with a warm-up that follows the iterations and nothing else.
 
-    fast-reid's reads the loss scale of mixed precision in every step, which makes the host wait for the device, to leave
-    the warm-up where a step was skipped. It also freezes ``MODEL.FREEZE_LAYERS`` anew in every resumed run.
+    fast-reid's reads the loss scale of mixed precision in every step, which makes the host wait for the device, to
+    leave the warm-up where a step was skipped. It also freezes ``MODEL.FREEZE_LAYERS`` anew in every resumed run.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, scheduler: dict[str, Any], freeze_iters: int) -> None:

@@ -9,7 +9,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Callable, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,12 +56,12 @@ class GradientShares(HookBase):
     """Every `period` iterations, the norm of each weighted loss's gradient, divided by the sum of these norms.
 
     The gradient is the one with respect to the student's feature map F (real and synthetic half together), which every
-    loss reads: a loss's own layers (Psi, Phi, phi, the classifier) are passed through, the backbone is not. It costs one
-    backward pass through head and losses for each loss. The training's own graph is kept and used afterwards as it is:
-    the steps are the same with and without. A head that reads another output of the backbone (a transformer's class
+    loss reads: a loss's own layers (Psi, Phi, phi, the classifier) are passed through, the backbone is not. It costs
+    one backward pass through head and losses for each loss. The training's own graph is kept and used afterwards as it
+    is: the steps are the same with and without. A head that reads another output of the backbone (a transformer's class
     token) counts with that.
 
-    All processes measure, since layers with synchronised statistics need all of them; the first one's shares are written.
+    All processes measure, since layers with synchronised statistics need all of them; rank 0 writes its shares.
     """
 
     def __init__(self, period: int) -> None:
@@ -109,12 +110,12 @@ class GradientShares(HookBase):
                 self.trainer.storage.put_scalar(SHARE + name.removeprefix("loss_"), share, smoothing_hint=False)
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
+def unwrapped(model: nn.Module) -> Any:
     """The model inside ``DistributedDataParallel``."""
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 
-def collect_maps(model: nn.Module, maps: list[Tensor]) -> Callable[[], None]:
+def collect_maps(model: Any, maps: list[Tensor]) -> Callable[[], None]:
     """From now on the backbone's outputs of each forward pass are put into `maps`; returns what ends it."""
     if hasattr(model, "student_maps"):
         original = model.student_maps
@@ -159,8 +160,8 @@ def show_matches(
 ) -> None:
     """Puts the top matches of the same few queries into TensorBoard; nothing outside a training.
 
-    By plain distances of the first protocol that uses the whole gallery, whatever re-ranking does. A picture that cannot be
-    drawn is a line in the log and never ends the training.
+    By plain distances of the first protocol that uses the whole gallery, whatever re-ranking does. A picture that
+    cannot be drawn is a line in the log and never ends the training.
     """
     if not events._CURRENT_STORAGE_STACK:
         return

@@ -21,9 +21,8 @@ from torch import nn
 from fastreid_clip3d.common import loss_names
 from fastreid_clip3d.compat.distributed import share_buffers
 from fastreid_clip3d.compat.loader import DeviceLoader, use_device
-from fastreid_clip3d.data.build import MIXED_SAMPLER, build_train_loader
+from fastreid_clip3d.data.build import build_train_loader
 from fastreid_clip3d.data.records import clothes_of
-from fastreid_clip3d.data.synthetic_bodies import SyntheticBodies
 from fastreid_clip3d.engine.checkpoint import LastCheckpoints, SafeCheckpointer
 from fastreid_clip3d.engine.config_checks import (
     check_same_bodies,
@@ -40,7 +39,6 @@ from fastreid_clip3d.engine.tensorboard import unwrapped, with_measurements
 from fastreid_clip3d.engine.testing import ImagesKept, build_evaluator, check_test_sets, results_table
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.backbones.build import whole_students
-from fastreid_clip3d.modeling.meta_arch.clip3d_reid import CLIP3DReID
 from fastreid_clip3d.teacher.cache import CacheError
 from fastreid_clip3d.teacher.guidance import guidance_from_config
 
@@ -52,6 +50,11 @@ class CLIP3DTrainer(DefaultTrainer):
 
     The method's loader is used for ``META_ARCHITECTURE: CLIP3DReID`` and for ``SAMPLER_TRAIN: MixedIdentitySampler``.
     """
+
+    # fast-reid sets these without types.
+    model: Any
+    _trainer: Any
+    checkpointer: Any
 
     def __init__(self, cfg: CfgNode) -> None:
         use_device(cfg.MODEL.DEVICE)
@@ -70,15 +73,16 @@ class CLIP3DTrainer(DefaultTrainer):
             )
             if self.grad_scaler is not None:
                 self.checkpointer.checkpointables["grad_scaler"] = self.grad_scaler
+        self._reads_seldom = unwrapped(self.model).device.type != "cpu"
         self._fresh_schedule = FreshSchedule(self.optimizer, self.scheduler)
         check_image_sizes(self.cfg, unwrapped(self.model))
 
     def build_train_loader(self, cfg: CfgNode) -> DeviceLoader:
         """Batches with what the losses of `cfg` need: the teacher's input or its cached answers, synthetic bodies."""
         if not uses_own_loader(cfg):
-            loader = reproducible(super().build_train_loader(cfg), self._seed)
-            self._iterations_per_epoch = len(loader.dataset) // cfg.SOLVER.IMS_PER_BATCH
-            return loader
+            plain: Any = super().build_train_loader(cfg)
+            self._iterations_per_epoch = len(plain.dataset) // cfg.SOLVER.IMS_PER_BATCH
+            return reproducible(plain, self._seed)
         names = cfg.MODEL.LOSSES.NAME
         needs_labels = loss_names.OT in names and cfg.MODEL.LOSSES.OT.SCALE > 0
         teacher_transform = teacher_answers = None
@@ -87,19 +91,20 @@ class CLIP3DTrainer(DefaultTrainer):
             teacher_answers = guidance.cache
             teacher_transform = guidance.teacher.image_transform if guidance.teacher is not None else None
         loader = build_train_loader(cfg, teacher_transform, teacher_answers)
+        dataset: Any = loader.dataset
         if teacher_answers is not None:
             try:
-                teacher_answers.require(paths=loader.dataset.image_paths)
+                teacher_answers.require(paths=dataset.image_paths)
             except CacheError as error:
                 if cfg.MODEL.TEACHER.MODE != "auto":
                     raise
                 logger.warning(f"{error} MODEL.TEACHER.MODE is auto: the teacher runs in every step instead.")
                 return self.build_train_loader(self._with_online_teacher(cfg))
         if loss_names.BODY_SHAPE in names:
-            check_same_bodies(cfg, loader.dataset.synthetic)
-        self._clothes_of_person = loader.dataset.clothes_of_person
-        self._num_unlabelled = sum(clothes_of(record) < 0 for record in loader.dataset.img_items)
-        self._iterations_per_epoch = len(loader.dataset) // cfg.SOLVER.IMS_PER_BATCH
+            check_same_bodies(cfg, dataset.synthetic)
+        self._clothes_of_person = dataset.clothes_of_person
+        self._num_unlabelled = sum(clothes_of(record) < 0 for record in dataset.img_items)
+        self._iterations_per_epoch = len(dataset) // cfg.SOLVER.IMS_PER_BATCH
         return reproducible(loader, self._seed)
 
     def _with_online_teacher(self, cfg: CfgNode) -> CfgNode:
@@ -111,7 +116,7 @@ class CLIP3DTrainer(DefaultTrainer):
         return cfg
 
     def auto_scale_hyperparams(self, cfg: CfgNode, num_classes: int) -> CfgNode:
-        """Fills in what only the data know: number of people, the person of each outfit, the warm-up, a usable cache."""
+        """Fills in what the data decide: number of people, the person of each outfit, warm-up, use of a cache."""
         cfg = with_warmup_in_iterations(cfg, self._iterations_per_epoch)
         check_schedule(cfg, self._iterations_per_epoch)
         if getattr(self, "_teacher_mode", "") == "online":
@@ -125,11 +130,10 @@ class CLIP3DTrainer(DefaultTrainer):
 
     def _persons_of_clothes(self, cfg: CfgNode) -> list[int]:
         owned = self._clothes_of_person
-        unlabelled = [name for name in cfg.DATASETS.NAMES] if owned.shape[1] == 0 else []
-        if unlabelled:
+        if owned.shape[1] == 0:
             raise ClearError(
-                f"{loss_names.CLOTHES} needs clothes ids, and {', '.join(unlabelled)} has none. Train on a dataset that "
-                "has (LTCC, PRCC, CCVID, DeepChange, VC-Clothes, LaST, SynthCC) or leave the loss out."
+                f"{loss_names.CLOTHES} needs clothes ids, and {', '.join(cfg.DATASETS.NAMES)} has none. Train on a "
+                "dataset that has (LTCC, PRCC, CCVID, DeepChange, VC-Clothes, LaST, SynthCC) or leave the loss out."
             )
         if self._num_unlabelled:
             logger.warning(
@@ -181,16 +185,26 @@ class CLIP3DTrainer(DefaultTrainer):
         return super().train()  # with no epoch left it evaluates and writes the scores
 
     def run_step(self) -> None:
-        """One step; a loss that is not finite stops the run before the weights change."""
+        """One step; a loss that is not finite stops the run before a checkpoint is written.
+
+        On a CPU every step's losses are checked before the weights change. On another device a check makes the host
+        wait, so only the steps that end a ``WRITE_PERIOD`` or an epoch check their losses and those of all steps since:
+        the weights may have diverged by then, and the last checkpoint has not.
+        """
+        done = self.iter + 1
+        read = done % self.cfg.WRITE_PERIOD == 0 or done % self.iters_per_epoch == 0
+        self._trainer.losses_wait = self._reads_seldom and not read
         try:
             super().run_step()
         except FloatingPointError as error:
+            at = re.search(r"iteration=(\d+)", str(error))
+            iteration = at[1] if at else self.iter
             broken = re.findall(r"'(\w+)': (?:np\.float64\()?(nan|-?inf)", str(error))
             named = ", ".join(f"{name} is {value}" for name, value in broken) or "the sum of the losses is not finite"
             raise ClearError(
-                f"Iteration {self.iter}: {named}. Training stops; the checkpoints in {self.cfg.OUTPUT_DIR} are from before. "
-                "Lower SOLVER.BASE_LR or the loss's SCALE, set SOLVER.AMP.ENABLED False or SOLVER.AMP.DTYPE bfloat16, and go "
-                "on with --resume, which takes the new settings."
+                f"Iteration {iteration}: {named}. Training stops; the checkpoints in {self.cfg.OUTPUT_DIR} are from "
+                "before. Lower SOLVER.BASE_LR or the loss's SCALE, set SOLVER.AMP.ENABLED False or SOLVER.AMP.DTYPE "
+                "bfloat16, and go on with --resume, which takes the new settings."
             ) from error
 
     @classmethod
