@@ -1,6 +1,6 @@
 # make setup      the installation alone: .venv with the exact versions of requirements.lock
 # make demo       installs what is missing, then trains and evaluates the method on the embedded data (about 15 minutes on 2 cores)
-# make test       installs what is missing, then runs all tests
+# make test       installs what is missing, checks style and types, then runs all tests
 # make test-cuda  runs the tests that need a CUDA device
 # make lint       checks style, format and types (ruff, mypy)
 # make format     sorts the imports and formats all files
@@ -28,7 +28,7 @@ $(INSTALLED): requirements.lock requirements-no-deps.lock pyproject.toml setup.p
 demo: $(INSTALLED)
 	$(BIN)/python tools/demo.py
 
-test: $(INSTALLED)
+test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-cuda: $(INSTALLED)

@@ -210,8 +210,8 @@ def encode_prompts(model: Any, model_name: str, sentences: list[str]) -> torch.T
     except ModuleNotFoundError as error:
         raise ClearError(
             f"teacher {model_name}: its tokenizer needs the Python package {error.name}, which is not installed. "
-            f"Install it (pip install {error.name}) and keep the tokenizer's files (tokenizer.json, tokenizer_config.json, "
-            "special_tokens_map.json) in the teacher's folder or in the hub's cache."
+            f"Install it (pip install {error.name}) and keep the tokenizer's files (tokenizer.json, "
+            "tokenizer_config.json, special_tokens_map.json) in the teacher's folder or in the hub's cache."
         ) from error
     return model.eval().encode_text(tokenizer(sentences), normalize=False).float()
 

@@ -7,9 +7,9 @@ Commands stand in fenced blocks (```bash or without a language), in indented blo
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token

@@ -12,8 +12,9 @@ import logging
 import os
 import runpy
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any
 from unittest import mock
 
 import fastreid.data.build

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Mapping, Sequence
+from typing import Any
 from unittest import mock
 
 TEACHER = "local-dir:teacher"
@@ -214,7 +215,7 @@ RULES: tuple[StandIn, ...] = (
         },
         patches={"tools.assets.teacher.people.CHUNK": 2},
         made_patches={"tools.assets.teacher.recipe.TrainingSettings": lambda: _few_text_steps()},
-    ),  # fmt: skip
+    ),
     StandIn(
         "train_teacher",
         "--install",
@@ -297,7 +298,7 @@ RULES: tuple[StandIn, ...] = (
             "--text-width": "16",
             "--repeats": "1",
         },
-    ),  # fmt: skip
+    ),
     StandIn(
         "benchmark",
         "^label",
@@ -310,7 +311,7 @@ RULES: tuple[StandIn, ...] = (
             "--workers": "0",
             "--repeats": "1",
         },
-    ),  # fmt: skip
+    ),
     StandIn(
         "benchmark",
         "^render",

@@ -8,8 +8,9 @@ import importlib.util
 import re
 import shlex
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 from fastreid_clip3d.cli import VERBS
 from tests.conftest import REPOSITORY

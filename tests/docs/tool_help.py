@@ -14,7 +14,7 @@ from tests.docs.in_process import parse_only
 EXAMPLE = re.compile(rf"{ASSIGNMENTS}(?:clip3d|python|torchrun)\s")
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def help_of(*words: str) -> str:
     """``clip3d VERB --help``, or a tool's; fails unless it ends with exit code 0."""
     said = io.StringIO()
