@@ -174,7 +174,7 @@ def run_all(
 
     Args:
         environment: variables that each training gets on top of those of this process.
-        folder: this folder is locked meanwhile; None: the folder of the study of the first run.
+        folder: this folder is locked meanwhile; None: the folder of the first run's table.
 
     Returns:
         the runs that failed.

@@ -65,6 +65,9 @@ class SynthCCStudy(Study):
 
     def write_true_answers(self, options: Sequence[str], variant: Variant) -> Path:
         """Writes the cache with true answers for a row, from the cache of its teacher; returns its folder."""
-        source = cache_folder(load_config(str(REPOSITORY / METHOD), [*options, *self.options]))
-        target = self.data_folder / variant.cache / source.name
+        own_folder = ("MODEL.TEACHER.CACHE_DIR", str(self.data_folder / variant.cache))
+        source, target = (
+            cache_folder(load_config(str(REPOSITORY / METHOD), [*options, *self.options, *more]))
+            for more in ((), own_folder)
+        )
         return write_true_answers(source, target, self.data_folder / "SynthCC-tiny", variant.truth)

@@ -106,7 +106,7 @@ def test_the_same_model_is_scored_on_the_validation_people_without_training(
 def test_two_studies_do_not_train_in_one_folder(tmp_path: Path) -> None:
     run = study_of(tmp_path, tmp_path).runs()[0]
     with lock_folder(tmp_path), pytest.raises(ClearError, match=f"{tmp_path} is in use"):
-        runner.run_all([run], 1, {})
+        runner.run_all([run], 1, {}, folder=tmp_path)
     assert not run.folder.exists()
 
 

@@ -17,6 +17,8 @@ from fastreid_clip3d.teacher.clip import load_teacher
 from fastreid_clip3d.teacher.guidance import cache_folder, guidance_from_config
 from fastreid_clip3d.teacher.labels import choose_phrases
 from tests.tools.study.small_benchmark import teacher_options
+from tools.study import variants
+from tools.study.synthcc import SynthCCStudy
 from tools.study.true_answers import EMBEDDINGS, LABELS, true_embeddings, write_true_answers
 
 METHOD = "configs/CLIP3D/synthcc.yml"
@@ -103,12 +105,25 @@ def test_a_true_g_in_the_cache_has_the_teachers_size(data: Path, source: Path, t
 
 
 def test_training_takes_it_as_the_cache_of_its_teacher(data: Path, source: Path, tmp_path: Path) -> None:
-    write_true_answers(source, tmp_path / source.name, data / "SynthCC-tiny")
+    target = tmp_path / source.relative_to(source.parents[1])  # teacher and training sets
+    write_true_answers(source, target, data / "SynthCC-tiny")
     guidance = guidance_from_config(config(data, tmp_path))
-    assert guidance.teacher is None and guidance.cache.folder == tmp_path / source.name
+    assert guidance.teacher is None and guidance.cache.folder == target
     guidance.cache.require(load_teacher(f"local-dir:{data / 'teacher'}").fingerprint, content=True)
     with pytest.raises(CacheError, match="other teacher weights"):
         guidance.cache.require(load_teacher("embedded").fingerprint)
+
+
+def test_a_study_writes_it_where_the_row_looks_for_it(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FASTREID_DATASETS", str(data))
+    monkeypatch.setattr("tools.study.synthcc.write_true_answers", lambda source, target, *_: target)
+    rows = variants.chosen(variants.table_10(), ["true_labels", "true_shape"])
+    study = SynthCCStudy("10", "a title", rows, rows, tmp_path, data, seeds=(0,))
+    for run in study.runs():
+        written = study.write_true_answers(study._cache_options(run.variant), run.variant)
+        assert written == cache_folder(load_config(run.config_file, run.all_options))
 
 
 def test_damage_is_still_found(data: Path, source: Path, tmp_path: Path) -> None:
@@ -117,7 +132,7 @@ def test_damage_is_still_found(data: Path, source: Path, tmp_path: Path) -> None
     shard.write_bytes(shard.read_bytes()[:-1] + b"\x7f")
     with pytest.raises(CacheError, match="shard-00001 is damaged"):
         TeacherCache(target)
-    write_true_answers(source, target, data / "SynthCC-tiny")  # and mended
+    write_true_answers(source, target, data / "SynthCC-tiny")  # repairs it
     assert len(TeacherCache(target)) == 32
 
 
