@@ -188,7 +188,7 @@ def test_losses_are_logged_with_their_sum_and_the_waiting_time() -> None:
 def test_losses_of_all_processes_are_averaged_and_the_longest_wait_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     from fastreid.utils import comm
 
-    monkeypatch.setattr(comm, "gather", lambda mine: [mine, ({"a": 4.0, "b": 1.0}, 0.5)])
+    monkeypatch.setattr(comm, "gather", lambda mine: [mine, [({"a": 4.0, "b": 1.0}, 0.5)]])
     with EventStorage() as storage:
         metrics.write_metrics(SimpleNamespace(iter=0), {"a": torch.tensor(2.0), "b": torch.tensor(3.0)}, 0.25)
     logged = {name: value for name, (value, _) in storage.latest().items()}

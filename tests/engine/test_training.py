@@ -272,25 +272,51 @@ def test_the_command_line_prints_an_error_in_one_message(
     assert result.returncode == 2 and "cannot be written" in result.stderr and "Traceback" not in result.stderr
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(data: Path, tmp_path: Path) -> None:
-    options = small(CELEB, data, tmp_path, "SOLVER.MAX_EPOCH", "3", "SOLVER.CHECKPOINT_PERIOD", "1")
+@pytest.mark.parametrize("seldom", [False, True], ids=["read in every step", "read as on CUDA"])
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
+    seldom: bool, data: Path, tmp_path: Path
+) -> None:
+    options = small(
+        CELEB, data, tmp_path, "SOLVER.MAX_EPOCH", "3", "SOLVER.CHECKPOINT_PERIOD", "1", "SOLVER.IMS_PER_BATCH", "8"
+    )
     cfg = load_config(str(CELEB), options)
     trainer = CLIP3DTrainer(cfg)
+    trainer._reads_seldom = seldom
 
     original = trainer.model.ot_loss.forward
 
     def poisoned(*arguments: torch.Tensor) -> torch.Tensor:
         loss = original(*arguments)
-        return loss * float("nan") if trainer.iter == 3 else loss
+        return loss * float("nan") if trainer.iter == 5 else loss
 
     trainer.model.ot_loss.forward = poisoned
     trainer.resume_or_load(resume=False)
-    with pytest.raises(ClearError, match="Iteration 3: .*loss_ot.* is nan"):
+    with pytest.raises(ClearError, match="Iteration 5: .*loss_ot.* is nan"):
         trainer.train()
+    assert trainer.iter == (7 if seldom else 5), "an epoch has four iterations"
     assert (tmp_path / "last_checkpoint").read_text() == "model_0000.pth"
     saved = torch.load(tmp_path / "model_0000.pth", weights_only=True)["model"]
     assert all(torch.isfinite(value).all() for value in saved.values())
     assert not (tmp_path / "model_final.pth").exists()
+
+
+def test_losses_that_wait_on_the_device_are_written_as_before(data: Path, tmp_path: Path) -> None:
+    """Lines at iterations 2, 3, 5 and 7: every three, and the end of both epochs of four."""
+    lines = []
+    for seldom in (False, True):
+        output = tmp_path / str(seldom)
+        options = small(CELEB, data, output, "SOLVER.MAX_EPOCH", "2", "SOLVER.IMS_PER_BATCH", "8", "WRITE_PERIOD", "3")
+        torch.manual_seed(0)
+        np.random.seed(0)
+        trainer = CLIP3DTrainer(load_config(str(CELEB), options))
+        trainer._reads_seldom = seldom
+        trainer.resume_or_load(resume=False)
+        trainer.train()
+        written = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
+        of_time = {"time", "data_time", "eta_seconds", "images_per_second"}
+        lines.append([{key: value for key, value in line.items() if key not in of_time} for line in written])
+    assert [line["iteration"] for line in lines[0] if "loss_ot" in line] == [2, 3, 5, 7]
+    assert lines[1] == lines[0]
 
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])

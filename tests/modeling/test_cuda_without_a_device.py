@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ import torch
 from fastreid.utils.events import EventStorage
 from torch import Tensor, nn
 
+from fastreid_clip3d.compat.classification import log_accuracy
+from fastreid_clip3d.compat.metrics import write_metrics
 from fastreid_clip3d.modeling.losses import sinkhorn
 from fastreid_clip3d.modeling.meta_arch import CLIP3DReID
 from fastreid_clip3d.teacher.guidance import Guidance
@@ -109,6 +112,17 @@ def test_marginals_of_a_caller_go_to_the_device_of_the_cost(log_domain: bool) ->
             cost, 0.5, 20, row_marginals=torch.ones(5), column_marginals=torch.ones(2, 3), log_domain=log_domain
         )
         assert plan.device == CUDA
+
+
+def test_the_log_reads_losses_only_where_it_is_written() -> None:
+    """With copies allowed, so that nothing but the reading itself can raise."""
+    with fake_cuda(copies=True), EventStorage():
+        losses = {"loss_cls": on_cuda(torch.zeros(())), "loss_ot": on_cuda(torch.zeros(1))}
+        for iteration in range(3):
+            log_accuracy(on_cuda(torch.zeros(4, 3)), on_cuda(torch.zeros(4, dtype=torch.int64)))
+            write_metrics(SimpleNamespace(iter=iteration, losses_wait=True), losses, 0.0)
+        with pytest.raises(Exception, match="Data|data-dependent|_local_scalar_dense|tolist|fake"):
+            write_metrics(SimpleNamespace(iter=3, losses_wait=False), losses, 0.0)
 
 
 # -- the check itself: each mistake that it is to find --
