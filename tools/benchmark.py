@@ -18,6 +18,7 @@ examples:
   python tools/benchmark.py step                  a training step by part, beside fast-reid's baseline step
   python tools/benchmark.py ot                    the OT loss beside POT's solvers
   python tools/benchmark.py label                 labelling beside open_clip's bare forward pass
+  python tools/benchmark.py teacher               steps of the embedded teacher's training
   python tools/benchmark.py render                rendering beside PyTorch3D's CPU path
   python tools/benchmark.py evaluation            scoring beside fast-reid's evaluators
   python tools/benchmark.py search                searching a million vectors

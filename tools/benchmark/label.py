@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--teacher", default="embedded", help="open_clip model, local-dir:FOLDER or embedded (embedded)"
     )
     parser.add_argument("--pretrained", default="", help="open_clip's pretrained tag or a weights file")
+    parser.add_argument(
+        "--random-weights", metavar="NAME", default="",
+        help="this model of open_clip with random weights instead of --teacher: ViT-L-14 is as fast as with real ones",
+    )  # fmt: skip
     parser.add_argument(
         "--images",
         type=int,
@@ -55,6 +60,44 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         the loaded teacher: device memory on CUDA, resident memory of the main process on a CPU, None where the system
         does not report it), ``device``, ``teacher``, ``batch``, ``workers``.
     """
+    if not arguments.random_weights:
+        return _measure(arguments, arguments.teacher, arguments.pretrained)
+    with random_teacher(arguments.random_weights) as name:
+        return _measure(arguments, name, "")
+
+
+@contextlib.contextmanager
+def random_teacher(model: str) -> Iterator[str]:
+    """A folder with random weights of one of open_clip's models, under the name that ``--teacher`` takes.
+
+    Raises:
+        ClearError: open_clip has no such model; names similar ones.
+    """
+    import open_clip
+    from safetensors.torch import save_file
+
+    from fastreid_clip3d.common.near_names import did_you_mean
+    from fastreid_clip3d.errors import ClearError
+
+    model = model.replace("/", "-")
+    known = open_clip.list_models()
+    if model not in known:
+        raise ClearError(f"--random-weights {model} is no model of open_clip. {did_you_mean(model, known)}")
+    with tempfile.TemporaryDirectory() as folder:
+        torch.manual_seed(0)
+        made = open_clip.create_model(model, pretrained=None, pretrained_image=False, pretrained_text=False)
+        config = {
+            "model_cfg": open_clip.get_model_config(model),
+            "preprocess_cfg": {"size": made.visual.image_size, "mean": open_clip.OPENAI_DATASET_MEAN,
+                               "std": open_clip.OPENAI_DATASET_STD},
+        }  # fmt: skip
+        weights = {name: value.contiguous() for name, value in made.state_dict().items()}
+        save_file(weights, Path(folder) / "open_clip_model.safetensors")
+        (Path(folder) / "open_clip_config.json").write_text(json.dumps(config))
+        yield f"local-dir:{folder}"
+
+
+def _measure(arguments: argparse.Namespace, name: str, pretrained: str) -> dict[str, Any]:
     from fastreid_clip3d.common.devices import find_device
     from fastreid_clip3d.teacher import load_teacher
     from fastreid_clip3d.teacher.clip import create_open_clip
@@ -63,10 +106,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from fastreid_clip3d.teacher.sources import find_weights
 
     device = str(find_device(arguments.device))
-    teacher = load_teacher(arguments.teacher, arguments.pretrained, device=device)
+    teacher = load_teacher(name, pretrained, device=device)
     workers = reading_processes(teacher) if arguments.workers is None else arguments.workers
-    source = find_weights(arguments.teacher, arguments.pretrained)
-    model = create_open_clip(source, arguments.teacher, arguments.pretrained).eval().to(device)
+    source = find_weights(name, pretrained)
+    model = create_open_clip(source, name, pretrained).eval().to(device)
     if teacher._channels_last:
         model = model.to(memory_format=torch.channels_last)
     with tempfile.TemporaryDirectory() as folder:
@@ -99,7 +142,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "device": torch.cuda.get_device_name()
         if device.startswith("cuda")
         else f"cpu, {torch.get_num_threads()} threads",
-        "teacher": f"{arguments.teacher} {arguments.pretrained}".strip(),
+        "teacher": f"{arguments.random_weights} (random weights)"
+        if arguments.random_weights
+        else f"{arguments.teacher} {arguments.pretrained}".strip(),
         "batch": arguments.batch,
         "workers": workers,
         "bare_per_second": bare_speed,

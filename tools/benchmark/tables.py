@@ -49,6 +49,8 @@ def _section(name: str, figures: dict[str, Any]) -> list[str]:
         return [_labelling(figures)]
     if "rows" in figures and "max_memory" in figures:
         return [_evaluation(figures)]
+    if "pictures_per_second" in figures and "tower" in figures:
+        return [_teacher_training(figures)]
     if "seconds_for_10000" in figures:
         return [_rendering(figures)]
     return []
@@ -104,8 +106,18 @@ def _evaluation(figures: dict[str, Any]) -> str:
 
 
 def _rendering(figures: dict[str, Any]) -> str:
-    rate = figures["pictures_per_second"]
-    return f"**Rendering**: {figures['seconds_for_10000']:.0f} s for 10,000 pictures ({rate:.0f}/s)."
+    return (
+        f"**Rendering** on {figures['device']}: {figures['seconds_for_10000']:.0f} s for 10,000 pictures "
+        f"({figures['pictures_per_second']:.0f}/s, measured with {figures['images']})."
+    )
+
+
+def _teacher_training(figures: dict[str, Any]) -> str:
+    return (
+        f"**Training of the embedded teacher** on {figures['device']}, batch {figures['batch']}: "
+        f"{figures['steps_per_second']:.1f} steps/s ({figures['milliseconds']:.1f} ms), peak "
+        f"{_whole(figures['peak_mib'])} MiB."
+    )
 
 
 def _whole(mib: float | None) -> str:

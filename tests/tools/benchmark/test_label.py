@@ -6,11 +6,12 @@ import argparse
 import json
 from pathlib import Path
 
+import open_clip
 import pytest
 import torch
 
 from fastreid_clip3d.errors import ClearError
-from tests.standins import tiny_teacher_folder
+from tests.standins import TINY_CLIP, tiny_teacher_folder
 from tools.benchmark import label
 
 
@@ -35,3 +36,11 @@ def test_cuda_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ClearError, match="--device is 'cuda', but .* sees no CUDA device"):
         label.run(parse("--device", "cuda"))
+
+
+def test_a_model_of_open_clip_with_random_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", {"tiny-14": TINY_CLIP, "tiny-16": TINY_CLIP})
+    figures = label.run(parse("--random-weights", "tiny/14", "--device", "cpu"))
+    assert figures["teacher"] == "tiny/14 (random weights)" and figures["labelled_per_second"] > 0
+    with pytest.raises(ClearError, match="--random-weights tiny-15 .*tiny-14"):
+        label.run(parse("--random-weights", "tiny-15"))
