@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import signal
@@ -43,12 +44,14 @@ class Part:
     Attributes:
         name: of its output files. words: of the command, behind ``python``; ``{output}`` is the session's folder.
         most: seconds that it may take at most. dataset: it is left out where this folder is missing below the datasets.
+        library: it is left out where this library is not installed.
     """
 
     name: str
     words: tuple[str, ...]
     most: float = 600
     dataset: str = ""
+    library: str = ""
 
 
 def step_words(name: str, *more: str) -> tuple[str, ...]:
@@ -69,10 +72,24 @@ PARTS = (
     ),
     Part("label", ("tools/benchmark.py", "label", "--device", "{device}", "--json", "{output}/label.json"), 180),
     Part(
+        "label-vit-l14",
+        ("tools/benchmark.py", "label", "--random-weights", "ViT-L-14", "--images", "2048", "--workers", "8",
+         "--device", "{device}", "--json", "{output}/label-vit-l14.json"),
+        300,
+    ),
+    Part(
         "evaluation",
         ("tools/benchmark.py", "evaluation", "--size", "msmt17", "--only", "ours", "--device", "{device}",
          "--json", "{output}/evaluation.json"),
         180,
+    ),
+    Part("teacher", ("tools/benchmark.py", "teacher", "--device", "{device}", "--json", "{output}/teacher.json"), 120),
+    Part(
+        "render",
+        ("tools/benchmark.py", "render", "--images", "10000", "--repeats", "1", "--threads", "8",
+         "--device", "{device}", "--json", "{output}/render.json"),
+        240,
+        library="pytorch3d",
     ),
     Part("tables", ("tools/benchmark.py", "tables", "--folder", "{output}", "--markdown", "{output}/tables.md"), 60),
     Part(
@@ -103,6 +120,8 @@ def run_parts(parts: Sequence[Part], output: Path, seconds: float, device: str =
         code: int | None = None
         if part.dataset and not below_dataset_root(part.dataset).is_dir():
             outcome = f"left out: no {part.dataset} below FASTREID_DATASETS"
+        elif part.library and importlib.util.find_spec(part.library) is None:
+            outcome = f"left out: {part.library} is not installed"
         elif limit < 5:
             outcome = "left out: no time"
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from fastreid_clip3d.compat.loader import DeviceLoader, use_device
+from fastreid_clip3d.compat.metrics import write_metrics
 from fastreid_clip3d.modeling.meta_arch import CLIP3DReID
 from fastreid_clip3d.teacher.guidance import Guidance
 from tests.modeling.test_cuda_without_a_device import OURS, WIDTH, config
@@ -60,6 +62,7 @@ class Step:
             storage.epoch = 0
             losses = self.model(batch)
             total = sum(losses.values())
+            write_metrics(SimpleNamespace(iter=0, losses_wait=True), losses, 0.0)
         self.optimizer.zero_grad()
         self.scaler.scale(total).backward()
         self.scaler.step(self.optimizer)
@@ -94,6 +97,13 @@ def test_waiting_is_noticed() -> None:
     value = torch.ones(3, device="cuda")
     with pytest.raises(RuntimeError), waiting_is_an_error("cuda"):
         value.sum().item()
+
+
+@pytest.mark.cuda
+def test_reading_the_losses_for_the_log_is_noticed() -> None:
+    losses = {"loss_cls": torch.ones((), device="cuda")}
+    with EventStorage(), pytest.raises(RuntimeError), waiting_is_an_error("cuda"):
+        write_metrics(SimpleNamespace(iter=0, losses_wait=False), losses, 0.0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

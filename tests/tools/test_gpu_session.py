@@ -39,12 +39,16 @@ def test_parts_run_in_order_within_the_time(tmp_path: Path, monkeypatch: pytest.
         Part("wrong", ("-c", "import sys; sys.exit(3)")),
         Part("endless", ("-c", endless), most=5),
         Part("study", ("-c", "print('no')"), dataset="SynthCC-tiny"),
+        Part("render", ("-c", "print('no')"), library="not_a_library"),
     ]
     start = time.monotonic()
     reports = run_parts(parts, tmp_path / "out", 60, "cpu")
     assert time.monotonic() - start < 50
-    assert [str(report["outcome"]).partition(":")[0] for report in reports] == ["done", "failed", "stopped", "left out"]
-    assert [report["exit_code"] for report in reports] == [0, 3, None, None]
+    assert [str(report["outcome"]).partition(":")[0] for report in reports] == [
+        *("done", "failed", "stopped", "left out", "left out")
+    ]
+    assert reports[-1]["outcome"] == "left out: not_a_library is not installed"
+    assert [report["exit_code"] for report in reports] == [0, 3, None, None, None]
     assert (tmp_path / "out" / "said.txt").read_text() == f"on cpu\nto {tmp_path / 'out'}\n"
     assert json.loads((tmp_path / "out" / "session.json").read_text()) == reports
     assert not Path(tmp_path / "out" / "study.txt").exists()

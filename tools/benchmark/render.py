@@ -1,4 +1,4 @@
-"""Pictures of bodies per second: our rasteriser and renderer, and those of PyTorch3D on a CPU."""
+"""Pictures of bodies per second: our renderer on a CPU or PyTorch3D's rasteriser on CUDA, and PyTorch3D on a CPU."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 
+MOST_SCENES = 20
+"""Bodies in memory, ten pictures each, on which the rasteriser alone is measured."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this benchmark's options."""
     parser.add_argument("--images", type=int, default=200, help="pictures of our renderer, rounded up to tens (200)")
     parser.add_argument("--stock-images", type=int, default=2, help="pictures of PyTorch3D's renderer (2)")
+    parser.add_argument("--device", default="cpu", help="where our renderer draws: cpu or cuda (cpu)")
     parser.add_argument(
         "--size",
         type=int,
@@ -37,8 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures, prints a table and returns the figures.
 
+    On CUDA our renderer shades what PyTorch3D's rasteriser finds, as ``clip3d render-bodies --device cuda`` does. The
+    comparison is PyTorch3D's whole renderer on a CPU in both cases.
+
     Returns:
-        ``pictures_per_second`` (poses, rasteriser, shading, PNG), ``rasterizer_per_second`` and
+        ``device``, ``pictures_per_second`` (poses, rasteriser, shading, PNG), ``rasterizer_per_second`` and
         ``stock_rasterizer_per_second`` (rasteriser alone), ``stock_pictures_per_second`` (the same pictures with
         PyTorch3D's MeshRenderer), ``ratio`` (ours divided by theirs) of the rasterisers, ``ratio_of_pictures``,
         ``largest_difference`` between the pictures in grey levels (0..255), ``seconds_for_10000``.
@@ -47,10 +54,13 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
     from fastreid_clip3d.body.rendering import GreyRenderer, draw, lights_of, stand_on_ground, to_bytes, views_of
     from fastreid_clip3d.body.synthetic_writer import PICTURES_AT_ONCE, SyntheticSet, SyntheticSettings, encode_png
+    from fastreid_clip3d.common.devices import find_device
 
+    device = find_device(arguments.device)
     size = tuple(arguments.size)
     bodies = max(-(-arguments.images // PICTURES_AT_ONCE), 1)
-    made = SyntheticSet("", SyntheticSettings(bodies=bodies, poses_per_body=PICTURES_AT_ONCE, image_size=size))
+    chosen = SyntheticSettings(bodies=bodies, poses_per_body=PICTURES_AT_ONCE, image_size=size)
+    made = SyntheticSet("", chosen, device=str(device))
     renderer = GreyRenderer(made.models[0].faces, size)
 
     def posed(body: int, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -61,7 +71,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         return vertices, views_of(vertices, draws, size, "crop"), lights_of(draws)
 
     settings = renderer.settings(posed(0, 1)[0])
-    scenes = [renderer.scene(*posed(body, PICTURES_AT_ONCE)) for body in range(bodies)]
+    rasterized = min(bodies, MOST_SCENES)
+    scenes = [
+        renderer.scene(*(part.to(device) for part in posed(body, PICTURES_AT_ONCE))) for body in range(rasterized)
+    ]
 
     def picture(body: int) -> None:
         for image in made.render_body(body)[0]:
@@ -71,11 +84,13 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         meshes, cameras, _, _ = scenes[body]
         with torch.no_grad():
             renderer.rasterizer(meshes, cameras=cameras, raster_settings=settings)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
 
     total = bodies * PICTURES_AT_ONCE
     with torch.no_grad():
         pictures = _per_second(picture, bodies, total, arguments)
-        ours = _per_second(rasterize, bodies, total, arguments)
+        ours = _per_second(rasterize, rasterized, rasterized * PICTURES_AT_ONCE, arguments)
 
         torch.set_num_threads(arguments.threads)
         vertices, views, lights = posed(0, arguments.stock_images)
@@ -90,12 +105,12 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         middle = time.perf_counter()
         reference = stock.shader(fragments, meshes)[..., 0].clamp(0, 1)
         end = time.perf_counter()
-        difference = np.abs(
-            to_bytes(reference).astype(int) - to_bytes(renderer.render(vertices, views, lights)).astype(int)
-        )
+        drawn = renderer.render(*(part.to(device) for part in (vertices, views, lights)))
+        difference = np.abs(to_bytes(reference).astype(int) - to_bytes(drawn).astype(int))
 
     count = arguments.stock_images
     figures = {
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"cpu, {arguments.threads} threads",
         "pictures_per_second": pictures,
         "stock_pictures_per_second": count / (end - start),
         "ratio_of_pictures": pictures * (end - start) / count,
@@ -135,7 +150,7 @@ def _per_second(work: Callable[[int], None], bodies: int, images: int, arguments
 
 def _print(figures: dict[str, Any]) -> None:
     height, width = figures["size"]
-    print(f"{figures['faces']} faces, {height} x {width} pixels, {figures['threads']} threads, images per second:")
+    print(f"{figures['faces']} faces, {height} x {width} pixels, on {figures['device']}, images per second:")
     print(f"{'':34s}{'ours':>10s}{'PyTorch3D CPU':>16s}{'ratio':>9s}")
     rows = (
         ("rasteriser", "rasterizer_per_second", "stock_rasterizer_per_second", "ratio"),

@@ -83,6 +83,33 @@ def test_a_table_has_the_figures_and_the_document_keeps_its_text(tmp_path: Path,
     assert header.count("|") == ruler.count("|")
 
 
+def test_the_other_figures_are_a_sentence_each(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    card = {"device": "Some Card"}
+    figures = {
+        "label-vit-l14": {
+            **card, "teacher": "ViT-L-14 (random weights)", "batch": 64, "labelled_per_second": 930.4,
+            "bare_per_second": 1000.0, "ratio": 0.93,
+        },
+        "evaluation": {**card, "size": "msmt17", "max_memory": 1024, "rows": [{"seconds": 4.25, "peak_mib": 2048.3}]},
+        "teacher": {
+            **card, "tower": "some_tower", "batch": 64, "steps_per_second": 20.04, "pictures_per_second": 1282.0,
+            "milliseconds": 49.9, "peak_mib": 800.2,
+        },
+        "render": {**card, "seconds_for_10000": 25.2, "pictures_per_second": 397.0, "images": 10000},
+    }  # fmt: skip
+    for name, found in figures.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(found))
+    tables.run(parse("--folder", str(tmp_path)))
+    printed = capsys.readouterr().out
+    for words in (
+        "ViT-L-14 (random weights) teacher, batch 64: 930 images/s from files, 1000 in open_clip's bare forward pass",
+        "**Evaluation** at msmt17's size, distances on Some Card: 4.2 s, 2048 MiB",
+        "**Training of the embedded teacher** on Some Card, batch 64: 20.0 steps/s (49.9 ms), peak 800 MiB",
+        "**Rendering** on Some Card: 25 s for 10,000 pictures (397/s, measured with 10000)",
+    ):
+        assert words in printed
+
+
 def test_nothing_to_tell_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ClearError, match="no figures"):
         tables.run(parse("--folder", str(tmp_path)))
