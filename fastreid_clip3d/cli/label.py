@@ -22,7 +22,7 @@ examples:
 
   # do the labels of a dataset mean anything? The balance of each pair, and how far the images of one person agree
   clip3d label --data CelebReID --teacher ViT-L-14 --pretrained openai --plot labels.png
-  clip3d label --data LTCC --cache datasets/teacher_cache --json
+  clip3d label --data LTCC --cache datasets/teacher_cache/embedded_squash/LTCC --json
 """
 
 
