@@ -31,9 +31,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     Each step reads its losses on the host, as in the training, so that its time includes the device's work.
 
     Returns:
-        ``milliseconds`` (the median step), ``steps_per_second`` and ``pictures_per_second`` (from it), ``peak_mib`` (device
-        memory above the models on CUDA, resident memory on a CPU, None where the system does not report it), ``device``,
-        ``tower``, ``batch``, ``views``, ``steps``.
+        ``milliseconds`` (the median step), ``steps_per_second`` and ``pictures_per_second`` (from it), ``peak_mib``
+        (device memory above the models on CUDA, resident memory on a CPU, None where the system does not report it),
+        ``device``, ``tower``, ``batch``, ``views``, ``steps``.
     """
     from fastreid_clip3d.common.devices import find_device
     from fastreid_clip3d.errors import ClearError
