@@ -139,7 +139,7 @@ def test_wilson_by_hand() -> None:
     assert wilson(0, 0) == (0.0, 1.0)
 
 
-def test_too_few_pairs_for_the_asked_rate_are_told() -> None:
+def test_too_few_pairs_for_the_asked_rate_are_reported() -> None:
     query, gallery = random_features(0), random_features(1)
     few = calibrate(query, gallery, [GENERAL], "f", "d", 1e-6).protocols["general"]
     assert few.recommended.false_match_rate == 0 and "1e-06" in few.notes[0]

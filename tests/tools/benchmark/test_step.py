@@ -95,7 +95,7 @@ def test_contestants_work_on_the_halves_that_their_names_say() -> None:
     assert seen == {"a": 4, "b": 4, "a2": 8, "c": 8, "s": 4}
 
 
-def test_slow_reading_is_told(capsys: pytest.CaptureFixture) -> None:
+def test_slow_reading_is_reported(capsys: pytest.CaptureFixture) -> None:
     class Quick:
         def step(self, batch: Any) -> None:
             time.sleep(0.01)
