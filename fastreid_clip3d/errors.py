@@ -21,7 +21,7 @@ OPTIONAL = {
 
 
 class ClearError(Exception):
-    """A problem with the user's input or machine, told in one message without a traceback."""
+    """A problem with the user's input or machine, shown as one message without a traceback."""
 
 
 def message_of(error: ClearError) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ from fastreid_clip3d.evaluation import calibration
 from fastreid_clip3d.inference import load_model
 from fastreid_clip3d.modeling.backbones import student_maps
 from fastreid_clip3d.teacher import guidance
+from tests.conftest import REPOSITORY
 from tests.inference.conftest import picture, write_run
 from tests.standins import small_config
 
@@ -254,3 +258,17 @@ def test_comparing_two_pictures(own_run, monkeypatch, folder) -> None:
     calibration.write_calibration(own_run, of_this_model)
     assert loaded.compare(first, first).same_person is True
     assert loaded.compare(first, second).same_person is False
+
+
+def test_a_loaded_model_brings_neither_trainer_nor_teacher_nor_bodies(run: Path) -> None:
+    """What only training needs is not imported, so that a service that compares pictures starts without it."""
+    code = (
+        "import json, sys\nfrom fastreid_clip3d import load_model\n"
+        f"load_model({str(run)!r}, 'cpu')\nprint(json.dumps(sorted(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    imported = json.loads(done.stdout.splitlines()[-1])
+    own = {name.split(".")[1] for name in imported if name.startswith("fastreid_clip3d.")}
+    assert "inference" in own
+    assert not own & {"engine", "teacher", "body", "synthcc", "visualization", "cli"}
+    assert not {"open_clip", "pytorch3d"} & set(imported)

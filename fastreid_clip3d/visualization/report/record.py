@@ -191,7 +191,7 @@ def series_of(rows: list[dict[str, Any]]) -> dict[str, Series]:
 
 def _read_log(record: RunRecord) -> None:
     text = _text(record, "log.txt", "command and machine are not known")
-    called = re.findall(r"Command line arguments: (Namespace\(.*\))", text)
+    called = re.findall(r"Command line arguments: ((?:Job|Namespace)\(.*\))", text)
     record.command = command_of(called[-1]) if called else ""
     for name in ("Python", "PyTorch", "GPU available", "GPU 0", "CUDA_HOME", "fastreid"):
         found = re.findall(rf"^{re.escape(name)}\s{{2,}}(.+)$", text, re.MULTILINE)
@@ -201,10 +201,10 @@ def _read_log(record: RunRecord) -> None:
     record.training_time = finished[-1] if finished else ""
 
 
-def command_of(namespace: str) -> str:
-    """The command line of ``Namespace(config_file=..., ...)`` in fast-reid's log; "" for any other text."""
+def command_of(arguments: str) -> str:
+    """The command line of ``Job(config_file=..., ...)`` in a run's log, or of fast-reid's Namespace; else ""."""
     try:
-        call = ast.parse(namespace, mode="eval").body
+        call = ast.parse(arguments, mode="eval").body
         if not isinstance(call, ast.Call):
             return ""
         given = {one.arg: ast.literal_eval(one.value) for one in call.keywords}

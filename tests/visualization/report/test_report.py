@@ -16,6 +16,7 @@ from PIL import Image
 
 from fastreid_clip3d.cli import run_verb
 from fastreid_clip3d.config import get_cfg
+from fastreid_clip3d.engine.job import Job
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.features_file import write_features
 from fastreid_clip3d.evaluation.protocols import CC
@@ -247,6 +248,8 @@ def test_settings_show_only_what_differs() -> None:
 def test_commands_come_back_as_typed() -> None:
     words = "Namespace(config_file='my cfg.yml', resume=False, eval_only=True, num_gpus=2, opts=['SEED', '1'])"
     assert command_of(words) == "clip3d train --config-file 'my cfg.yml' --eval-only --num-gpus 2 SEED 1"
+    job = Job("my cfg.yml", ("SEED", "1"), eval_only=True, num_gpus=2)
+    assert command_of(str(job)) == command_of(words)
     assert command_of("Namespace(__import__('os').system('true'))") == "clip3d train"
     assert command_of("Namespace(opts=f(1))") == command_of("Namespace(") == ""
 
