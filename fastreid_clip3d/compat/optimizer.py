@@ -34,15 +34,22 @@ def with_gradients_kept(build_optimizer: Build) -> Build:
 
 
 def fused(build_optimizer: Build) -> Build:
-    """Its optimisers take torch's fused step on the devices that have one."""
+    """Its optimisers take torch's fused step on the devices that have one.
+
+    A fused step divides by the loss scale of float16 itself and skips a step that overflows, so the host need not ask the
+    device whether one did. Clipped gradients must be divided before; there the host still asks.
+    """
 
     @functools.wraps(build_optimizer)
-    def build(*arguments: Any, **keywords: Any) -> tuple[Any, Any]:
-        optimizer, params = build_optimizer(*arguments, **keywords)
+    def build(cfg: Any, *arguments: Any, **keywords: Any) -> tuple[Any, Any]:
+        optimizer, params = build_optimizer(cfg, *arguments, **keywords)
         devices = CPU_ONLY if isinstance(optimizer, torch.optim.Adagrad) else FUSED_DEVICES
         for group in optimizer.param_groups:
             if "fused" in group and all(weight.device.type in devices for weight in group["params"]):
                 group["fused"] = True
+        is_fused = all(group.get("fused") for group in optimizer.param_groups)
+        if is_fused and not cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
+            optimizer._step_supports_amp_scaling = True  # what torch's constructors set for fused=True
         return optimizer, params
 
     return build

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 from fastreid.solver import build_optimizer
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastreid_clip3d import get_cfg
 
@@ -44,3 +46,49 @@ def test_gradients_do_not_pile_up() -> None:
         optimizer.zero_grad()
         model(torch.ones(1, 3)).sum().backward()
     assert torch.equal(model.weight.grad, torch.ones(1, 3))
+
+
+class HostReads(TorchDispatchMode):
+    """Counts how often the host reads a value of a tensor, which on CUDA waits for the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
+        self.count += "_local_scalar_dense" in str(function)
+        return function(*arguments, **(keywords or {}))
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD"])
+@pytest.mark.parametrize("clipped", [False, True])
+def test_a_loss_scale_changes_no_step_and_without_clipping_no_host_reads_it(name: str, clipped: bool) -> None:
+    """Scaled steps are the unscaled ones; a step whose gradients overflow changes nothing and halves the scale."""
+    cfg = get_cfg()
+    cfg.SOLVER.OPT, cfg.SOLVER.BASE_LR, cfg.SOLVER.CLIP_GRADIENTS.ENABLED = name, 0.01, clipped
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 1e9
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+    scaled = copy.deepcopy(plain)
+    optimizers = [build_optimizer(cfg, model)[0] for model in (plain, scaled)]
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for _ in range(3):
+        inputs = torch.randn(8, 4)
+        for optimizer, model in zip(optimizers, (plain, scaled)):
+            optimizer.zero_grad()
+            loss = model(inputs).square().mean()
+            (loss if model is plain else scaler.scale(loss)).backward()
+        optimizers[0].step()
+        with HostReads() as reads:
+            scaler.step(optimizers[1])
+        scaler.update()
+        assert (reads.count == 0) is not clipped
+    for one, other in zip(scaled.parameters(), plain.parameters()):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+    before = [weight.detach().clone() for weight in scaled.parameters()]
+    optimizers[1].zero_grad()
+    scaler.scale(scaled(torch.full((8, 4), 1e30)).square().sum()).backward()
+    scaler.step(optimizers[1])
+    scaler.update()
+    assert all(torch.equal(old, new) for old, new in zip(before, scaled.parameters()))
+    assert scaler.get_scale() == 512.0
