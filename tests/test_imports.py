@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,9 @@ def test_lazy_imports_are_those_that_are_there() -> None:
 def test_the_package_does_not_import_tools_or_tests() -> None:
     for path in PACKAGE.rglob("*.py"):
         assert not [name for name in imported_modules(path) if name.split(".")[0] in ("tools", "tests")], path
+        texts = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
+        by_name = [text for text in texts if isinstance(text, str) and re.fullmatch(r"(tools|tests)(\.\w+)+", text)]
+        assert not by_name, f"{path} names {by_name}, perhaps for importlib"
 
 
 @pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/extending.md"])

@@ -36,8 +36,8 @@ def with_gradients_kept(build_optimizer: Build) -> Build:
 def fused(build_optimizer: Build) -> Build:
     """Its optimisers take torch's fused step on the devices that have one.
 
-    A fused step divides by the loss scale of float16 itself and skips a step that overflows, so the host need not ask the
-    device whether one did. Clipped gradients must be divided before; there the host still asks.
+    A fused step divides by the loss scale of float16 itself and skips a step that overflows, so the host need not ask
+    the device whether one did. Clipped gradients must be divided before; there the host still asks.
     """
 
     @functools.wraps(build_optimizer)
