@@ -87,7 +87,7 @@ def test_a_dataset_that_is_not_there_is_a_clear_error(
         with pytest.raises(DatasetNotFound, match=f"{name}: .*elsewhere.*FASTREID_DATASETS"):
             build_reid_test_loader(cfg, dataset_name=name)
     cfg.DATASETS.CSV = (("PeopleOfACsv", str(tmp_path / "nowhere.csv")),)
-    with pytest.raises(DatasetNotFound, match="'PeopleOfACsv': .*nowhere.csv is not there"):
+    with pytest.raises(DatasetNotFound, match="'PeopleOfACsv': .*nowhere.csv is missing"):
         build_reid_train_loader(cfg)
     for malformed in ("people.csv", ("PeopleOfACsv", "people.csv"), (("PeopleOfACsv",),), (("PeopleOfACsv", 3),)):
         cfg.DATASETS.CSV = malformed

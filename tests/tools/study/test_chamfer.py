@@ -97,7 +97,7 @@ def test_pairs_are_read_with_paths_relative_to_the_file(photographs: Path) -> No
         ("image,mesh\na.png,text.obj\n", "text.obj"),
         ("image,mesh\na.png,centimetres.obj\n", "in metres"),
         ("image,mesh,gender\na.png,person.obj,f\n", "female, male or empty"),
-        ("image,mesh\n", "no lines"),
+        ("image,mesh\n", "no rows"),
     ],
 )
 def test_faults_of_pairs_are_named(photographs: Path, lines: str, words: str) -> None:
