@@ -372,7 +372,8 @@ def test_torchrun_ends_when_a_rank_is_killed(tmp_path: Path) -> None:
     assert re.search(r"rank +: 1 .*\n *exitcode +: -9", log.read_text()), "torchrun's report names the rank"
 
 
-SECONDS_TO_BE_GONE = 10
+SECONDS_TO_BE_GONE = 30
+"""Ten are enough on a free machine; the tests share theirs."""
 
 
 def everybody(process: subprocess.Popen, number: int) -> None:
@@ -407,7 +408,7 @@ def test_nobody_is_left_after_a_signal_while_ranks_start(number: int, tmp_path: 
     wait_until(lambda: any("spawn_main" in command_of(pid) for pid in processes_of(log)), process, log)
     the_command_alone(process, number)
     # A rank that still imports torch, 4 s of CPU and several times that on a busy machine, notices only afterwards.
-    wait_until(lambda: process.poll() is not None and not processes_of(log), None, log, 6 * SECONDS_TO_BE_GONE)
+    wait_until(lambda: process.poll() is not None and not processes_of(log), None, log, 2 * SECONDS_TO_BE_GONE)
     assert process.returncode != 0
 
 
