@@ -30,7 +30,7 @@ def looks_into_the_registry_only(build: Callable) -> bool:
         build(cfg, **named)
     except KeyError:
         return not hasattr(build, MARK)
-    except Exception:
+    except Exception:  # any other end shows that the name was looked for elsewhere too
         return False
     return False
 

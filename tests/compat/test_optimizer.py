@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastreid_clip3d import get_cfg
+from fastreid_clip3d.compat.optimizer import fused
 
 
 @pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD"])
@@ -92,3 +94,14 @@ def test_a_loss_scale_changes_no_step_and_without_clipping_no_host_reads_it(name
     scaler.update()
     assert all(torch.equal(old, new) for old, new in zip(before, scaled.parameters()))
     assert scaler.get_scale() == 512.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "device", "expected"), [("Adagrad", "cuda", False), ("Adagrad", "cpu", True), ("Adam", "cuda", True)]
+)
+def test_adagrad_is_fused_on_a_cpu_only(kind: str, device: str, expected: bool) -> None:
+    """torch has no fused Adagrad on CUDA; here only the parameter's device is looked at."""
+    optimizer = getattr(torch.optim, kind)([nn.Parameter(torch.zeros(1))])
+    optimizer.param_groups[0]["params"] = [SimpleNamespace(device=torch.device(device))]
+    built, _ = fused(lambda cfg: (optimizer, None))(get_cfg())
+    assert bool(built.param_groups[0]["fused"]) is expected
