@@ -21,6 +21,12 @@ from tests.engine.tiny_run import CONFIG, options
 BAG_OF_TRICKS = str(REPOSITORY / "configs" / "Baselines" / "celeb_bagtricks.yml")
 AUGMENTED = {f"INPUT__{name}__ENABLED": "True" for name in ("FLIP", "REA", "CJ", "AUTOAUG")}
 
+# Precise batch norm builds a second loader, after that of the training.
+PRECISE = {
+    f"TEST__PRECISE_BN__{key}": value
+    for key, value in {"ENABLED": "True", "DATASET": "CSVDataset", "NUM_ITER": "2"}.items()
+}
+
 
 @pytest.fixture(autouse=True)
 def datasets_folder(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +62,9 @@ def state(trainer: CLIP3DTrainer) -> dict[str, torch.Tensor]:
 CASES = {
     "the method": (CONFIG, {}),
     "the method, two workers": (CONFIG, {"DATALOADER__NUM_WORKERS": "2"}),
+    "precise batch norm": (CONFIG, PRECISE),
     "fast-reid's loader": (BAG_OF_TRICKS, {"DATALOADER__SYNTHETIC_PER_BATCH": "0"}),
+    "fast-reid's loader, precise batch norm": (BAG_OF_TRICKS, {"DATALOADER__SYNTHETIC_PER_BATCH": "0", **PRECISE}),
     "bfloat16": (
         BAG_OF_TRICKS,
         {"DATALOADER__SYNTHETIC_PER_BATCH": "0", "SOLVER__AMP__ENABLED": "True", "SOLVER__AMP__DTYPE": "bfloat16"},
