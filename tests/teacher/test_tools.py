@@ -70,6 +70,25 @@ def test_statistics_of_a_dataset(celeb, model_folder, tmp_path, capsys):
     assert plot.is_file()
 
 
+@pytest.mark.parametrize("flag", ["--data", "--statistics"])
+def test_statistics_of_a_csv_file(flag, celeb, model_folder, tmp_path, capsys):
+    """The file lists four of the training images, all of them of other people than the folders say."""
+    lines = [f"{path},{person},0,train" for path, person in zip(celeb, (7, 7, 7, 8))]
+    (tmp_path / "my_people.csv").write_text("\n".join(["path,pid,camid,split", *lines, f"{celeb[4]},9,0,query"]))
+    arguments = [flag, str(tmp_path / "my_people.csv"), "--teacher", f"local-dir:{model_folder}", "--device", "cpu"]
+    assert run_verb(["label", *arguments, "--json"]) == 0
+    statistics = json.loads(capsys.readouterr().out)
+    assert statistics["images"] == 4 and statistics["persons"] == 2
+    assert run_verb(["label", *celeb[:4], *arguments[2:], "--json"]) == 0
+    chosen = [
+        [descriptor["phrase"] for descriptor in label["descriptors"]] for label in json.loads(capsys.readouterr().out)
+    ]
+    first = [pair.split(" / ")[0] for pair in statistics["pairs"]]
+    assert statistics["phrase_1_share"] == [np.mean([phrase in row for row in chosen]) for phrase in first]
+    with pytest.raises(ClearError, match="nowhere.csv is not there"):
+        run_verb(["label", flag, str(tmp_path / "nowhere.csv"), *arguments[2:]])
+
+
 def test_images_or_statistics_but_not_both(celeb):
     for arguments in ([], [celeb[0], "--statistics", "CelebReID"]):
         with pytest.raises(ClearError, match="either images or --"):

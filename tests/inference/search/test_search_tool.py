@@ -236,6 +236,13 @@ def test_calibrating_on_saved_features(run: Path, plain_run: Path, synthcc: Path
     calibrated(run, str(tmp_path / "own.csv"), "--output", str(tmp_path / "own"), "--protocols", "CC", "SC", "general")
     own = json.loads((tmp_path / "own" / "calibration.json").read_text())
     assert own["dataset"] == "own.csv" and own["protocols"] == one["protocols"]
+    named = shutil.copytree(run, tmp_path / "named")
+    cfg = model.cfg.clone()
+    cfg.defrost()
+    cfg.DATASETS.CSV = (("OwnPeople", str(tmp_path / "own.csv")),)
+    (named / "config.yaml").write_text(cfg.dump())
+    calibrated(named, "OwnPeople", "--protocols", "CC", "SC", "general")
+    assert json.loads((named / "calibration.json").read_text())["protocols"] == one["protocols"]
     with pytest.raises(ClearError, match="No dataset is called 'SynthCTiny'. Did you mean SynthCCTiny"):
         calibrated(run, "SynthCTiny")
     with pytest.raises(ClearError, match="holds another model's features"):
