@@ -30,6 +30,7 @@ VERBS = {
     "visualize": "draws transport plans, bodies, rankings or embeddings",
     "label": "shows the teacher's 16 body-shape phrases of pictures, or a dataset's label statistics",
     "describe": "measures a body and names its 16 phrases",
+    "make-csv": "describes a folder of pictures as a CSV file to train and test on",
     "check-dataset": "checks a dataset on disk without training",
     "blur-faces": "copies a dataset with blurred faces",
     "config-keys": "prints every config key with its default and meaning",

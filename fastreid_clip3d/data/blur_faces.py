@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -26,7 +25,7 @@ from fastreid_clip3d.common.images import UnreadableImage, load_image, to_rgb
 from fastreid_clip3d.common.locks import lock_folder
 from fastreid_clip3d.common.names import as_utf8, printable
 from fastreid_clip3d.common.resumable import Journal, begin
-from fastreid_clip3d.data.datasets.listing import IMAGE_ENDINGS, first_few
+from fastreid_clip3d.data.datasets.listing import IMAGE_ENDINGS, files_below, first_few
 from fastreid_clip3d.data.face_detector import Face
 from fastreid_clip3d.errors import ClearError
 
@@ -185,7 +184,7 @@ def _check_folders(source: Path, target: Path) -> None:
 def _files(source: Path, report: BlurReport) -> tuple[list[str], list[str]]:
     """Names below the source, with forward slashes, of its images and lists; the others are noted as left out."""
     images, lists = [], []
-    for name in _walk(source):
+    for name in files_below(source):
         file = name.rsplit("/", 1)[-1]
         hidden = file.startswith(".")
         if file.lower().endswith(IMAGE_ENDINGS) and not hidden:
@@ -195,20 +194,6 @@ def _files(source: Path, report: BlurReport) -> tuple[list[str], list[str]]:
         else:
             report.left_out.append(name)
     return images, lists
-
-
-def _walk(source: Path) -> Iterator[str]:
-    """All files below a folder, sorted, links to folders included once."""
-    seen = set()
-    for folder, subfolders, files in os.walk(source, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders.sort()
-        for file in sorted(files):
-            yield (Path(folder) / file).relative_to(source).as_posix()
 
 
 def _blur_image(source: Path, target: Path, name: str, detector: Detector, settings: BlurSettings) -> int:

@@ -90,12 +90,12 @@ def test_people_of_train_who_are_in_the_test_are_named(tmp_path: Path):
     assert check_dataset("CelebReID", str(tmp_path), decode=False)[0].people_in_train_and_test == []
 
 
-def test_one_camera_is_named_as_the_reason_for_no_match(tmp_path: Path):
+def test_what_cannot_be_scored_without_cameras_is_named(tmp_path: Path):
     text = "path,pid,camid,split\nimages/a.jpg,1,7,query\nimages/b.jpg,1,7,gallery\n"
     miniatures.csv(tmp_path / "dataset.csv", text)
-    (problem,) = check_dataset("CSVDataset", str(tmp_path), progress=False)[0].problems
-    assert "none of its 1 queries has a match" in problem and "All images are from one camera" in problem
-    assert "TEST.EVALUATION.PROTOCOLS \"('nothing',)\"" in problem
+    report, _ = check_dataset("CSVDataset", str(tmp_path), progress=False)
+    assert report.problems == [] and list(report.protocols) == ["nothing"]
+    assert "one camera only" in report.notes[0] and "CC and SC" in report.notes[1]
     miniatures.csv(tmp_path / "dataset.csv", text.replace("b.jpg,1", "b.jpg,2"))
     (problem,) = check_dataset("CSVDataset", str(tmp_path), progress=False)[0].problems
     assert "No person of the query is in the gallery" in problem

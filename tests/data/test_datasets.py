@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,6 +22,7 @@ from fastreid_clip3d.data.datasets import (
 )
 from fastreid_clip3d.data.datasets.base import SPLITS
 from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.evaluation.protocols import removed_mask
 from tests.data import miniatures
 
 WRITERS = {
@@ -253,7 +255,7 @@ def test_ccda_as_csv(root: Path):
     miniatures.csv(root / "CCDA" / "dataset.csv")
     dataset = build_dataset("CCDA", str(root))
     assert rows(dataset.query, root) == [("b.jpg", 4, -1, 1)]
-    assert [p.name for p in dataset.protocols] == ["general", "CC", "SC"]
+    assert [p.name for p in dataset.protocols] == ["general", "CC"]  # nobody is seen twice in the same clothes
 
 
 # -- CSV -------------------------------------------------------------------------------------------------------------
@@ -265,7 +267,7 @@ def test_csv(root: Path):
     # camera -1 is a camera like any other; outfits of the test: 4_blue, 4_red, 6_blue
     assert rows(dataset.query, root) == [("b.jpg", 4, -1, 1)]
     assert rows(dataset.gallery, root) == [("c.JPG", 4, 2, 0), ("d.jpg", 6, 2, 2)]
-    assert [p.name for p in dataset.protocols] == ["general", "CC", "SC"]
+    assert [p.name for p in dataset.protocols] == ["general", "CC"]  # nobody is seen twice in the same clothes
 
 
 def test_csv_with_names_for_ids_and_no_clothes(root: Path):
@@ -307,10 +309,58 @@ def test_csv_without_cameras_is_scored_by_the_protocol_that_removes_nothing(
     text = "path,pid,clothes,split\nimages/a.jpg,1,red,query\nimages/b.jpg,1,red,gallery\n"
     miniatures.csv(root / "dataset.csv", text)
     dataset = build_dataset("CSVDataset", str(root))
-    assert [(p.name, p.rule) for p in dataset.protocols] == [("nothing", "nothing")]
-    assert {record.camid for record in dataset.query + dataset.gallery} == {0}
+    assert [(p.name, p.rule) for p in dataset.protocols] == [("nothing", "nothing"), ("SC", "SC")]
     dataset.show_test()
-    assert "no column camid" in caplog.text and "protocol nothing" in caplog.text
+    assert "no column camid" in caplog.text and "protocol general" in caplog.text
+    assert "Protocol nothing takes its place" in caplog.text and "no query has a match by protocol CC," in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "protocols", "says"),
+    [
+        ("camid,clothes", "door,red hall,red", ["general", "SC"], ["no query has a match by protocol CC,"]),
+        ("camid,clothes", "door,red hall,blue", ["general", "CC"], ["no query has a match by protocol SC,"]),
+        ("camid", "door hall", ["general"], ["does not name the clothes of 2 of 2 test images: protocols CC and SC"]),
+        ("camid,clothes", "door,red hall,", ["general"], ["clothes of 1 of 2 test images (the first is line 3)"]),
+        ("camid,clothes", "door,red door,red", ["nothing", "SC"], ["names one camera only", "protocol CC,"]),
+        ("clothes", "red blue", ["nothing", "CC"], ["has no column camid", "protocol SC,"]),
+        ("clothes", "red ", ["nothing"], ["has no column camid", "clothes of 1 of 2"]),
+    ],
+)
+def test_csv_has_the_protocols_that_make_sense_and_says_which_do_not(
+    header: str, cells: str, protocols: list[str], says: list[str], root: Path
+):
+    query, gallery = cells.split(" ")
+    text = f"path,pid,{header},split\nimages/a.jpg,1,{query},query\nimages/b.jpg,1,{gallery},gallery\n"
+    miniatures.csv(root / "dataset.csv", text)
+    dataset = build_dataset("CSVDataset", str(root))
+    assert [protocol.name for protocol in dataset.protocols] == protocols
+    hints = dataset.hints()
+    assert len(hints) == len(says)
+    for hint, words in zip(hints, says):
+        assert words in hint
+
+
+@pytest.mark.parametrize("camera", ["", "7,"])
+def test_without_cameras_clothes_alone_decide_what_is_removed(camera: str, root: Path):
+    """One camera in the file is as none: general would remove every match."""
+    text = f"path,pid,{camera and 'camid,'}clothes,split\n"
+    for name, person, clothes, split in (
+        ("a.jpg", 1, "red", "query"), ("b.jpg", 1, "red", "gallery"), ("c.JPG", 1, "blue", "gallery"),
+        ("d.jpg", 2, "red", "gallery"),
+    ):  # fmt: skip
+        text += f"images/{name},{person},{camera}{clothes},{split}\n"
+    miniatures.csv(root / "dataset.csv", text)
+    dataset = build_dataset("CSVDataset", str(root))
+    (query,) = dataset.query
+    matches = {}
+    for protocol in dataset.protocols:
+        pids, camids, clothes = np.array([(r.pid, r.camid, r.clothes_id) for r in [query, *dataset.gallery]]).T
+        kept = ~removed_mask(
+            protocol.rule, pids[:1], camids[:1], pids[1:], camids[1:], clothes[:1], clothes[1:]
+        )[0]  # fmt: skip
+        matches[protocol.name] = [os.path.basename(r.path) for r, k in zip(dataset.gallery, kept) if k and r.pid == 1]
+    assert matches == {"nothing": ["b.jpg", "c.JPG"], "CC": ["c.JPG"], "SC": ["b.jpg"]}
 
 
 def test_csv_junk_and_missing_images_are_noted(root: Path, caplog: pytest.LogCaptureFixture):

@@ -23,7 +23,7 @@ CSV_VARIABLE = "FASTREID_CSV"
 NUMBER = re.compile(r"-?\d{1,18}")
 """Ids that we read as numbers. Longer ones (hashes, time stamps) do not fit into int64, so they stay text."""
 JUNK = re.compile(r"-\d+")
-ONLY_CAMERA = 0
+CAMERA_OF_TRAIN = 0
 
 
 def read_csv(path: str) -> list[tuple[int, dict[str, str]]]:
@@ -82,8 +82,10 @@ class CSVDataset(ClothesDataset):
     (train, query or gallery). The same pid in train and in test is the same person. We leave out negative pids. A file
     without train lines is for testing only.
 
-    Protocols: ``general``; where all clothes of the test are known also ``CC`` and ``SC``. Without the column camid the
-    only protocol is ``nothing``, which removes no gallery image.
+    Protocols: ``general``; where all clothes of the test are known also ``CC`` and ``SC``, if any query has a match by
+    them. Without cameras (no column camid, or one camera in the whole test) each test image counts as a camera of its
+    own, since ``general`` would remove every match: ``nothing`` takes its place, and ``CC`` and ``SC`` go by clothes
+    alone. :meth:`hints` names the protocols that are not scored, and why.
     """
 
     dataset_name = "csv"
@@ -105,17 +107,42 @@ class CSVDataset(ClothesDataset):
         """The file's lines, read once."""
         return read_csv(self.csv_path)
 
+    @cached_property
+    def test_rows(self) -> list[tuple[int, dict[str, str]]]:
+        """The lines of query and gallery."""
+        return [(line, cells) for line, cells in self.rows if cells["split"] != "train"]
+
     @property
     def has_cameras(self) -> bool:
         return "camid" in self.rows[0][1]
 
+    @property
+    def test_has_cameras(self) -> bool:
+        """Whether a match in another camera is possible."""
+        return self.has_cameras and len({cells["camid"] for _, cells in self.test_rows}) > 1
+
     def hints(self) -> list[str]:
-        if self.has_cameras:
-            return []
-        return [
-            f"{self.csv_path} has no column camid: all images count as one camera, and the test is scored by protocol "
-            f"{NOTHING_REMOVED.name}, which removes no gallery image"
-        ]
+        hints = []
+        if self.test_rows and not self.test_has_cameras:
+            why = "names one camera only for the test" if self.has_cameras else "has no column camid"
+            hints.append(
+                f"{self.csv_path} {why}: protocol {GENERAL.name}, which needs a match in another camera, is not "
+                f"scored. Protocol {NOTHING_REMOVED.name} takes its place: it removes no gallery image, so pictures of "
+                "the same moment count as matches"
+            )
+        unknown = [line for line, cells in self.test_rows if not cells.get("clothes")]
+        if unknown:
+            lines = "" if len(unknown) == len(self.test_rows) else f" (the first is line {unknown[0]})"
+            hints.append(
+                f"{self.csv_path} does not name the clothes of {len(unknown)} of {len(self.test_rows)} test images"
+                f"{lines}: protocols {CC.name} and {SC.name}, which need the clothes of all of them, are not scored"
+            )
+        elif unmatched := [protocol.name for protocol in (CC, SC) if not self._has_match(protocol)]:
+            hints.append(
+                f"{self.csv_path}: no query has a match by protocol {' or '.join(unmatched)}, which is not scored; "
+                f"{CC.name} needs people in other clothes in the gallery, {SC.name} people in the same clothes"
+            )
+        return hints
 
     @property
     def has_train(self) -> bool:
@@ -123,14 +150,27 @@ class CSVDataset(ClothesDataset):
 
     @property
     def protocols(self) -> tuple[Protocol, ...]:
-        if not self.has_cameras:
-            return (NOTHING_REMOVED,)
-        clothes = [cells.get("clothes") for _, cells in self.rows if cells["split"] != "train"]
-        return (GENERAL, CC, SC) if clothes and all(clothes) else (GENERAL,)
+        first = GENERAL if self.test_has_cameras or not self.test_rows else NOTHING_REMOVED
+        if not all(cells.get("clothes") for _, cells in self.test_rows):
+            return (first,)
+        return (first, *(protocol for protocol in (CC, SC) if self._has_match(protocol)))
+
+    def _has_match(self, protocol: Protocol) -> bool:
+        """Whether any query has a match by CC or SC, as the file has it."""
+        seen: dict[str, set[tuple[int | str, str]]] = {}
+        for line, cells in self.test_rows:
+            if cells["split"] == "gallery":
+                seen.setdefault(cells["pid"], set()).add((self._camera(line, cells), cells["clothes"]))
+        return any(
+            camera != self._camera(line, cells) and (clothes == cells["clothes"]) == (protocol is SC)
+            for line, cells in self.test_rows
+            if cells["split"] == "query"
+            for camera, clothes in seen.get(cells["pid"], ())
+        )
 
     def read_split(self, split: str, notes: SplitNotes) -> Iterator[Item]:
         folder = os.path.dirname(self.csv_path)
-        for _, cells in self.rows:
+        for line, cells in self.rows:
             if cells["split"] != split:
                 continue
             path = os.path.join(folder, cells["path"])
@@ -141,8 +181,12 @@ class CSVDataset(ClothesDataset):
                 notes.missing.append(path)
             else:
                 outfit = f"{person}_{cells['clothes']}" if cells.get("clothes") else None
-                camera = _number_or_text(cells["camid"]) if self.has_cameras else ONLY_CAMERA
-                yield Item(path, person, camera, outfit)
+                yield Item(path, person, self._camera(line, cells), outfit)
+
+    def _camera(self, line: int, cells: dict[str, str]) -> int | str:
+        if cells["split"] == "train":
+            return _number_or_text(cells["camid"]) if self.has_cameras else CAMERA_OF_TRAIN
+        return _number_or_text(cells["camid"]) if self.test_has_cameras else line
 
 
 def register_csv_dataset(name: str, path: str) -> type[CSVDataset]:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from re import Pattern
 
 from fastreid_clip3d.common.names import printable
@@ -75,6 +76,23 @@ def image_names(folder: str, notes: SplitNotes) -> list[str]:
 def subfolder_names(folder: str, notes: SplitNotes) -> list[str]:
     """The names of the folders directly in a folder, sorted; files among them are noted as ignored."""
     return _names(folder, notes, lambda entry: entry.is_dir())
+
+
+def files_below(folder: str | os.PathLike[str]) -> Iterator[str]:
+    """The names of all files below a folder, relative to it and with forward slashes, sorted by folder.
+
+    Folders that are links are entered, each once.
+    """
+    seen = set()
+    for place, subfolders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders.sort()
+        for file in sorted(files):
+            yield Path(place, file).relative_to(folder).as_posix()
 
 
 def matching_images(folder: str, pattern: Pattern[str], notes: SplitNotes) -> Iterator[tuple[str, re.Match[str]]]:
