@@ -52,12 +52,15 @@ ALLOWED: dict[str, Allowed] = {
     "MODEL.LOSSES.OT.NUM_ITERS": _at_least(1),
     "MODEL.LOSSES.OT.TOLERANCE": _at_least(0),
     "MODEL.LOSSES.OT.HIDDEN_DIM": _at_least(0),
+    "MODEL.LOSSES.OT.CENTER": _one_of("none", "image", "batch"),
     "MODEL.LOSSES.OT.CONTRAST": _at_least(0),
     "MODEL.LOSSES.OT.CONTRAST_TEMPERATURE": _ABOVE_0,
     "MODEL.LOSSES.GLOBAL_DISTILL.SCALE": _at_least(0),
     "MODEL.LOSSES.GLOBAL_DISTILL.REDUCTION": _one_of("mean", "sum", "cosine"),
     "MODEL.LOSSES.GLOBAL_DISTILL.HIDDEN_DIM": _at_least(0),
+    "MODEL.LOSSES.GLOBAL_DISTILL.FEATURE": _one_of("", "before", "after"),
     "MODEL.LOSSES.BODY_SHAPE.SCALE": _at_least(0),
+    "MODEL.LOSSES.BODY_SHAPE.FEATURE": _one_of("", "before", "after"),
     "MODEL.LOSSES.BODY_SHAPE.HIDDEN_DIM": _at_least(0),
     "MODEL.LOSSES.CLOTHES_ADVERSARIAL.SCALE": _at_least(0),
     "MODEL.LOSSES.CLOTHES_ADVERSARIAL.CLASSIFIER_SCALE": _ABOVE_0,
@@ -161,6 +164,9 @@ def _add_losses(cfg: CN) -> None:
     losses.OT.TOLERANCE = 0.0  # stops iterating when the row marginals are this close (L1); 0: never stops early
     losses.OT.DIFFERENTIABLE = False  # gradient through the plan T* as well; False: T* is a constant (envelope theorem)
     losses.OT.HIDDEN_DIM = 0  # hidden width of Psi; 0: d'
+    # Mean that is subtracted from the patches before cosines are taken: none (the paper); image: of the image's own
+    # patches; batch: of all patches of this half of the batch, on this process.
+    losses.OT.CENTER = "none"
     # Weight of a term that is not in the paper: it pulls an image nearer to its own phrase than to the opposite one.
     # L_OT alone lets all phrases become one direction. 0: left out.
     losses.OT.CONTRAST = 0.0
@@ -173,11 +179,17 @@ def _add_losses(cfg: CN) -> None:
     # meet; not in the paper).
     losses.GLOBAL_DISTILL.REDUCTION = "mean"
     losses.GLOBAL_DISTILL.HIDDEN_DIM = 0  # hidden width of Phi; 0: d'
+    # The f_id that it sees: before or after the neck (after: the vector that is searched); "": as MODEL.HEADS.NECK_FEAT
+    # says.
+    losses.GLOBAL_DISTILL.FEATURE = ""
 
     # L_3D: squared distance of the predicted and the true body surface (Eq. 9).
     losses.BODY_SHAPE = CN()
     losses.BODY_SHAPE.SCALE = 0.3  # gamma
     losses.BODY_SHAPE.HIDDEN_DIM = 0  # hidden width of phi; 0: d'
+    # The f_id that it sees: before or after the neck (after: the vector that is searched); "": as MODEL.HEADS.NECK_FEAT
+    # says.
+    losses.BODY_SHAPE.FEATURE = ""
     # Leaves a body's size and position out of the distance, since a tight box around a person hides them (78 % of L_3D
     # is stature); not in the paper.
     losses.BODY_SHAPE.IGNORE_SIZE = False

@@ -88,7 +88,7 @@ def phi_of(weights: dict[str, Tensor]) -> MLP:
 def predict_betas(
     model: TorchModel, phi: MLP, images: Sequence[str | Path], batch_statistics: bool = False, batch: int = 64
 ) -> Tensor:
-    """Shape coefficients of the neutral body [B, K] from the f_id that the losses saw: before the neck by default.
+    """Shape coefficients of the neutral body [B, K] from the f_id that L_3D saw: before the neck by default.
 
     Args:
         model: of a CLIP3DReID run.
@@ -104,7 +104,8 @@ def predict_betas(
         for part in parts:
             pixels = model.preprocess([str(path) for path in part], "RGB").to(next(model.network.parameters()).device)
             maps = student_maps(model.network.backbone, model.network.preprocess_image({"images": pixels}))
-            found.append(phi(model.network.global_features(maps.head_input).float().cpu()))
+            side = model.network.sides_of_neck["body_shape"]
+            found.append(phi(model.network.global_features(maps.head_input, side).float().cpu()))
     return torch.cat(found)
 
 

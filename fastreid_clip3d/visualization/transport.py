@@ -122,9 +122,12 @@ def phrase_table(model: TorchModel) -> Tensor:
 
 
 def solver_of(cfg: CfgNode, width: int) -> OTLoss:
-    """The loss with a run's lambda, iterations and tolerance, for its cost and plan; its Psi is not used."""
+    """The loss with a run's lambda, iterations, tolerance and centring, for its cost and plan; its Psi is not used.
+
+    With ``MODEL.LOSSES.OT.CENTER batch`` the mean is that of the images that are drawn together.
+    """
     keys = cfg.MODEL.LOSSES.OT
-    return OTLoss(1, width, 1, keys.REG, keys.NUM_ITERS, keys.TOLERANCE)
+    return OTLoss(1, width, 1, keys.REG, keys.NUM_ITERS, keys.TOLERANCE, center=keys.CENTER)
 
 
 def colour_limits(maps: Tensor) -> list[tuple[float, float]]:

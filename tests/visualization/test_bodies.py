@@ -69,6 +69,21 @@ def test_betas_are_phi_of_the_f_id_that_the_loss_saw(trained: tuple, rendered: S
     assert betas.shape == (3, 10) and torch.allclose(betas, expected, atol=1e-5)
 
 
+def test_betas_of_a_run_whose_l_3d_saw_the_searched_vector(trained: tuple, rendered: SyntheticIndex) -> None:
+    model, weights = trained
+    cfg = model.cfg.clone()
+    cfg.MODEL.LOSSES.BODY_SHAPE.FEATURE = "after"
+    network = build_model(cfg).eval()
+    network.load_state_dict(model.network.state_dict())
+    behind_the_neck = SimpleNamespace(network=network, cfg=cfg, preprocess=model.preprocess)
+    phi = bodies.phi_of(weights)
+    betas = bodies.predict_betas(behind_the_neck, phi, rendered.paths[:3])
+    with torch.no_grad():
+        searched = network({"images": model.preprocess(rendered.paths[:3], "RGB")})
+        torch.testing.assert_close(betas, phi(searched), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(betas, bodies.predict_betas(model, phi, rendered.paths[:3]), atol=1e-3)
+
+
 def test_errors_of_a_student_that_knows_and_of_one_that_says_the_mean(
     trained: tuple, rendered: SyntheticIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fastreid_clip3d.config import get_cfg
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.losses import OTLoss, sinkhorn
 from fastreid_clip3d.visualization import transport
@@ -56,6 +57,20 @@ def test_the_opposite_phrase_is_exchanged_and_said_to_be() -> None:
     as_label, _ = transport.phrase_maps(solver, patches, table, torch.tensor([[1, 0]]), [1], (2, 1))
     assert torch.equal(maps, as_label) and maps[0, 0, 1, 0] > maps[0, 0, 0, 0]
     assert choices.tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("center", ["none", "image", "batch"])
+def test_the_maps_of_a_run_centre_patches_as_its_loss_did(center: str) -> None:
+    cfg = get_cfg()
+    cfg.MODEL.LOSSES.OT.CENTER = center
+    torch.manual_seed(1)
+    patches, table = torch.randn(2, 6, 8) + 2, torch.nn.functional.normalize(torch.randn(32, 8))
+    choices = torch.randint(0, 2, (2, 16))
+    cost = transport.solver_of(cfg, 8).cost(patches, table, choices)
+    mean = {"none": 0, "image": patches.mean(1, keepdim=True), "batch": patches.mean((0, 1))}[center]
+    own = table[2 * torch.arange(16) + choices]
+    expected = 1 - torch.nn.functional.cosine_similarity((patches - mean)[:, :, None], own[:, None], dim=3)
+    torch.testing.assert_close(cost, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_run_without_transport_is_refused() -> None:

@@ -285,12 +285,12 @@ class Contestant:
         return model.student_maps(batch)
 
     def _total_loss(self, batch: dict[str, torch.Tensor], real: Any, synthetic: Any) -> torch.Tensor:
-        model, losses, features = self.model, {}, None
+        model, losses, outputs = self.model, {}, None
         if real is not None:
             outputs = model.heads(real if self.kind.baseline else real.head_input, batch["targets"])
-            losses, features = model.losses(outputs, batch["targets"]), outputs["features"]
+            losses = model.losses(outputs, batch["targets"])
         if not self.kind.baseline:
-            losses |= model.distillation(batch, real, features, synthetic)
+            losses |= model.distillation(batch, real, outputs, synthetic)
         return sum(losses.values())
 
     def state_mib(self) -> float:

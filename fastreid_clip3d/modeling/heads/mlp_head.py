@@ -64,11 +64,11 @@ class MLPHead(EmbeddingHead):
         }
 
 
-def global_feature_dim(cfg: CfgNode) -> int:
-    """Width of the global feature that fast-reid's losses see ("features" of the head's output), for any head."""
+def global_feature_dim(cfg: CfgNode, side: str = "") -> int:
+    """Width of f_id before or after the neck, for any head; `side` "": as ``MODEL.HEADS.NECK_FEAT`` says."""
     width = cfg.MODEL.BACKBONE.FEAT_DIM
     if cfg.MODEL.HEADS.NAME == "MLPHead":
         width = cfg.MODEL.HEADS.MLP.OUT_DIM or width
-    if cfg.MODEL.HEADS.NECK_FEAT == "after" and cfg.MODEL.HEADS.EMBEDDING_DIM > 0:
+    if (side or cfg.MODEL.HEADS.NECK_FEAT) == "after" and cfg.MODEL.HEADS.EMBEDDING_DIM > 0:
         width = cfg.MODEL.HEADS.EMBEDDING_DIM
     return width

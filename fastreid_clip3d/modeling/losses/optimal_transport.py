@@ -5,7 +5,9 @@ B: images. N: patches. M: descriptors of an image (16). d: width of the text spa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +17,22 @@ from fastreid_clip3d.modeling.losses.directions import scale_and_norms
 from fastreid_clip3d.modeling.losses.mlp import MLP
 from fastreid_clip3d.modeling.losses.sinkhorn import LOG_DOMAIN_BELOW, sinkhorn
 
+Center = Literal["none", "image", "batch"]
+CENTERS: tuple[Center, ...] = get_args(Center)
+
 
 class OTLoss(nn.Module):
     """Mean over the images of ``<T*, C>`` with ``C[n, m] = 1 - cos(f_n, Psi(h_m))`` (L_OT in Eq. 10, and in Eq. 9).
+
+    As written, the loss falls when all patches and all phrases become one direction: then C = 0 for every label. Two
+    settings, which are not in the paper, replace this minimum:
+
+    - ``center`` puts ``f_n - mean f`` in the place of ``f_n``. The part that all patches share is gone, and the rest
+      sums to zero, so no direction is near to all patches. Plans become structured, but a phrase and its opposite may
+      still coincide.
+    - ``contrast`` adds ``contrast * softplus((cos to the opposite phrase - cos to the own phrase) / temperature)``
+      (:meth:`opposition`). Where the two phrases coincide, each pair costs log 2 whatever the label is; less is
+      possible only where the features follow the labels.
 
     Psi is applied to the table of 2 M phrases once per step: ``table = loss.project(phrase_table)``, and then
     ``loss(local_features, table, phrase_choices)`` for the real half and again for the synthetic half.
@@ -31,7 +46,9 @@ class OTLoss(nn.Module):
         tolerance: early stop of :func:`sinkhorn`; 0 runs all iterations.
         differentiable: False takes T* as a constant (envelope theorem, exact at convergence); True differentiates
             through the iterations.
-        contrast: weight of :meth:`opposition`, which is not in the paper; 0 leaves it out.
+        center: the mean that is subtracted: "none"; "image": of the image's own patches; "batch": of all patches that
+            the loss is called with (one half of the batch of one process). The gradient passes through the mean.
+        contrast: weight of :meth:`opposition`; 0 leaves it out.
         contrast_temperature: its temperature, in units of cosine.
 
     One patch that points along phrase 0 of four. The image has phrases 0 and 2, so half of the patch's mass goes to
@@ -57,6 +74,7 @@ class OTLoss(nn.Module):
         differentiable: bool = False,
         contrast: float = 0.0,
         contrast_temperature: float = 0.1,
+        center: Center = "none",
     ) -> None:
         super().__init__()
         self.projection = MLP(text_dim, hidden_dim or feat_dim, feat_dim)
@@ -66,6 +84,9 @@ class OTLoss(nn.Module):
         self.differentiable = bool(differentiable)
         self.contrast = float(contrast)
         self.contrast_temperature = float(contrast_temperature)
+        self.center = center
+        if center not in CENTERS:
+            raise ValueError(f"OTLoss: center must be one of {', '.join(CENTERS)}, got {center!r}")
         if self.contrast < 0 or self.contrast_temperature <= 0:
             raise ValueError(
                 "OTLoss: contrast must be 0 or more and its temperature above 0, got "
@@ -95,7 +116,7 @@ class OTLoss(nn.Module):
             return scaled / norms[..., None]
 
     def cost(self, local_features: Tensor, projected_table: Tensor, phrase_choices: Tensor) -> Tensor:
-        """C of Eq. 4: [B, N, M], in [0, 2], float32 (or float64), differentiable.
+        """C of Eq. 4, of centred patches where ``center`` says so: [B, N, M], in [0, 2], float32 (or float64).
 
         Args:
             local_features: F, [B, N, d']; any strides, so ``feature_map.flatten(2).transpose(1, 2)`` is not copied.
@@ -118,8 +139,17 @@ class OTLoss(nn.Module):
                 f"{len(local_features)} images and {num_phrases} phrases, got {tuple(phrase_choices.shape)}"
             )
         with torch.autocast(device_type=local_features.device.type, enabled=False):
-            scaled, norms = scale_and_norms(local_features)
+            scaled, norms = scale_and_norms(self._centred(local_features))
             return (scaled @ projected_table.to(scaled.dtype).t()) / norms[..., None]
+
+    def _centred(self, local_features: Tensor) -> Tensor:
+        """The patches minus their mean, times one half: [B, N, d']. The half keeps finite differences finite."""
+        if self.center == "none":
+            return local_features
+        halves = local_features * 0.5 if local_features.dtype == torch.float64 else local_features.float() * 0.5
+        dims = (1,) if self.center == "image" else (0, 1)
+        count = max(math.prod(halves.shape[dim] for dim in dims), 1)
+        return halves - (halves / count).sum(dims, keepdim=True)
 
     @staticmethod
     def _chosen(cosines: Tensor, phrase_choices: Tensor) -> Tensor:
@@ -130,8 +160,7 @@ class OTLoss(nn.Module):
     def opposition(self, cosines: Tensor, phrase_choices: Tensor) -> Tensor:
         """Mean over images and pairs of ``softplus((mean_n cos(f_n, opposite) - mean_n cos(f_n, own)) / temperature)``.
 
-        L_OT draws patches and phrases together and pushes nothing apart. So all phrases may become one direction, and
-        then the labels carry no information. This term pulls an image closer to its own phrase than to the opposite.
+        It pulls an image closer to its own phrase than to the opposite one.
 
         Args:
             cosines: [B, N, 2 M]; phrase_choices: [B, M].

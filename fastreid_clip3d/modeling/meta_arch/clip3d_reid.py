@@ -5,6 +5,7 @@ Shape letters: R real images, S synthetic images, d' student width, N patches, d
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,7 @@ class CLIP3DReID(Baseline):
         clothes_start_epoch: int = 0,
         scales: dict[str, float],
         guidance: Guidance | None = None,
+        sides_of_neck: dict[str, str] | None = None,
         separate_statistics: bool = False,
         compile_backbone: bool = False,
         **baseline: Any,
@@ -60,6 +62,7 @@ class CLIP3DReID(Baseline):
         self.body_shape_loss, self.clothes_loss = body_shape_loss, clothes_loss
         self.clothes_start_epoch = clothes_start_epoch
         self.scales = scales
+        self.sides_of_neck = {"global": "", "body_shape": "", **(sides_of_neck or {})}
         self.separate_statistics = separate_statistics
         self._outside_module_tree = (guidance,)
         if ot_loss is not None and guidance is not None:
@@ -83,6 +86,7 @@ class CLIP3DReID(Baseline):
                 "body_shape": losses.BODY_SHAPE.SCALE,
                 "clothes": losses.CLOTHES_ADVERSARIAL.SCALE,
             },
+            "sides_of_neck": {"global": losses.GLOBAL_DISTILL.FEATURE, "body_shape": losses.BODY_SHAPE.FEATURE},
             "separate_statistics": cfg.MODEL.SYNTHETIC_STATISTICS == "separate",
             "compile_backbone": cfg.MODEL.COMPILE,
         }
@@ -119,7 +123,7 @@ class CLIP3DReID(Baseline):
         real, synthetic = self.student_maps(batched_inputs)
         outputs = self.heads(real.head_input, targets)
         losses = self.losses(outputs, targets)
-        losses.update(self.distillation(batched_inputs, real, outputs["features"], synthetic))
+        losses.update(self.distillation(batched_inputs, real, outputs, synthetic))
         if self.clothes_loss is not None:
             clothes = self.clothes_loss(outputs["features"], batched_inputs["clothes_ids"])
             started = get_event_storage().epoch >= self.clothes_start_epoch
@@ -145,9 +149,12 @@ class CLIP3DReID(Baseline):
         return transported or self.body_shape_loss is not None
 
     def distillation(
-        self, batch: Batch, real: StudentMaps, real_features: Tensor, synthetic: StudentMaps | None
+        self, batch: Batch, real: StudentMaps, outputs: dict[str, Tensor], synthetic: StudentMaps | None
     ) -> dict[str, Tensor]:
-        """The method's own losses, weighted, by name; `real_features` is f_id of the real half, [R, d']."""
+        """The method's own losses, weighted, by name.
+
+        `outputs`: of the head on the real half: ``features``, f_id [R, d'], and ``pred_class_logits`` [R, people].
+        """
         losses: dict[str, Tensor] = {}
         transport, follow = self.ot_loss, self.global_distill_loss
         table = transport.project(self.phrase_table) if transport is not None else None
@@ -158,26 +165,33 @@ class CLIP3DReID(Baseline):
                 distance = transport(local_features(real.feature_map), table, phrase_choices)
                 losses["loss_ot"] = self.scales["ot"] * distance
             if follow is not None:
-                losses["loss_global"] = self.scales["global"] * follow(real_features, teacher_features)
+                features = self._real_features(real, outputs, self.sides_of_neck["global"])
+                losses["loss_global"] = self.scales["global"] * follow(features, teacher_features)
         if synthetic is None:
             return losses
         if transport is not None and self.scales["ot_synthetic"] > 0:
             distance = transport(local_features(synthetic.feature_map), table, batch["synthetic_phrase_choices"])
             losses["loss_ot_synthetic"] = self.scales["ot_synthetic"] * distance
         if self.body_shape_loss is not None:
-            if self.separate_statistics:
-                with running_statistics_kept(self.heads):
-                    features = self.global_features(synthetic.head_input)
-            else:
-                features = self.global_features(synthetic.head_input)
+            with running_statistics_kept(self.heads) if self.separate_statistics else contextlib.nullcontext():
+                features = self.global_features(synthetic.head_input, self.sides_of_neck["body_shape"])
             distance = self.body_shape_loss(features, batch["synthetic_betas"], batch["synthetic_gender"])
             losses["loss_body_shape"] = self.scales["body_shape"] * distance
         return losses
 
-    def global_features(self, head_input: Tensor) -> Tensor:
-        """f_id [B, d'] of the head's input, before or after the neck as ``MODEL.HEADS.NECK_FEAT`` says."""
+    def _real_features(self, real: StudentMaps, outputs: dict[str, Tensor], side: str) -> Tensor:
+        """f_id of the real half on one side of the neck; the head's own where it has this side already."""
+        if side in ("", self.heads.neck_feat):
+            return outputs["features"]
+        if side == "before":
+            return self.global_features(real.head_input, side)
+        with running_statistics_kept(self.heads):  # the head has counted this half already
+            return self.heads.bottleneck(outputs["features"][..., None, None])[..., 0, 0]
+
+    def global_features(self, head_input: Tensor, side: str = "") -> Tensor:
+        """f_id [B, d'] of the head's input, before or after the neck; "": as ``MODEL.HEADS.NECK_FEAT`` says."""
         features = self.heads.pool_layer(head_input)
-        if self.heads.neck_feat == "after":
+        if (side or self.heads.neck_feat) == "after":
             features = self.heads.bottleneck(features)
         return features[..., 0, 0]
 

@@ -30,7 +30,7 @@ def build_own_losses(cfg: CfgNode, guidance: Guidance | None = None) -> dict[str
         if loss_names.GLOBAL_DISTILL in names:
             keys = cfg.MODEL.LOSSES.GLOBAL_DISTILL
             arguments["global_distill_loss"] = GlobalDistillLoss(
-                teacher_dim, global_feature_dim(cfg), keys.HIDDEN_DIM, keys.REDUCTION
+                teacher_dim, global_feature_dim(cfg, keys.FEATURE), keys.HIDDEN_DIM, keys.REDUCTION
             )
     if loss_names.BODY_SHAPE in names:
         arguments["body_shape_loss"] = _body_shape_loss(cfg)
@@ -56,6 +56,7 @@ def _ot_loss(cfg: CfgNode, teacher_dim: int) -> OTLoss:
         differentiable=keys.DIFFERENTIABLE,
         contrast=keys.CONTRAST,
         contrast_temperature=keys.CONTRAST_TEMPERATURE,
+        center=keys.CENTER,
     )
 
 
@@ -65,10 +66,11 @@ def _body_shape_loss(cfg: CfgNode) -> BodyShapeLoss:
         for gender in ("neutral", *GENDERS)
     }
     spaces = {gender: (body.v_template, body.shapedirs) for gender, body in bodies.items()}
+    keys = cfg.MODEL.LOSSES.BODY_SHAPE
     return BodyShapeLoss(
-        global_feature_dim(cfg),
-        cfg.MODEL.LOSSES.BODY_SHAPE.HIDDEN_DIM,
+        global_feature_dim(cfg, keys.FEATURE),
+        keys.HIDDEN_DIM,
         spaces["neutral"],
         [spaces[gender] for gender in GENDERS],
-        cfg.MODEL.LOSSES.BODY_SHAPE.IGNORE_SIZE,
+        keys.IGNORE_SIZE,
     )

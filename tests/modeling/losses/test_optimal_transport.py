@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fastreid_clip3d.modeling.losses import MLP, OTLoss, sinkhorn
-from tests.references.optimal_transport import cost_matrix, ot_loss
+from tests.references.optimal_transport import centred, cost_matrix, ot_loss, ot_loss_with_gradients
 
 TEXT_DIM, FEAT_DIM = 6, 5
 
@@ -230,3 +230,50 @@ def test_opposition_pushes_phrases_apart_that_transport_lets_coincide() -> None:
 def test_wrong_contrast_is_told_when_the_loss_is_built(settings: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="contrast"):
         make_loss(**settings)
+
+
+@pytest.mark.parametrize("center", ["none", "image", "batch"])
+def test_centred_patches_against_loops(center: str) -> None:
+    loss = make_loss(center=center, reg=0.5, num_iters=4).double()
+    features, table, choices = make_batch(15)
+    features = features + 3  # what all patches share
+    projected = loss.project(table).detach()
+    ours, slow = features.clone().requires_grad_(), features.clone().requires_grad_()
+    value = loss(ours, projected, choices)
+    expected = ot_loss_with_gradients(centred(slow, center), projected, choices, 0.5, 4)
+    value.backward()
+    expected.backward()
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(ours.grad, slow.grad)
+
+
+@pytest.mark.parametrize("center", ["image", "batch"])
+def test_what_all_patches_share_does_not_matter_once_centred(center: str) -> None:
+    features, table, choices = make_batch(16)
+    shift = 5 * torch.randn(1, 1, FEAT_DIM, dtype=torch.float64)
+    loss, without = make_loss(center=center, contrast=1.0).double(), make_loss(contrast=1.0).double()
+    torch.testing.assert_close(
+        loss(features + shift, loss.project(table), choices), loss(features, loss.project(table), choices)
+    )
+    assert not torch.allclose(
+        without(features + shift, without.project(table), choices), without(features, without.project(table), choices)
+    )
+
+
+@pytest.mark.parametrize("center", ["image", "batch"])
+@pytest.mark.parametrize("magnitude", [0.0, 1e-30, 1.0, 3e38])
+def test_centring_gives_no_nan_for_any_finite_features(center: str, magnitude: float) -> None:
+    loss = make_loss(center=center, contrast=1.0)
+    features, table, choices = make_batch(17, dtype=torch.float32)
+    features = (features.sign() * magnitude).requires_grad_()
+    value = loss(features, loss.project(table), choices)
+    value.backward()
+    assert torch.isfinite(value) and torch.isfinite(features.grad).all()
+    none = torch.zeros(0, 8, FEAT_DIM, requires_grad=True)
+    loss(none, loss.project(table), choices[:0]).backward()
+    assert none.grad is not None
+
+
+def test_an_unknown_center_is_named() -> None:
+    with pytest.raises(ValueError, match="center must be one of none, image, batch, got 'mean'"):
+        make_loss(center="mean")

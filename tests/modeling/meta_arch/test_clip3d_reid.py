@@ -254,6 +254,50 @@ def test_separate_statistics_keep_synthetic_images_out_of_the_neck_too(teacher: 
     torch.testing.assert_close(model.heads.bottleneck[0].running_mean, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("neck_feat", ["before", "after"])
+@pytest.mark.parametrize("side", ["", "before", "after"])
+def test_l_global_and_l_3d_see_the_side_of_the_neck_that_is_asked_for(teacher: str, neck_feat: str, side: str) -> None:
+    """Every step by hand; the neck has learned a scale, so that its two sides differ in more than statistics."""
+    cfg = small_config(teacher, ALL_LOSSES)
+    cfg.MODEL.HEADS.NECK_FEAT, cfg.MODEL.SYNTHETIC_STATISTICS = neck_feat, "separate"
+    cfg.MODEL.LOSSES.GLOBAL_DISTILL.FEATURE = cfg.MODEL.LOSSES.BODY_SHAPE.FEATURE = side
+    model, batch = build(cfg), random_batch()
+    neck = model.heads.bottleneck[0]
+    torch.nn.init.uniform_(neck.weight, 0.5, 2.0)
+    model.eval()
+    g = model.guidance.teacher.encode_images(batch["teacher_images"])
+    model.train()
+    losses = losses_of(model, batch)
+    running = neck.running_mean.clone()
+
+    def f_id(images: torch.Tensor) -> torch.Tensor:
+        features = model.heads.pool_layer(model.backbone((images - model.pixel_mean) / model.pixel_std))[:, :, 0, 0]
+        if (side or neck_feat) == "before":
+            return features
+        scaled = (features - features.mean(0)) / (features.var(0, unbiased=False) + neck.eps).sqrt()
+        return scaled * neck.weight + neck.bias
+
+    distance = F.mse_loss(model.global_distill_loss.projection(g), f_id(batch["images"]))
+    torch.testing.assert_close(losses["loss_global"], 0.5 * distance, rtol=1e-4, atol=1e-6)
+    bodies = model.body_shape_loss
+    distance = bodies(f_id(batch["synthetic_images"]), batch["synthetic_betas"], batch["synthetic_gender"])
+    torch.testing.assert_close(losses["loss_body_shape"], 0.3 * distance, rtol=1e-4, atol=1e-6)
+    with torch.no_grad():  # the neck's running mean has counted the real half once, whatever the losses see
+        real = model.backbone((batch["images"] - model.pixel_mean) / model.pixel_std)
+        once = neck.momentum * model.heads.pool_layer(real)[:, :, 0, 0].mean(0)
+    torch.testing.assert_close(running, once, rtol=1e-4, atol=1e-6)
+
+
+def test_the_width_of_f_id_is_that_of_its_side_of_the_neck(teacher: str) -> None:
+    cfg = small_config(teacher, ALL_LOSSES)
+    cfg.MODEL.HEADS.EMBEDDING_DIM = 20
+    cfg.MODEL.LOSSES.GLOBAL_DISTILL.FEATURE, cfg.MODEL.LOSSES.BODY_SHAPE.FEATURE = "after", "before"
+    model = build(cfg)
+    assert model.global_distill_loss.projection[2].out_features == 20
+    assert model.body_shape_loss.regressor[0].in_features == 48
+    sum(losses_of(model, random_batch()).values()).backward()
+
+
 @pytest.mark.parametrize(
     "backbone, depth, width", [("build_timm_backbone", "test_vit", 64), ("build_vit_backbone", "small", 768)]
 )
