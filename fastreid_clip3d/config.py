@@ -69,6 +69,8 @@ ALLOWED: dict[str, Allowed] = {
     "DATALOADER.SYNTHETIC_PER_BATCH": _at_least(0),
     "DATALOADER.SYNTHETIC_CACHE_MIB": _at_least(0),
     "TEST.EVALUATION.MAX_MEMORY": _at_least(1),
+    "TEST.NFC.K1": _at_least(1),
+    "TEST.NFC.K2": _at_least(1),
     "TEST.EVALUATION.PER_QUERY": _one_of("", "csv", "parquet"),
     "TEST.EVALUATION.TOP_MATCHES": _at_least(1),
 }
@@ -235,6 +237,13 @@ def _add_evaluation(cfg: CN) -> None:
 
 
 def get_cfg() -> CN:
+    cfg.TEST.NFC = CN()
+    # NFC of Pose2ID (Yuan et al., CVPR 2025): each feature moves towards its mutual nearest neighbours, before AQE and
+    # re-ranking. Query among query, gallery among gallery.
+    cfg.TEST.NFC.ENABLED = False
+    # A mutual neighbour is among the K1 nearest images, and has the image among its own K2 nearest.
+    cfg.TEST.NFC.K1 = 2
+    cfg.TEST.NFC.K2 = 2  # see K1
     """fast-reid's default config with the plug-in's keys.
 
     >>> cfg = get_cfg()

@@ -1,10 +1,26 @@
-"""Scores saved features by any protocol, without a model."""
+"""Scores saved features, or a model on a dataset, by any protocol."""
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
+from typing import TYPE_CHECKING
 
-from fastreid_clip3d.cli.run_options import add_device, add_json, positive
+from fastreid_clip3d.cli.refinement_options import add_refinement
+from fastreid_clip3d.cli.run_options import (
+    add_batch_size,
+    add_data,
+    add_device,
+    add_json,
+    add_model,
+    add_root,
+    model_source,
+    positive,
+)
+from fastreid_clip3d.errors import ClearError
+
+if TYPE_CHECKING:
+    from fastreid_clip3d.evaluation.score_file import Read
 
 EXAMPLES = """\
 examples:
@@ -13,6 +29,14 @@ examples:
 
   # what each query found, for looking into errors; euclidean distances
   clip3d evaluate --features ltcc.npz --protocols CC --per-query ltcc.csv --metric euclidean
+
+  # better answers from the same features: neighbour centralisation, query expansion, re-ranking
+  clip3d evaluate --features ltcc.npz --nfc
+  clip3d evaluate --features ltcc.npz --nfc --expand 5 --rerank
+
+  # a model of any source on a dataset; a row for a table
+  clip3d evaluate --model logs/demo/clip3d --data SynthCCTiny --root datasets/demo
+  clip3d evaluate --model open_clip:ViT-B-32/openai --data SynthCCTiny --root datasets/demo --json clip.json
 
   # less memory, or a GPU
   clip3d evaluate --features msmt17.npz --protocols general --max-memory 256
@@ -29,10 +53,17 @@ exit code: 0 scored, 2 an error
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
-    parser.add_argument("--features", required=True, metavar="FILE", help="npz file with features and ids")
-    parser.add_argument("--protocols", nargs="+", metavar="NAME", help="default: general, CC and SC as far as possible")
+    parser.add_argument("--features", default="", metavar="FILE", help="npz file with features and ids")
+    add_model(parser, required=False)
+    add_data(parser, "the dataset or CSV file whose query and gallery go through --model")
+    add_root(parser)
+    add_batch_size(parser)
+    parser.add_argument(
+        "--protocols", nargs="+", metavar="NAME", help="default: the dataset's; of a file general, CC, SC"
+    )
     add_json(parser, "the numbers, in percent and null where no query has a match,")
     parser.add_argument("--metric", choices=("cosine", "euclidean"), default="cosine", help="default: cosine")
+    add_refinement(parser)
     parser.add_argument("--per-query", metavar="FILE", help="write the results of single queries, .csv or .parquet")
     parser.add_argument(
         "--top", type=positive, default=10, metavar="N", help="closest items listed for each query (default: 10)"
@@ -44,17 +75,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Scores the file and writes what the flags name."""
-    from fastreid_clip3d.evaluation.score_file import score_file
+    """Scores the file or the model and writes what the flags name."""
+    if bool(arguments.features) == bool(arguments.model) or bool(arguments.model) != bool(arguments.data):
+        raise ClearError("Give either --features FILE or --model MODEL with --data DATASET.")
+    from fastreid_clip3d.evaluation.refinement import Refinement
+    from fastreid_clip3d.evaluation.score_file import read_file, score_file
 
     score_file(
-        arguments.features,
+        arguments.features or arguments.data,
         protocols=arguments.protocols or (),
         metric=arguments.metric,
+        refinement=Refinement.of_flags(arguments.nfc, arguments.expand, arguments.rerank),
         json_file=arguments.json,
         per_query=arguments.per_query,
         top=arguments.top,
         max_memory=arguments.max_memory,
         device=arguments.device,
+        read=_dataset_reader(arguments) if arguments.model else read_file,
     )
     return 0
+
+
+def _dataset_reader(arguments: argparse.Namespace) -> Read:
+    from fastreid_clip3d.inference.dataset_features import dataset_features
+
+    model = model_source(arguments).load(arguments.device)
+    return partial(dataset_features, model, batch_size=arguments.batch_size, root=arguments.root)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 
+from fastreid_clip3d.cli.refinement_options import add_refinement
 from fastreid_clip3d.cli.run_options import (
-    add_allow_imports,
     add_batch_size,
     add_data,
     add_device,
     add_json,
+    add_model,
     add_root,
+    model_source,
     positive,
 )
 from fastreid_clip3d.errors import ClearError
@@ -23,6 +25,10 @@ examples:
   # many queries, a page to look at and numbers for a program
   clip3d search --model logs/demo/clip3d --query datasets/demo/SynthCC-tiny/query \\
       --gallery datasets/demo/SynthCC-tiny/gallery --html found.html --json found.json
+
+  # several pictures of one person as one query; better answers from the same features
+  clip3d search --model logs/demo/clip3d --query a.jpg b.jpg --one-person --gallery GALLERY
+  clip3d search --model logs/demo/clip3d --query person.jpg --gallery GALLERY --nfc --rerank
 
   # a gallery on a read-only disk; folders of frames
   clip3d search --model logs/demo/clip3d --query person.jpg --gallery /mnt/archive --index ~/indices
@@ -42,8 +48,7 @@ exit code: 0 found, 1 no query could be read, 2 an error
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
-    parser.add_argument("--model", required=True, metavar="RUN", help="run folder, checkpoint or .onnx file")
-    add_allow_imports(parser)
+    add_model(parser)
     parser.add_argument("--gallery", metavar="FOLDER", default="", help="folder with the pictures to search in")
     parser.add_argument(
         "--query", nargs="+", metavar="IMAGE", default=[], help="pictures, folders, globs or .txt lists"
@@ -53,6 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--free-text", action="store_true", help="take other phrases than the 32, through the teacher")
     parser.add_argument("--top", type=positive, default=10, metavar="N", help="matches to list per query (default: 10)")
+    parser.add_argument(
+        "--one-person", nargs="?", const="mean", default="", choices=("mean", "best"),
+        help="all --query pictures show one person: use the mean of their features (default), or each one's best match",
+    )  # fmt: skip
+    add_refinement(parser)
     parser.add_argument("--tracklets", action="store_true", help="a folder of frames is one entry")
     add_json(parser, "the answers")
     parser.add_argument("--html", metavar="FILE", default="", help="write a page that needs no other file")
@@ -70,11 +80,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Answers the queries or the phrases; 1 if no query could be read."""
     if not arguments.evaluate_phrases:
         _check(arguments)
+    from fastreid_clip3d.evaluation.refinement import Refinement
     from fastreid_clip3d.inference.search.run import evaluate_phrases, search
 
     if arguments.evaluate_phrases:
         evaluate_phrases(
-            arguments.model,
+            model_source(arguments),
             arguments.data,
             root=arguments.root,
             batch_size=arguments.batch_size,
@@ -83,12 +94,14 @@ def run(arguments: argparse.Namespace) -> int:
         )
         return 0
     found = search(
-        arguments.model,
+        model_source(arguments),
         arguments.gallery,
         query=arguments.query,
         phrases=arguments.phrases,
         free_text=arguments.free_text,
         top=arguments.top,
+        one_person=arguments.one_person,
+        refinement=Refinement.of_flags(arguments.nfc, arguments.expand, arguments.rerank),
         tracklets=arguments.tracklets,
         json_file=arguments.json,
         html=arguments.html,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -28,6 +28,7 @@ from fastreid_clip3d.evaluation.error_rates import (
     intervals,
     reaches,
 )  # fmt: skip
+from fastreid_clip3d.evaluation.open_set import OpenSetRates, nobody_verdict, open_set_rates
 from fastreid_clip3d.evaluation.protocols import Protocol
 from fastreid_clip3d.evaluation.ranking import DEFAULT_MAX_MEMORY, LabelledFeatures
 
@@ -62,6 +63,7 @@ class ProtocolRates:
     Args:
         recommended: None where no threshold keeps the allowed rate, or where there are no pairs to count.
         notes: limits of these rates, in sentences.
+        open_set: the rates of whole searches, by gallery size.
     """
 
     thresholds: tuple[float, ...]
@@ -72,6 +74,7 @@ class ProtocolRates:
     people: int
     recommended: Recommended | None
     notes: tuple[str, ...] = ()
+    open_set: tuple[OpenSetRates, ...] = ()
 
     def rates_at(self, similarity: float) -> tuple[float, float]:
         """(false match rate, false non-match rate) if this similarity were the threshold.
@@ -105,7 +108,11 @@ class Calibration:
     def as_dict(self) -> dict[str, Any]:
         protocols = {}
         for name, rates in self.protocols.items():
-            protocols[name] = {**vars(rates), "recommended": vars(rates.recommended) if rates.recommended else None}
+            protocols[name] = {
+                **vars(rates),
+                "recommended": vars(rates.recommended) if rates.recommended else None,
+                "open_set": [vars(own) for own in rates.open_set],
+            }
         return {
             "fingerprint": self.fingerprint,
             "dataset": self.dataset,
@@ -129,6 +136,28 @@ class Calibration:
         headers = ["protocol", "threshold", "false matches", "false non-matches"]
         headers += ["people", "genuine pairs", "impostor pairs"]
         return tabulate(rows, headers, tablefmt="pipe", missingval="-", disable_numparse=True)
+
+    def open_set_table(self) -> str:
+        """FPIR and FNIR by gallery size, as a markdown table; "" without them."""
+        rows = [
+            [
+                name,
+                f"{own.gallery_size:,}",
+                *(f"{own.nobody_below:.3f}", _percent(own.fpir), _percent(own.fnir)),
+                None if own.strict_threshold is None else f"{own.strict_threshold:.3f}",
+                None if own.strict_fnir is None else _percent(own.strict_fnir),
+            ]
+            for name, rates in self.protocols.items()
+            for own in rates.open_set
+        ]
+        headers = ["protocol", "gallery", "nobody below", "FPIR", "FNIR"]
+        headers += [f"threshold for FPIR {_percent(self.false_match_rate)}", "its FNIR"]
+        return tabulate(rows, headers, tablefmt="pipe", missingval="-", disable_numparse=True) if rows else ""
+
+    def nobody(self, similarity: float, gallery_size: int) -> tuple[bool | None, str]:
+        """Whether nobody is the likelier answer by the headline protocol, and a sentence: see ``nobody_verdict``."""
+        headline = next(iter(self.protocols.values()), None)
+        return nobody_verdict(similarity, gallery_size, headline.open_set if headline else (), self.dataset)
 
 
 class Verdict(TypedDict):
@@ -201,8 +230,12 @@ def calibrate(
         if count.num_impostor and count.num_genuine and (place := count.place_at(false_match_rate)) is not None
     }
     bounds = intervals(pairs, places, progress=progress) if places else {}
+    open_set = open_set_rates(pairs, false_match_rate, progress)
     rates = {
-        name: _protocol_rates(pairs, name, count, false_match_rate, places.get(name), bounds.get(name))
+        name: replace(
+            _protocol_rates(pairs, name, count, false_match_rate, places.get(name), bounds.get(name)),
+            open_set=open_set[name],
+        )
         for name, count in counts.items()
     }
     return Calibration(fingerprint, dataset, false_match_rate, rates)
@@ -425,9 +458,17 @@ def _from_dict(content: dict[str, Any]) -> Calibration:
             people=int(values["people"]),
             recommended=chosen,
             notes=tuple(map(str, values["notes"])),
+            open_set=tuple(map(_open_set, values.get("open_set", ()))),
         )
     asked = _finite(content["asked_false_match_rate"])
     return Calibration(str(content["fingerprint"]), str(content["dataset"]), asked, protocols)
+
+
+def _open_set(values: dict[str, Any]) -> OpenSetRates:
+    strict = [None if values[key] is None else _finite(values[key]) for key in ("strict_threshold", "strict_fnir")]
+    return OpenSetRates(
+        int(values["gallery_size"]), *(_finite(values[key]) for key in ("nobody_below", "fpir", "fnir")), *strict
+    )
 
 
 def _finite(value: Any) -> float:

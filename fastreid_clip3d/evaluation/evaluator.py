@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from fastreid.config import CfgNode
 from fastreid.evaluation.evaluator import DatasetEvaluator
-from fastreid.evaluation.query_expansion import aqe
 from fastreid.utils import comm
 from sklearn import metrics
 
@@ -26,7 +25,7 @@ from fastreid_clip3d.evaluation.features_file import first_non_finite_row, write
 from fastreid_clip3d.evaluation.per_query import check_format, write_per_query
 from fastreid_clip3d.evaluation.protocols import GENERAL, Pooling, Protocol, find_protocols, why_no_match
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures, ProtocolResult, evaluate, pair_distances, taking_part
-from fastreid_clip3d.evaluation.reranking import RerankedDistances
+from fastreid_clip3d.evaluation.refinement import Refinement
 from fastreid_clip3d.evaluation.tracklets import TrackletPool
 
 logger = logging.getLogger(__name__)
@@ -45,7 +44,7 @@ class ClothesEvaluator(DatasetEvaluator):
     ``tracklet_lengths`` (its number of frames).
 
     Args:
-        cfg: we read ``TEST.METRIC``, ``AQE``, ``RERANK``, ``ROC`` and ``EVALUATION``.
+        cfg: we read ``TEST.METRIC``, ``NFC``, ``AQE``, ``RERANK``, ``ROC`` and ``EVALUATION``.
         dataset: has ``query`` and ``gallery`` and may have ``protocols``; without them the protocol is general.
         dataset_name: prefix of the result keys; "": the name of the dataset's class.
         output_dir: folder of features and per-query results, if the config wants them; "": ``OUTPUT_DIR``.
@@ -208,9 +207,12 @@ class ClothesEvaluator(DatasetEvaluator):
         if options.SAVE_FEATURES:
             write_features(base + "_features.npz", query, gallery)
             logger.info(f"Features written to {base}_features.npz")
-        if cfg.TEST.AQE.ENABLED:
-            query, gallery = _expanded(cfg, query, gallery)
-        distances = _reranked(cfg, query, gallery) if cfg.TEST.RERANK.ENABLED else None
+        distances = None
+        if refinement := Refinement.from_config(cfg):
+            logger.info(f"Test with {refinement}")
+            features = refinement.features(query.features, gallery.features)
+            query, gallery = replace(query, features=features[0]), replace(gallery, features=features[1])
+            distances = refinement.distances(*features, cfg.TEST.METRIC, options.MAX_MEMORY)
         device = options.DEVICE or cfg.MODEL.DEVICE
         results = evaluate(
             query,
@@ -268,28 +270,6 @@ class ClothesEvaluator(DatasetEvaluator):
 
 def _pooling(protocol: Protocol) -> Pooling:
     return protocol.tracklet_pooling or "clips"
-
-
-def _expanded(
-    cfg: CfgNode, query: LabelledFeatures, gallery: LabelledFeatures
-) -> tuple[LabelledFeatures, LabelledFeatures]:
-    """fast-reid's average query expansion."""
-    options = cfg.TEST.AQE
-    logger.info("Test with AQE setting")
-    features = aqe(query.features, gallery.features, options.QE_TIME, options.QE_K, options.ALPHA)
-    return replace(query, features=features[0]), replace(gallery, features=features[1])
-
-
-def _reranked(cfg: CfgNode, query: LabelledFeatures, gallery: LabelledFeatures) -> np.ndarray | RerankedDistances:
-    """Distances after re-ranking: a matrix [Q, G] where ``MAX_MEMORY`` holds it, else a source of its rows."""
-    options = cfg.TEST.RERANK
-    logger.info("Test with rerank setting")
-    distances = RerankedDistances(
-        query.features, gallery.features, cfg.TEST.METRIC, options.K1, options.K2, options.LAMBDA
-    )
-    if 4 * len(query) * len(gallery) > cfg.TEST.EVALUATION.MAX_MEMORY * 2**20 / 2:
-        return distances
-    return distances.rows(np.arange(len(query)))
 
 
 def _true_positive_rates(same: np.ndarray, different: np.ndarray) -> dict[str, float]:

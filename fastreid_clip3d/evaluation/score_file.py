@@ -1,9 +1,10 @@
-"""What `clip3d evaluate` does: it scores a file of features and writes the numbers."""
+"""What `clip3d evaluate` does: it scores features and writes the numbers."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from tabulate import tabulate
@@ -15,8 +16,17 @@ from fastreid_clip3d.common.json_file import check_json, write_json
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.features_file import read_features
 from fastreid_clip3d.evaluation.per_query import check_format, write_per_query
-from fastreid_clip3d.evaluation.protocols import STANDARD_PROTOCOLS, find_protocols
-from fastreid_clip3d.evaluation.ranking import evaluate
+from fastreid_clip3d.evaluation.protocols import STANDARD_PROTOCOLS, Protocol, find_protocols
+from fastreid_clip3d.evaluation.ranking import LabelledFeatures, evaluate
+from fastreid_clip3d.evaluation.refinement import NOTHING_REFINED, Refinement
+
+Read = Callable[[str], tuple[LabelledFeatures, LabelledFeatures, Sequence[Protocol]]]
+"""Query and gallery of the features of this name, and the protocols that their dataset declares."""
+
+
+def read_file(features: str) -> tuple[LabelledFeatures, LabelledFeatures, Sequence[Protocol]]:
+    """A file of features; it declares no protocols."""
+    return (*read_features(features), ())
 
 
 def _progress(blocks: Iterable, count: int) -> Iterable:
@@ -28,21 +38,26 @@ def score_file(
     *,
     protocols: Sequence[str] = (),
     metric: Literal["cosine", "euclidean"] = "cosine",
+    refinement: Refinement = NOTHING_REFINED,
     json_file: str = "",
     per_query: str = "",
     top: int = 10,
     max_memory: float = 1024,
     device: str = "",
+    read: Read = read_file,
 ) -> None:
     """Scores a file of features, prints the table and writes the files that are named.
 
     Args:
-        features: npz file with features and ids of query and gallery.
-        protocols: names; none means general, and CC and SC where the file has clothes ids.
+        features: npz file with features and ids of query and gallery, or what else `read` takes.
+        protocols: names; none means those that the dataset declares, else general, and CC and SC where there are
+            clothes ids.
+        refinement: what happens to features and distances before they are ranked.
         json_file: for the numbers in percent; "-": standard output, in place of the table.
         per_query: .csv or .parquet file for the result of each query.
         top: gallery items that `per_query` lists per query, 1 or more.
         max_memory: MiB beyond the features, above 0. device: as in ``find_device``.
+        read: where query and gallery come from.
 
     Raises:
         ClearError: an argument or the file is wrong; nothing has been written then.
@@ -53,11 +68,15 @@ def score_file(
     if top < 1 or max_memory <= 0:
         raise ClearError("--top and --max-memory must be positive.")
     device = str(find_device(device))
-    chosen = find_protocols(protocols) if protocols else ()
-    query, gallery = read_features(features)
+    if protocols and read is read_file:
+        find_protocols(protocols)
+    query, gallery, declared = read(features)
     has_clothes = query.clothes_ids is not None
-    if not chosen:
-        chosen = find_protocols(["general", "CC", "SC"] if has_clothes else ["general"])
+    usable = [protocol for protocol in declared if has_clothes or not protocol.needs_clothes]
+    if protocols:
+        chosen = find_protocols(protocols, declared)
+    else:
+        chosen = tuple(usable) or find_protocols(["general", "CC", "SC"] if has_clothes else ["general"])
     refused = [protocol.name for protocol in chosen if protocol.needs_clothes and not has_clothes]
     if refused:
         possible = ", ".join(name for name, protocol in STANDARD_PROTOCOLS.items() if not protocol.needs_clothes)
@@ -65,11 +84,17 @@ def score_file(
             f"{features} has no query_clothes_ids and gallery_clothes_ids, which protocol {', '.join(refused)} needs. "
             f"Protocols that need no clothes: {possible}."
         )
+    distances = None
+    if refinement:
+        refined = refinement.features(query.features, gallery.features)
+        query, gallery = replace(query, features=refined[0]), replace(gallery, features=refined[1])
+        distances = refinement.distances(*refined, metric, max_memory)
     results = evaluate(
         query,
         gallery,
         chosen,
         metric,
+        distances=distances,
         max_memory=max_memory,
         device=device,
         top_matches=top if per_query else 0,

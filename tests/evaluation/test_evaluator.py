@@ -24,7 +24,9 @@ import fastreid_clip3d
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation import CC, GENERAL, ClothesEvaluator, Protocol
 from fastreid_clip3d.evaluation.features_file import read_features
+from fastreid_clip3d.evaluation.ranking import LabelledFeatures, evaluate
 from fastreid_clip3d.evaluation.tracklets import clips_of
+from tests.references.centralisation import centralised
 
 HEADLINE = ["Rank-1", "Rank-5", "Rank-10", "mAP", "mINP", "metric"]
 
@@ -111,6 +113,20 @@ def test_headline_numbers_are_those_of_fast_reid(changes: dict) -> None:
     assert found["Pictures/general/mAP"] == found["mAP"] != found["Pictures/CC/mAP"]
     assert found["Pictures/CC/valid_queries"] + found["Pictures/CC/queries_without_match"] == 24
     assert all(type(value) is float for value in found.values())
+
+
+def test_neighbours_centralise_features_before_scoring() -> None:
+    cfg, dataset = config(TEST__NFC__ENABLED=True, TEST__NFC__K1=3), Pictures()
+    found = inference_on_dataset(Flatten(), Loader(dataset.batches()), ClothesEvaluator(cfg, dataset))
+    features = Flatten()({"images": dataset.images}).tolist()
+    moved = [torch.tensor(centralised(part, 3, 2)) for part in (features[:24], features[24:])]
+    ids = [np.array([record[place] for record in dataset.query + dataset.gallery]) for place in (1, 2)]
+    sides = [
+        LabelledFeatures(own, *(values[part] for values in ids))
+        for own, part in zip(moved, (slice(0, 24), slice(24, None)))
+    ]
+    expected = evaluate(*sides, [GENERAL])["general"].mean_average_precision
+    assert found["mAP"] == pytest.approx(100 * expected, abs=1e-3)
 
 
 def test_re_ranking_is_that_of_fast_reid() -> None:

@@ -39,11 +39,20 @@ class Hit:
 
 @dataclass(frozen=True)
 class Answer:
-    """The best entries for one query, best first; `picture` is None for phrases."""
+    """The best entries for one query, best first.
+
+    Args:
+        query: a heading. `picture`: to show; None for phrases. `query_names`: the pictures of the query.
+        nobody: whether the person is more likely not in the gallery; None without a calibration. `nobody_sentence`: the
+            same for a reader.
+    """
 
     query: str
     picture: Path | None
     hits: tuple[Hit, ...]
+    query_names: tuple[str, ...] = ()
+    nobody: bool | None = None
+    nobody_sentence: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,8 @@ class Answers:
             "answers": [
                 {
                     "query": answer.query,
+                    "query_pictures": list(answer.query_names),
+                    "likely_nobody": answer.nobody,
                     "hits": [self._hit(rank, hit) for rank, hit in enumerate(answer.hits, start=1)],
                 }
                 for answer in self.answers
@@ -101,6 +112,8 @@ def print_answers(found: Answers, console: Console) -> None:
             name = Text(printable(os.path.relpath(hit.name, found.gallery)))
             table.add_row(str(rank), number, name, *([Text(hit.verdict)] if has_verdicts else []))
         console.print(table)
+        if answer.nobody:
+            console.print(Text(printable(answer.nobody_sentence)), soft_wrap=True)
     if found.note:
         console.print(Text(found.note), soft_wrap=True)
 

@@ -19,9 +19,9 @@ from fastreid_clip3d.evaluation.calibration_plot import plot_calibration
 from fastreid_clip3d.evaluation.features_file import read_features
 from fastreid_clip3d.evaluation.protocols import GENERAL, Protocol, find_protocols
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures
-from fastreid_clip3d.inference import load_model
 from fastreid_clip3d.inference.dataset_features import dataset_features
 from fastreid_clip3d.inference.encoder import ReIDModel
+from fastreid_clip3d.inference.load import ModelSource, open_model
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _SAME_FEATURE = 0.99  # cosine; features of another model or checkpoint are far 
 
 
 def calibrate_run(
-    model: str,
+    model: str | Path | ModelSource,
     data: str,
     *,
     root: str = "",
@@ -44,7 +44,7 @@ def calibrate_run(
     """Calibrates a model, prints the table and writes calibration.json and calibration.png.
 
     Args:
-        model: run folder, checkpoint or .onnx file. data: name of a dataset, a CSV file, or an npz file of features.
+        model: any source of ``load_model``. data: name of a dataset, a CSV file, or an npz file of features.
         root: the datasets' folder; "": FASTREID_DATASETS.
         protocols: names; None: the dataset's own, for a file general, CC and SC.
         false_match_rate: share of pairs of different people that may pass as the same person, above 0 and below 1.
@@ -54,7 +54,7 @@ def calibrate_run(
     Raises:
         ClearError: an argument, the model or the data is wrong; nothing has been written then.
     """
-    student = load_model(model, device)
+    student = open_model(model, device)
     folder = check_writable_folder(output or student.run_folder, "--output" if output else "")
     if data.endswith(".npz"):
         query, gallery = read_features(data)
@@ -75,6 +75,8 @@ def calibrate_run(
         _progress,
     )
     print(calibration.table())
+    if open_set := calibration.open_set_table():
+        print(f"\nSearches: is the person in the gallery?\n\n{open_set}")
     for name, rates in calibration.protocols.items():
         for note in rates.notes:
             print(f"warning: {name}: {note}", file=sys.stderr)

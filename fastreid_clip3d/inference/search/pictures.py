@@ -145,6 +145,8 @@ def write_page(found: Answers, path: str | Path) -> Path:
             name = os.path.relpath(hit.name, found.gallery)
             figures.append(_figure(style, hit.picture, f"{rank}. {_number(hit, found.kind)}", name, hit.verdict))
         parts.append(f'<h2>{_escaped(answer.query)}</h2>\n<div class="row">\n' + "\n".join(figures) + "\n</div>")
+        if answer.nobody:
+            parts.append(f"<p>{_escaped(answer.nobody_sentence)}</p>")
     if found.note:
         parts.insert(0, f"<p>{_escaped(found.note)}</p>")
     if found.unreadable:

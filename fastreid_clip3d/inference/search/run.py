@@ -20,12 +20,15 @@ from fastreid_clip3d.common.names import printable
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.calibration import Calibration, compare_similarity, read_calibration
 from fastreid_clip3d.evaluation.calibration_fit import calibration_fit
-from fastreid_clip3d.inference import load_model
+from fastreid_clip3d.evaluation.refinement import NOTHING_REFINED, Refinement
 from fastreid_clip3d.inference.encoder import ReIDModel
 from fastreid_clip3d.inference.extraction import extract
+from fastreid_clip3d.inference.load import ModelSource, open_model
+from fastreid_clip3d.inference.model import TorchModel
 from fastreid_clip3d.inference.pictures import Entry, list_images
 from fastreid_clip3d.inference.search.answers import Answer, Answers, Hit, print_answers, print_unreadable
 from fastreid_clip3d.inference.search.index import Gallery, index_folder, open_gallery, vectors_of
+from fastreid_clip3d.inference.search.ordering import OnePerson, Ordered, RefinedGallery, query_features
 from fastreid_clip3d.inference.search.phrase_quality import measure_phrases
 from fastreid_clip3d.inference.search.phrases import patch_means, phrase_directions, require_phrases
 from fastreid_clip3d.inference.search.pictures import draw_sheet, write_page
@@ -39,7 +42,7 @@ class GallerySource:
 
     Attributes:
         folder: of the pictures. index: folder of the index; "" keeps it in `folder`.
-        run: the model's run folder, checkpoint or .onnx file. tracklets: a folder of frames is one entry.
+        run: the model's checkpoint, or where else it comes from. tracklets: a folder of frames is one entry.
         rebuild: compute the whole index anew. batch_size: images at once, 1 or more.
     """
 
@@ -52,13 +55,15 @@ class GallerySource:
 
 
 def search(
-    model: str,
+    model: str | Path | ModelSource,
     gallery: str,
     *,
     query: Sequence[str] = (),
     phrases: Sequence[str] = (),
     free_text: bool = False,
     top: int = 10,
+    one_person: OnePerson = "",
+    refinement: Refinement = NOTHING_REFINED,
     tracklets: bool = False,
     json_file: str = "",
     html: str = "",
@@ -71,10 +76,11 @@ def search(
     """Answers queries or phrases from a folder of pictures, prints the answers and writes the files that are named.
 
     Args:
-        model: run folder, checkpoint or .onnx file. gallery: folder of the pictures to search in.
+        model: any source of ``load_model``. gallery: folder of the pictures to search in.
         query: pictures, folders, globs or .txt lists. phrases: body-shape phrases, in place of `query`.
         free_text: take other phrases than the 32, through the teacher. top: matches per query, 1 or more.
-        tracklets: a folder of frames is one entry.
+        one_person: all query pictures show one person, who gets one answer; see ``ordering.OnePerson``.
+        refinement: of the order of an answer; not for phrases. tracklets: a folder of frames is one entry.
         json_file, html, sheet: files for the answers as json, as a page and as one picture; "": none. With "-" the json
             goes to standard output and the tables to standard error.
         index: folder of the index; "" keeps it in the gallery. rebuild: compute the whole index anew.
@@ -85,6 +91,8 @@ def search(
     """
     if top < 1 or batch_size < 1:
         raise ClearError("--top and --batch-size must be 1 or more.")
+    if phrases and (one_person or refinement):
+        raise ClearError("--one-person, --nfc, --expand and --rerank need --query; they do not change phrases.")
     check_json(json_file)
     for path, endings in ((html, (".html", ".htm")), (sheet, IMAGE_ENDINGS)):
         if path:
@@ -94,12 +102,12 @@ def search(
     if not os.path.isdir(gallery):
         raise ClearError(f"--gallery {gallery}: no such folder; it must be the folder that holds the pictures.")
     screen, notes = Console(stderr=json_file == "-", highlight=False), Console(stderr=True, highlight=False)
-    student = load_model(model, device)
-    source = GallerySource(gallery, model, index, tracklets, rebuild, batch_size)
+    student = open_model(model, device)
+    source = GallerySource(gallery, _run_of(student), index, tracklets, rebuild, batch_size)
     if phrases:
         found = _by_phrases(student, source, phrases, free_text, top, notes)
     else:
-        found = _by_pictures(student, source, query, top, notes)
+        found = _by_pictures(student, source, query, top, notes, one_person, refinement)
     print_answers(found, screen)
     print_unreadable(found.unreadable, notes)
     if json_file:
@@ -142,7 +150,15 @@ def _features(model: ReIDModel, entries: Sequence[Entry], batch_size: int, progr
         yield entry, outcome.numpy() if isinstance(outcome, Tensor) else outcome
 
 
-def _by_pictures(model: ReIDModel, source: GallerySource, query: Sequence[str], top: int, notes: Console) -> Answers:
+def _by_pictures(
+    model: ReIDModel,
+    source: GallerySource,
+    query: Sequence[str],
+    top: int,
+    notes: Console,
+    one_person: OnePerson,
+    refinement: Refinement,
+) -> Answers:
     calibration = read_calibration(model.run_folder, model.fingerprint)
     queries = list_images(query, tracklets=source.tracklets)
     if not queries:
@@ -161,13 +177,45 @@ def _by_pictures(model: ReIDModel, source: GallerySource, query: Sequence[str], 
         note = fit.sentence
         if fit.holds is False:
             calibration = None
-    if readable:
-        features = np.stack([feature for _, feature in readable])
-        rows, similarities = nearest(features, gallery, [entry for entry, _ in readable], top)
-        for (entry, _), own_rows, own in zip(readable, rows, similarities):
-            hits = tuple(_hit(gallery.entries[row], similarity, calibration) for row, similarity in zip(own_rows, own))
-            answers.append(Answer(entry.name, _shown(entry), hits))
+    if calibration and one_person and len(readable) > 1:
+        calibration, note = None, "No verdict: the calibration is one of single pictures, not of several as one query."
+    entries = [entry for entry, _ in readable]
+    features = np.stack([feature for _, feature in readable]) if readable else np.zeros((0, model.feature_dim))
+    for people, found in _orders(features, entries, gallery, top, one_person, refinement):
+        hits = tuple(
+            _hit(gallery.entries[row], value, calibration) for row, value in zip(found.rows, found.similarities)
+        )
+        names = tuple(entry.name for entry in people)
+        text = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more pictures, {one_person}"
+        nobody, sentence = None, ""
+        if calibration and hits:
+            nobody, sentence = calibration.nobody(found.best, len(gallery.entries))
+        answers.append(Answer(text, _shown(people[0]), hits, names, nobody, sentence))
+    if refinement:
+        note = f"{note} The order is refined ({refinement}); similarities are the plain ones.".strip()
     return Answers(tuple(answers), "similarity", source.folder, len(gallery.entries), tuple(unreadable), note)
+
+
+def _orders(
+    features: np.ndarray,
+    entries: Sequence[Entry],
+    gallery: Gallery,
+    top: int,
+    one_person: OnePerson,
+    refinement: Refinement,
+) -> Iterator[tuple[Sequence[Entry], Ordered]]:
+    """The queries of each answer, and the order of the gallery."""
+    if not refinement and (not one_person or len(entries) < 2):
+        for entry, rows, values in zip(entries, *nearest(features, gallery, entries, top)):
+            yield [entry], Ordered(rows, values, max(values, default=-1.0))
+        return
+    refined = RefinedGallery(gallery.vectors, refinement)
+    rows_of = {os.path.realpath(entry.frames[0]): row for row, entry in enumerate(gallery.entries)}
+    groups = [list(range(len(entries)))] if one_person else [[place] for place in range(len(entries))]
+    for group in groups if entries else []:
+        people = [entries[place] for place in group]
+        own = {rows_of[path] for entry in people if (path := os.path.realpath(entry.frames[0])) in rows_of}
+        yield people, refined.order(query_features(features[group], one_person), own, top)
 
 
 def nearest(
@@ -215,13 +263,24 @@ def _by_phrases(
     return Answers((answer,), "score", source.folder, len(gallery.entries), tuple(gallery.unreadable))
 
 
+def _run_of(model: ReIDModel) -> str:
+    return str(model.checkpoint) if isinstance(model, TorchModel) else model.source
+
+
 def evaluate_phrases(
-    model: str, data: str, *, root: str = "", batch_size: int = 64, device: str = "", json_file: str = ""
+    model: str | Path | ModelSource,
+    data: str,
+    *,
+    root: str = "",
+    batch_size: int = 64,
+    device: str = "",
+    json_file: str = "",
 ) -> None:
     """Measures the phrases on a SynthCC set and prints the table.
 
     Args:
-        model: run folder or checkpoint. data: a SynthCC set's name. root: the datasets' folder; "": FASTREID_DATASETS.
+        model: any source of ``load_model`` with phrases.
+        data: a SynthCC set's name. root: the datasets' folder; "": FASTREID_DATASETS.
         batch_size: images at once, 1 or more. device: as in ``load_model``.
         json_file: for the numbers; "": none; "-": standard output, in place of the table.
 
@@ -231,7 +290,8 @@ def evaluate_phrases(
     if not data:
         raise ClearError("--evaluate-phrases needs --data DATASET, one of the SynthCC sets (SynthCCTiny, ...).")
     check_json(json_file)
-    quality = measure_phrases(load_model(model, device), model, data, batch_size, root=root)
+    student = open_model(model, device)
+    quality = measure_phrases(student, _run_of(student), data, batch_size, root=root)
     if json_file != "-":
         print(quality.table())
     if json_file:
