@@ -68,9 +68,9 @@ ALLOWED: dict[str, Allowed] = {
     "MODEL.LOSSES.CLOTHES_ADVERSARIAL.START_EPOCH": _at_least(0),
     "DATALOADER.SYNTHETIC_PER_BATCH": _at_least(0),
     "DATALOADER.SYNTHETIC_CACHE_MIB": _at_least(0),
-    "TEST.EVALUATION.MAX_MEMORY": _at_least(1),
     "TEST.NFC.K1": _at_least(1),
     "TEST.NFC.K2": _at_least(1),
+    "TEST.EVALUATION.MAX_MEMORY": _at_least(1),
     "TEST.EVALUATION.PER_QUERY": _one_of("", "csv", "parquet"),
     "TEST.EVALUATION.TOP_MATCHES": _at_least(1),
 }
@@ -234,9 +234,6 @@ def _add_evaluation(cfg: CN) -> None:
     cfg.TEST.EVALUATION.PER_QUERY = ""
     # Gallery items listed per query in that file.
     cfg.TEST.EVALUATION.TOP_MATCHES = 10
-
-
-def get_cfg() -> CN:
     cfg.TEST.NFC = CN()
     # NFC of Pose2ID (Yuan et al., CVPR 2025): each feature moves towards its mutual nearest neighbours, before AQE and
     # re-ranking. Query among query, gallery among gallery.
@@ -244,6 +241,9 @@ def get_cfg() -> CN:
     # A mutual neighbour is among the K1 nearest images, and has the image among its own K2 nearest.
     cfg.TEST.NFC.K1 = 2
     cfg.TEST.NFC.K2 = 2  # see K1
+
+
+def get_cfg() -> CN:
     """fast-reid's default config with the plug-in's keys.
 
     >>> cfg = get_cfg()
