@@ -94,6 +94,18 @@ def test_a_resumed_run_with_augmentation_is_the_undisturbed_one(
     ]
 
 
+def test_float16_goes_on_with_its_loss_scale(data: Path, tmp_path: Path) -> None:
+    """The command takes float16 on CUDA only. The trainer takes it on a CPU too, where one step would take minutes."""
+    changes = {"DATALOADER__SYNTHETIC_PER_BATCH": "0", "SOLVER__AMP__ENABLED": "True", "SOLVER__AMP__DTYPE": "float16"}
+    killed = start(BAG_OF_TRICKS, data, tmp_path, **changes)
+    new = killed.grad_scaler.state_dict()
+    killed.grad_scaler.load_state_dict({**new, "scale": 48.0, "_growth_tracker": 17})
+    killed.checkpointer.save("model_0000", epoch=0)
+    resumed = start(BAG_OF_TRICKS, data, tmp_path, resume=True, **{**changes, "SOLVER__MAX_EPOCH": "2"})
+    assert resumed.grad_scaler.state_dict() == {**new, "scale": 48.0, "_growth_tracker": 17} != new
+    assert resumed._trainer.grad_scaler.scale(torch.ones(())) == 48
+
+
 def test_two_seeds_are_two_runs(data: Path, tmp_path: Path) -> None:
     """Without this the test above would pass if augmentation were switched off."""
     batches = []
