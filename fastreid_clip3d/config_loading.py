@@ -78,8 +78,8 @@ def check_values(cfg: CfgNode) -> None:
         )
 
 
-def find_config(name: str) -> Path:
-    """The file that ``--config-file`` names: a path, or a config that comes with the package.
+def find_config(name: str, named_by: str = "--config-file") -> Path:
+    """The file that the flag `named_by` names: a path, or a config that comes with the package.
 
     Raises:
         ClearError: there is no such file; names the nearest config of the package.
@@ -87,7 +87,7 @@ def find_config(name: str) -> Path:
     if os.path.isfile(name):
         return Path(name)
     if os.path.isdir(name):
-        raise ClearError(f"--config-file {name}: this is a folder; name a yaml file in it.")
+        raise ClearError(f"{named_by} {name}: this is a folder; name a yaml file in it.")
     own = name.removeprefix("configs/")
     if CONFIG_FOLDER and (CONFIG_FOLDER / own).is_file():
         return CONFIG_FOLDER / own
@@ -96,7 +96,7 @@ def find_config(name: str) -> Path:
         if CONFIG_FOLDER
         else []
     )
-    raise ClearError(f"--config-file {name}: no such file. {did_you_mean(own, known, shown=0)}")
+    raise ClearError(f"{named_by} {name}: no such file. {did_you_mean(own, known, shown=0)}")
 
 
 def import_named_modules(cfg: CfgNode) -> None:
@@ -122,9 +122,14 @@ def import_named_modules(cfg: CfgNode) -> None:
 
 
 def allow_imports_of_runs() -> None:
-    """Lets :func:`load_run_config` import in this process what any run names: the flag ``--allow-imports``."""
+    """Lets code of models' authors run in this process, first of all what a run names: ``--allow-imports``."""
     global _imports_allowed
     _imports_allowed = True
+
+
+def imports_are_allowed() -> bool:
+    """Whether ``--allow-imports`` was given: code of models' authors may run in this process."""
+    return _imports_allowed
 
 
 def load_run_config(config_file: str | Path, allow_imports: bool = False) -> CfgNode:

@@ -37,6 +37,7 @@ IMPORTED_WHEN_NEEDED = {
 LAZY = {
     ("evaluation/__init__.py", "evaluation.evaluator"): "the protocols can be used without fast-reid",
     ("engine/tensorboard.py", "visualization"): "the one hook that draws",
+    ("inference/load.py", "inference.towers"): "a student needs neither open_clip nor a teacher",
     ("inference/model.py", "teacher.guidance"): "a student that searches needs no teacher",
     ("modeling/meta_arch/clip3d_reid.py", "modeling.meta_arch.own_losses"): "a student that searches needs no teacher",
 }

@@ -19,7 +19,7 @@ from fastreid_clip3d.registration import COMMAND, register
 
 VERBS = {
     "train": "trains, resumes or evaluates a model from one config file",
-    "evaluate": "scores saved features by any protocol, without a model",
+    "evaluate": "scores saved features, or a model on a dataset, by any protocol",
     "cache-teacher": "computes the teacher's answers for all training images, once",
     "render-bodies": "renders the synthetic half of a batch: grey bodies with known shapes",
     "render-people": "renders SynthCC, people who change their clothes",
@@ -31,6 +31,7 @@ VERBS = {
     "label": "shows the teacher's 16 body-shape phrases of pictures, or a dataset's label statistics",
     "describe": "measures a body and names its 16 phrases",
     "make-csv": "describes a folder of pictures as a CSV file to train and test on",
+    "check-model": "tries a model of any source and prints what it takes and gives",
     "check-dataset": "checks a dataset on disk without training",
     "blur-faces": "copies a dataset with blurred faces",
     "config-keys": "prints every config key with its default and meaning",

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from fastreid_clip3d.cli.run_options import add_allow_imports, add_batch_size, add_data, add_device, add_root
+from fastreid_clip3d.cli.run_options import (
+    add_batch_size,
+    add_data,
+    add_device,
+    add_model,
+    add_root,
+    model_source,
+)
 
 EXAMPLES = """\
 examples:
@@ -24,8 +31,7 @@ exit code: 0 calibrated, 2 an error
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
-    parser.add_argument("--model", required=True, metavar="RUN", help="run folder, checkpoint or .onnx file")
-    add_allow_imports(parser)
+    add_model(parser)
     add_data(parser, "name of a dataset, a CSV file, or an npz file of features", required=True)
     add_root(parser)
     parser.add_argument(
@@ -48,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fastreid_clip3d.inference.search.calibration_run import calibrate_run
 
     calibrate_run(
-        arguments.model,
+        model_source(arguments),
         arguments.data,
         root=arguments.root,
         protocols=arguments.protocols,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fastreid_clip3d.cli.run_options import add_allow_imports
+from fastreid_clip3d.cli.run_options import add_model, model_source
 
 EXAMPLES = """\
 examples:
@@ -21,8 +21,7 @@ We run the file on random and on real images beside PyTorch, and keep it if both
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
-    parser.add_argument("--model", required=True, metavar="RUN", help="run folder or checkpoint")
-    add_allow_imports(parser)
+    add_model(parser)
     parser.add_argument("--output", required=True, metavar="FILE", help="the file to write")
     parser.add_argument(
         "--format",
@@ -48,11 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Writes the file and checks it against PyTorch."""
     from fastreid_clip3d.common.files import check_writable
-    from fastreid_clip3d.inference.export import export, format_of, real_pictures
-    from fastreid_clip3d.inference.model import load_torch_model
+    from fastreid_clip3d.inference.export import export, exportable, format_of, real_pictures
 
     chosen = format_of(check_writable(arguments.output), arguments.format)
-    model = load_torch_model(arguments.model, "cpu")
+    model = exportable(model_source(arguments).load("cpu"))
     pictures = list(real_pictures(model, arguments.images)) if arguments.images else None
     exported = export(model, arguments.output, chosen, pictures, arguments.input)
     kind = "real" if arguments.images else "drawn"

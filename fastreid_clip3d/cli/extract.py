@@ -7,12 +7,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from fastreid_clip3d.cli.run_options import (
-    add_allow_imports,
     add_batch_size,
     add_data,
     add_device,
     add_json,
+    add_model,
     add_root,
+    model_source,
 )
 from fastreid_clip3d.errors import ClearError
 
@@ -26,6 +27,10 @@ examples:
 
   # files, globs and lists (.txt, one path a line); an exported student
   clip3d extract 'crops/**/*.jpg' more.txt --model student.onnx --output crops.npz
+
+  # a network of another tool; an image tower that was never trained on people
+  clip3d extract crops --model osnet.onnx --size 256 128 --output crops.npz
+  clip3d extract crops --model open_clip:ViT-B-32/openai --output crops.npz
 
   # a folder of frames is one entry
   clip3d extract tracklets --tracklets --model logs/demo/clip3d --output tracklets.parquet
@@ -47,8 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="*", metavar="IMAGES", help="files, folders, globs, or .txt lists of these")
     add_data(parser, "the query and gallery of a dataset or CSV file, in place of IMAGES")
     add_root(parser)
-    parser.add_argument("--model", required=True, metavar="RUN", help="run folder, checkpoint or .onnx file")
-    add_allow_imports(parser)
+    add_model(parser)
     parser.add_argument("--output", required=True, metavar="FILE", help="FILE.npz or FILE.parquet")
     parser.add_argument("--tracklets", action="store_true", help="each folder of images and each list is one entry")
     add_batch_size(parser)
@@ -66,7 +70,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.data:
         return _extract_dataset(arguments)
     from fastreid_clip3d.common.json_file import check_json, write_json
-    from fastreid_clip3d.inference import load_model
     from fastreid_clip3d.inference.collection import extract_to_file
     from fastreid_clip3d.inference.features_writer import check_output
     from fastreid_clip3d.inference.pictures import list_images
@@ -78,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ClearError(
             f"{' '.join(arguments.images)}: no images there ({entries.passed_over} other files passed over)."
         )
-    model = load_model(arguments.model, arguments.device)
+    model = model_source(arguments).load(arguments.device)
     progress = arguments.json != "-" and sys.stderr.isatty()
     summary = extract_to_file(model, entries, output, arguments.batch_size, arguments.tracklets, progress)
     if arguments.json:
@@ -91,11 +94,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _extract_dataset(arguments: argparse.Namespace) -> int:
     from fastreid_clip3d.common.files import check_writable
     from fastreid_clip3d.evaluation.features_file import write_features
-    from fastreid_clip3d.inference import load_model
     from fastreid_clip3d.inference.dataset_features import dataset_features
 
     output = check_writable(arguments.output, (".npz",))
-    model = load_model(arguments.model, arguments.device)
+    model = model_source(arguments).load(arguments.device)
     query, gallery, _ = dataset_features(
         model, arguments.data, arguments.batch_size, progress=sys.stderr.isatty(), root=arguments.root
     )

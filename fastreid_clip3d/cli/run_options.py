@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastreid_clip3d.inference.load import ModelSource
 
 
 def positive(text: str) -> int:
@@ -30,8 +34,50 @@ def add_allow_imports(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-imports",
         action="store_true",
-        help="import the Python modules that the run's config names (IMPORTS); only for runs that you trust",
+        help="run code of the model's author: the modules that a run's config names (IMPORTS), or a TorchScript file; "
+        "only for models that you trust",
     )
+
+
+def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """Adds ``--model`` for every source of ``load_model``, and the flags that describe it; see :func:`model_source`."""
+    parser.add_argument(
+        "--model", required=required, default="", metavar="MODEL",
+        help="run folder, checkpoint, .onnx file, torchscript:FILE, timm:NAME, open_clip:NAME/TAG, open_clip:embedded "
+        "or hf-hub:OWNER/NAME (docs/models.md)",
+    )  # fmt: skip
+    add_config(parser)
+    add_allow_imports(parser)
+    group = parser.add_argument_group(
+        "what an ONNX or TorchScript file of another tool takes",
+        "What is not given is read from the yaml file beside it (model.yaml beside model.onnx); else we assume RGB, "
+        "range 1 and ImageNet's mean and std. --size also sets the input of a network of timm.",
+    )
+    group.add_argument("--size", nargs=2, type=positive, metavar=("HEIGHT", "WIDTH"), help="of its images, in pixels")
+    for name in ("mean", "std"):
+        group.add_argument(
+            f"--{name}", nargs=3, type=float, metavar=("A", "B", "C"), help="per channel, of values in 0..RANGE"
+        )
+    group.add_argument("--channels", choices=("RGB", "BGR"), help="the order of its colours")
+    group.add_argument("--range", type=int, choices=(1, 255), help="the value of a white pixel before mean and std")
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--config``."""
+    parser.add_argument(
+        "--config", default="", metavar="FILE",
+        help="config file of a checkpoint, for instance of fast-reid (default: config.yaml beside it)",
+    )  # fmt: skip
+
+
+def model_source(arguments: argparse.Namespace) -> ModelSource:
+    """What the flags of :func:`add_model` name."""
+    from fastreid_clip3d.inference.image_settings import ImageSettings
+    from fastreid_clip3d.inference.load import ModelSource
+
+    size, mean, std = (tuple(values) if values else None for values in (arguments.size, arguments.mean, arguments.std))
+    settings = ImageSettings(size, mean, std, arguments.channels, arguments.range)
+    return ModelSource(arguments.model, arguments.config, settings, allow_imports=arguments.allow_imports)
 
 
 def add_json(parser: argparse.ArgumentParser, what: str) -> None:

@@ -1,4 +1,4 @@
-"""The model that ``load_model`` returns, whether PyTorch or onnxruntime runs the student.
+"""The model that ``load_model`` returns, whatever it was loaded from and whether PyTorch or onnxruntime runs it.
 
 B: images. d': width of the feature. h, w: input size of the student.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,16 +28,18 @@ class ReIDModel:
     """Pictures in, features out: ``model(images)``.
 
     Attributes:
+        source: where the model comes from: a path, or a name such as ``timm:resnet50``.
         run_folder: the folder of the weights and, after ``clip3d calibrate``, of ``calibration.json``.
         size: (height, width) of the student's input; pictures of any size are resized to it.
         feature_dim: d'.
         fingerprint: hex digest of the weights and of everything else that features depend on. Features with the same
             fingerprint can be compared.
         device: the device that the student runs on.
-        backbone_name: ``MODEL.BACKBONE.NAME`` and ``DEPTH``.
+        backbone_name: ``MODEL.BACKBONE.NAME`` and ``DEPTH``, or the network's name elsewhere.
         metric: ``cosine``; f_id is L2-normalised, so the similarity is a dot product.
     """
 
+    source: str = ""
     run_folder: Path
     feature_dim: int
     fingerprint: str
@@ -110,7 +113,9 @@ class ReIDModel:
             )
         features = self._features(pixels)
         if not torch.isfinite(features).all():
-            raise ClearError(f"{self.run_folder}: the student's features are not finite; its weights have diverged.")
+            raise ClearError(
+                f"{self.source or self.run_folder}: the student's features are not finite; its weights have diverged."
+            )
         return features
 
     def _features(self, pixels: Tensor) -> Tensor:
@@ -133,9 +138,22 @@ class ReIDModel:
     def __repr__(self) -> str:
         height, width = self.size
         return (
-            f"{type(self).__name__}({self.run_folder}: {self.backbone_name}, {height} x {width} pixels -> "
-            f"{self.feature_dim} numbers, {self.device})"
+            f"{type(self).__name__}({self.source or self.run_folder}: {self.backbone_name}, {height} x {width} pixels "
+            f"-> {self.feature_dim} numbers, {self.device})"
         )
+
+
+class NetworkModel(ReIDModel):
+    """A model whose network is a module of PyTorch.
+
+    Attributes:
+        network: float images [B, 3, h, w] in 0..255, RGB -> features [B, d'], not normalised; it has the buffers
+            ``pixel_mean`` and ``pixel_std``, [1, 3, 1, 1]. In eval mode.
+        meta_architecture: the name of its kind.
+    """
+
+    network: Any  # fast-reid's meta-architectures have no types; nn.Module does not declare their parts
+    meta_architecture: str
 
 
 def _starts(count: int) -> range:

@@ -23,7 +23,7 @@ from fastreid_clip3d.common.files import check_writable, replacing
 from fastreid_clip3d.common.images import UnreadableImage
 from fastreid_clip3d.compat.blocks import batch_size_left_open
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.inference.model import TorchModel
+from fastreid_clip3d.inference.encoder import NetworkModel, ReIDModel
 from fastreid_clip3d.inference.onnx_model import METADATA_KEY, import_onnxruntime, session_options
 from fastreid_clip3d.inference.pictures import list_images
 from fastreid_clip3d.inference.preprocess import (
@@ -129,7 +129,20 @@ def format_of(path: str | Path, chosen: str = "") -> Format:
     return by_suffix
 
 
-def describe(model: TorchModel, pixels: InputPixels = "raw") -> Description:
+def exportable(model: ReIDModel) -> NetworkModel:
+    """The model, if it has a network of PyTorch.
+
+    Raises:
+        ClearError: it is an ONNX or TorchScript file.
+    """
+    if isinstance(model, NetworkModel):
+        return model
+    raise ClearError(
+        f"{model.source} is an exported student. Give the run folder, checkpoint or tower that it was exported from."
+    )
+
+
+def describe(model: NetworkModel, pixels: InputPixels = "raw") -> Description:
     """The metadata that we write into an exported file."""
     kind = "0..255" if pixels == "raw" else "(x / 255 - mean) / std with ImageNet's mean and std"
     return {
@@ -143,17 +156,17 @@ def describe(model: TorchModel, pixels: InputPixels = "raw") -> Description:
         "size": list(model.size),
         "resize": list(model.recipe.resize),
         "crop": list(model.recipe.crop),
-        "interpolation": "bicubic, PIL",
+        "interpolation": f"{model.recipe.interpolation}, PIL",
         "feature_dim": model.feature_dim,
         "fingerprint": model.fingerprint,
         "backbone": model.backbone_name,
-        "meta_architecture": model.cfg.MODEL.META_ARCHITECTURE,
+        "meta_architecture": model.meta_architecture,
         "metric": model.metric,
     }
 
 
 def export(
-    model: TorchModel,
+    model: NetworkModel,
     path: str | Path,
     format: Format | Literal[""] = "",
     pictures: list[Tensor] | None = None,
@@ -211,7 +224,7 @@ def as_input(images: Tensor, pixels: InputPixels) -> Tensor:
     return (imagenet_normalised(images) if pixels == "normalised" else images.float()).contiguous()
 
 
-def _largest_difference(model: TorchModel, runner: Runner, real: Tensor, pixels: InputPixels) -> tuple[float, int]:
+def _largest_difference(model: NetworkModel, runner: Runner, real: Tensor, pixels: InputPixels) -> tuple[float, int]:
     """The largest 1 - cosine (infinite for another shape), and the number of random images that we ran besides `real`.
 
     Random images come in batches of 1 and 5, real ones in batches of 4.
@@ -327,7 +340,7 @@ def _drawn(generator: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     return np.array(picture)
 
 
-def real_pictures(model: TorchModel, sources: list[str], most: int = 32) -> Iterator[Tensor]:
+def real_pictures(model: NetworkModel, sources: list[str], most: int = 32) -> Iterator[Tensor]:
     """The first `most` readable pictures of files, folders, globs and lists, in the student's size, uint8 [3, h, w].
 
     Raises:

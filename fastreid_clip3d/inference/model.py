@@ -1,4 +1,4 @@
-"""Loads a student from the folder of its run; teacher, bodies, pretrained weights and datasets may be gone.
+"""A student from the folder of its run, run by PyTorch; teacher, bodies, pretrained weights and datasets may be gone.
 
 B: images. N = h x w: patches. d: width of the teacher. d': width of the student.
 """
@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from fastreid_clip3d.common.devices import find_device
 from fastreid_clip3d.common.images import AnyImage, Channels
-from fastreid_clip3d.config_loading import inference_config, load_run_config
+from fastreid_clip3d.config_loading import find_config, inference_config, load_run_config
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.inference.encoder import ReIDModel
-from fastreid_clip3d.inference.onnx_model import OnnxModel
+from fastreid_clip3d.inference.encoder import NetworkModel
+from fastreid_clip3d.inference.hub import HUB, downloaded
 from fastreid_clip3d.inference.preprocess import InputSize
 from fastreid_clip3d.modeling.backbones.build import student_maps, whole_students
 from fastreid_clip3d.modeling.losses import OTLoss
@@ -36,57 +36,36 @@ from fastreid_clip3d.modeling.weights import (
 )
 
 
-def load_model(run: str | Path, device: str = "", allow_imports: bool = False) -> ReIDModel:
-    """A trained student, ready for pictures.
+def load_torch_model(run: str | Path, device: str = "", allow_imports: bool = False, config: str = "") -> TorchModel:
+    """The network of a run, checkpoint or model of the hub, for callers that need its parts.
 
-    Args:
-        run: a run folder (its ``model_final.pth``, or the file that ``last_checkpoint`` names), a checkpoint with
-            ``config.yaml`` beside it, or an ``.onnx`` file of ``clip3d export``.
-        device: ``cpu``, ``cuda`` or ``cuda:N``; "": CUDA where there is a device, else the CPU.
-        allow_imports: whether the run's own modules (``IMPORTS`` in its config.yaml) may be imported. They are Python
-            code of the person who trained the run.
-
-    Raises:
-        ClearError: the file that is missing, damaged or does not fit, and what the user can do.
-
-    >>> model = load_model("logs/demo/clip3d", device="cpu")
-    >>> features = model(["a.jpg", "b.jpg"])
-    >>> tuple(features.shape) == (2, model.feature_dim), features.norm(dim=1).round(decimals=4)
-    (True, tensor([1., 1.]))
+    The arguments are those of ``load_model``, which also takes sources without such a network.
     """
-    path = Path(run)
-    if path.suffix.lower() == ".onnx":
-        return OnnxModel(path, device)
-    return load_torch_model(path, device, allow_imports)
-
-
-def load_torch_model(run: str | Path, device: str = "", allow_imports: bool = False) -> TorchModel:
-    """:func:`load_model` for callers that need the network itself: it refuses an ``.onnx`` file."""
     if Path(run).suffix.lower() == ".onnx":
         raise ClearError(f"{run} is an exported student. Give the run folder or checkpoint that it was exported from.")
-    return TorchModel(*find_run_files(Path(run)), device, allow_imports)
+    return TorchModel(*find_run_files(run, config), device, allow_imports)
 
 
-class TorchModel(ReIDModel):
+class TorchModel(NetworkModel):
     """A student that PyTorch runs.
 
     Attributes:
+        checkpoint: the file of its weights.
         network: the ``CLIP3DReID``, ``Baseline`` or other meta-architecture, in eval mode and without training losses.
         cfg: the run's config, reduced to inference.
     """
 
-    network: Any  # a meta-architecture of fast-reid, which has no types; nn.Module does not declare its parts
-
     def __init__(self, checkpoint: Path, config: Path, device: str = "", allow_imports: bool = False) -> None:
-        self.run_folder = checkpoint.parent
+        self.source, self.checkpoint, self.run_folder = str(checkpoint), checkpoint, checkpoint.parent
         self.device = find_device(device)
         weights = read_weights(checkpoint)
         full_cfg = load_run_config(config, allow_imports)
         self.recipe = InputSize.from_config(full_cfg)
-        self.network, self.cfg = _build_network(full_cfg, weights, checkpoint, self.device)
+        self.network, self.cfg = _build_network(full_cfg, weights, checkpoint, config, self.device)
+        self.meta_architecture = str(self.cfg.MODEL.META_ARCHITECTURE)
         self.backbone_name = f"{self.cfg.MODEL.BACKBONE.NAME} {self.cfg.MODEL.BACKBONE.DEPTH}"
         self.fingerprint = _fingerprint(self.network, self.cfg, self.recipe)
-        self._full_cfg, self._checkpoint = full_cfg, checkpoint
+        self._full_cfg = full_cfg
         self._phrase_weights = {
             name: value.clone() for name, value in weights.items() if name.startswith(("ot_loss.", "phrase_table"))
         }
@@ -152,31 +131,39 @@ class TorchModel(ReIDModel):
             return guidance_from_config(cfg).phrase_table.cpu()
         except ClearError as error:
             raise ClearError(
-                f"{self._checkpoint} is too old to hold its phrases, and the teacher that has them cannot be loaded: "
+                f"{self.checkpoint} is too old to hold its phrases, and the teacher that has them cannot be loaded: "
                 f"{error}"
             ) from error
 
 
-def find_run_files(run: Path) -> tuple[Path, Path]:
-    """Checkpoint and config.yaml of a run folder or of a checkpoint in it.
+def find_run_files(run: str | Path, config: str = "") -> tuple[Path, Path]:
+    """Checkpoint and config file of a run folder, of a checkpoint, or of a model of the hub.
+
+    Args:
+        run: also ``hf-hub:OWNER/NAME``. config: the config file, also the name of one that comes with the package; "":
+            ``config.yaml`` beside the checkpoint.
 
     Raises:
         ClearError: one of them is missing; the message names it.
     """
-    if not run.exists():
-        raise ClearError(f"{run}: no such run folder or checkpoint.")
-    checkpoint = find_checkpoint(run)
-    config = checkpoint.parent / "config.yaml"
-    if not config.is_file():
+    path = downloaded(run) if isinstance(run, str) and run.startswith(HUB) else Path(run)
+    if not path.exists():
+        raise ClearError(f"{path}: no such run folder or checkpoint.")
+    checkpoint = find_checkpoint(path)
+    if config:
+        return checkpoint, find_config(config, "--config")
+    beside = checkpoint.parent / "config.yaml"
+    if not beside.is_file():
         raise ClearError(
-            f"{config} is missing. Training writes it beside its checkpoints, and it describes the network of "
-            f"{checkpoint.name}. Copy it there from the run's folder."
+            f"{beside} is missing. Training writes it beside its checkpoints, and it describes the network of "
+            f"{checkpoint.name}. Copy it there from the run's folder, or name the config file: --config FILE "
+            "(load_model(..., config=FILE))."
         )
-    return checkpoint, config
+    return checkpoint, beside
 
 
 def _build_network(
-    full_cfg: CfgNode, weights: dict[str, Tensor], checkpoint: Path, device: torch.device
+    full_cfg: CfgNode, weights: dict[str, Tensor], checkpoint: Path, config: Path, device: torch.device
 ) -> tuple[Any, CfgNode]:
     """The student with all of its weights, in eval mode, and the config that built it."""
     cfg = inference_config(full_cfg)
@@ -186,10 +173,24 @@ def _build_network(
     cfg.MODEL.HEADS.NUM_CLASSES = len(classifiers[0]) if classifiers else 1
     with torch.random.fork_rng(devices=[]), whole_students():  # initial weights draw random numbers, to be overwritten
         network = build_model(cfg)
-    student = f"the student that {checkpoint.parent / 'config.yaml'} describes"
+    student = f"the student that {config} describes"
     fit = fitting_weights(weights, network, "inference", f"Checkpoint {checkpoint}", student)
     network.load_state_dict(fit.weights, strict=False)
+    _check_pixels(weights, network, checkpoint, config)
     return network.eval().requires_grad_(False), cfg
+
+
+def _check_pixels(weights: dict[str, Tensor], network: Any, checkpoint: Path, config: Path) -> None:
+    """Refuses a config with other pixel statistics than those that fast-reid's older releases kept in checkpoints."""
+    for name in ("pixel_mean", "pixel_std"):
+        stored, of_config = weights.get(name), getattr(network, name, None)
+        if stored is None or of_config is None:
+            continue
+        if not torch.allclose(stored.flatten().float(), of_config.flatten().float().cpu(), atol=1e-2):
+            raise ClearError(
+                f"{checkpoint} was trained with {name} {stored.flatten().tolist()}, and MODEL.{name.upper()} of "
+                f"{config} is {of_config.flatten().tolist()}. Name the config that belongs to this checkpoint."
+            )
 
 
 def _fingerprint(network: nn.Module, cfg: CfgNode, recipe: InputSize) -> str:

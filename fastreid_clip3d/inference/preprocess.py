@@ -23,6 +23,7 @@ from fastreid_clip3d.errors import ClearError
 
 InputPixels = Literal["raw", "normalised"]
 """What an exported file takes: pixels 0..255, or pixels that :func:`imagenet_normalised` has changed."""
+Interpolation = Literal["bicubic", "bilinear"]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of RGB values in 0..1. Most trackers and torchvision normalise crops with them."""
 
@@ -40,18 +41,20 @@ class InputSize:
     Attributes:
         resize: (height, width); a single number is the shorter side; empty: no resizing.
         crop: (height, width) cut from the middle afterwards, or a single number for both; empty: no cropping.
+        interpolation: PIL's filter, antialiased.
     """
 
     resize: tuple[int, ...]
     crop: tuple[int, ...] = ()
+    interpolation: Interpolation = "bicubic"
 
     @cached_property
     def steps(self) -> list[Any]:
         """The transforms, in order."""
         steps: list[Any] = []
         if self.resize:
-            bicubic = transforms.InterpolationMode.BICUBIC
-            steps.append(transforms.Resize(_as_torchvision(self.resize), interpolation=bicubic))
+            interpolation = transforms.InterpolationMode(self.interpolation)
+            steps.append(transforms.Resize(_as_torchvision(self.resize), interpolation=interpolation))
         if self.crop:
             steps.append(transforms.CenterCrop(_as_torchvision(self.crop)))
         return steps

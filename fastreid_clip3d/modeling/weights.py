@@ -33,6 +33,9 @@ TRAINING_ONLY = ("ot_loss.", "global_distill_loss.", "body_shape_loss.", "clothe
 NESTED = ("model", "state_dict", "model_state")
 """Keys under which files keep their named tensors, beside an optimiser's state, an epoch and the like."""
 
+HUB_WEIGHTS = "model.safetensors"
+"""The weights in a folder of ``clip3d push``."""
+
 
 class NoWeights(ClearError):
     """A file that was read and holds no named tensors."""
@@ -46,7 +49,8 @@ def is_classifier(name: str) -> bool:
 def find_checkpoint(path: str | Path, named_by: str = "") -> Path:
     """The checkpoint that a path means: a file, the one that a file ``last_checkpoint`` names, or a run folder's last.
 
-    A run folder's last checkpoint is ``model_final.pth``, or else the one that ``last_checkpoint`` names.
+    A run folder's last checkpoint is ``model_final.pth``, or else the one that ``last_checkpoint`` names. A folder of
+    ``clip3d push`` has ``model.safetensors``.
 
     Args:
         named_by: the key or flag that holds the path, for messages.
@@ -63,7 +67,9 @@ def find_checkpoint(path: str | Path, named_by: str = "") -> Path:
             return path / "model_final.pth"
         if (path / "last_checkpoint").is_file():
             return checkpoint_of_tag(path / "last_checkpoint")
-        raise ClearError(f"{prefix} has neither model_final.pth nor last_checkpoint. {_others(path)}")
+        if (path / HUB_WEIGHTS).is_file():
+            return path / HUB_WEIGHTS
+        raise ClearError(f"{prefix} has neither model_final.pth nor last_checkpoint nor {HUB_WEIGHTS}. {_others(path)}")
     return checkpoint_of_tag(path) if path.name == "last_checkpoint" else path
 
 
@@ -180,7 +186,7 @@ def with_current_names(weights: Mapping[str, Tensor], expected: Iterable[str]) -
     """Weights of fast-reid's older releases under the names of today.
 
     ``bnneck`` was the batch norm that is now the last layer of ``bottleneck``; the classifier was ``classifier.weight``
-    of a head and is now the head's ``weight``. Names that the network has are left as they are.
+    of a head, or of the network, and is now the head's ``weight``. Names that the network has are left as they are.
     """
     expected = set(expected)
     renamed = {}
@@ -193,6 +199,8 @@ def with_current_names(weights: Mapping[str, Tensor], expected: Iterable[str]) -
                     part[len(head) :].split(".")[2] for part in expected if part.startswith(f"{head}.bottleneck.")
                 ]
                 new = f"{head}.bottleneck.{max(layers, default='0', key=int)}.{rest}"
+            elif name == "classifier.weight":
+                new = "heads.weight"
             elif name.endswith(".classifier.weight"):
                 new = name.removesuffix(".classifier.weight") + ".weight"
         renamed[new if new in expected or is_classifier(new) else name] = value
@@ -242,14 +250,14 @@ def fitting_weights(
         ],
         f"{source} has {{}} tensors of another shape than {student}",
     )
-    _refuse(
-        [
-            name
-            for name in weights
-            if name not in expected and not name.startswith(TRAINING_ONLY) and not is_classifier(name)
-        ],
-        f"{source} has {{}} tensors more than {student}",
-    )
+    more = [
+        name
+        for name in weights
+        if name not in expected and not name.startswith(TRAINING_ONLY) and not is_classifier(name)
+    ]
+    learned = [name for name in more if name.endswith(".pool_layer.p")]
+    hint = " (the exponent of a pooling that learns it: MODEL.HEADS.POOL_LAYER GeneralizedMeanPoolingP)"
+    _refuse(more, f"{source} has {{}} tensors more than {student}{hint if learned else ''}")
     # A phrase table of another teacher is let through: the model keeps its own and says so.
     kept = {
         name: value

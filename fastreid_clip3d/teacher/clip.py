@@ -181,15 +181,7 @@ def load_teacher(
         raise ClearError(f"teacher precision '{precision}' is unknown; choose one of: {', '.join(PRECISIONS)}.")
     source = find_weights(name, pretrained)
     model = create_open_clip(source, name, pretrained)
-    settings = model.visual.preprocess_cfg
-    size = settings["size"]
-    transform = ImageTransform(
-        size=(size, size) if isinstance(size, int) else tuple(size),
-        mean=settings["mean"],
-        std=settings["std"],
-        interpolation=settings["interpolation"],
-        resize=resize,
-    )
+    transform = image_transform_of(model, resize)
     table = encode_prompts(model, source.model_name, prompts())
     fingerprint = Fingerprint(
         teacher=f"{name} / {pretrained}" if pretrained else name,
@@ -200,6 +192,19 @@ def load_teacher(
         precision=effective_precision(precision, device),
     )
     return Teacher(_drop_text_tower(model), transform, table, fingerprint, name, pretrained, device, precision)
+
+
+def image_transform_of(model: Any, resize: str = "squash") -> ImageTransform:
+    """What open_clip's own config of a model says about its images; `resize` as in :func:`load_teacher`."""
+    settings = model.visual.preprocess_cfg
+    size = settings["size"]
+    return ImageTransform(
+        size=(size, size) if isinstance(size, int) else tuple(size),
+        mean=settings["mean"],
+        std=settings["std"],
+        interpolation=settings["interpolation"],
+        resize=resize,
+    )
 
 
 @torch.no_grad()

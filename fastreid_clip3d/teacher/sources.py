@@ -67,16 +67,16 @@ def _from_hub(repository: str) -> WeightSource:
 
     config = try_to_load_from_cache(repository, "open_clip_config.json")
     if not isinstance(config, str) or not any(Path(config).parent.glob("*open_clip*.safetensors")):
-        _require_connection(_hub_endpoint(), f"{HUB}{repository}", _by_hand(f"{_hub_endpoint()}/{repository}"))
+        require_connection(hub_endpoint(), f"teacher {HUB}{repository}", _by_hand(f"{hub_endpoint()}/{repository}"))
         config = _download(
             lambda: open_clip_pretrained.download_pretrained_from_hf(repository, filename="open_clip_config.json"),
             f"{HUB}{repository}",
-            _by_hand(f"{_hub_endpoint()}/{repository}"),
+            _by_hand(f"{hub_endpoint()}/{repository}"),
         )
         _download(
             lambda: open_clip_pretrained.download_pretrained_from_hf(repository),
             f"{HUB}{repository}",
-            _by_hand(f"{_hub_endpoint()}/{repository}"),
+            _by_hand(f"{hub_endpoint()}/{repository}"),
         )
     return _from_folder(str(Path(config).parent), "The hub's cache is incomplete; delete that folder and try again.")
 
@@ -158,13 +158,13 @@ def _from_tag(name: str, tag: str, settings: dict) -> str:
         cached = _cached_file(repository, filename)
         if cached:
             return cached
-        advice = _by_hand(f"{_hub_endpoint()}/{repository}", tag)
-        _require_connection(_hub_endpoint(), subject, advice)
+        advice = _by_hand(f"{hub_endpoint()}/{repository}", tag)
+        require_connection(hub_endpoint(), f"teacher {subject}", advice)
     else:
         advice = _by_hand(settings["url"], tag)
         target = Path("~/.cache/clip").expanduser() / os.path.basename(settings["url"])
         if not target.is_file():
-            _require_connection(settings["url"], subject, advice)
+            require_connection(settings["url"], f"teacher {subject}", advice)
     return _download(lambda: open_clip.download_pretrained(settings), subject, advice)
 
 
@@ -183,7 +183,8 @@ def _some(tags: list[str]) -> str:
     return ", ".join(tags[:4]) + (", ..." if len(tags) > 4 else "") or "none known"
 
 
-def _hub_endpoint() -> str:
+def hub_endpoint() -> str:
+    """The address of the Hugging Face hub."""
     from huggingface_hub import constants
 
     return constants.ENDPOINT.rstrip("/")
@@ -198,11 +199,17 @@ def _by_hand(address: str, tag: str = "") -> str:
     )
 
 
-def _require_connection(address: str, subject: str, advice: str) -> None:
+def require_connection(address: str, subject: str, advice: str) -> None:
+    """Raises at once where the hub's client would try again for half a minute.
+
+    Args:
+        subject: whose weights are to be downloaded from `address`. advice: what the user can do without a network.
+
+    Raises:
+        ClearError: the address cannot be reached, or HF_HUB_OFFLINE forbids it.
+    """
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
-        raise ClearError(
-            f"the weights of teacher {subject} are not on this machine and HF_HUB_OFFLINE is set. {advice}"
-        )
+        raise ClearError(f"the weights of {subject} are not on this machine and HF_HUB_OFFLINE is set. {advice}")
     try:
         request = urllib.request.Request(address, method="HEAD")
         urllib.request.urlopen(request, timeout=_PROBE_SECONDS).close()
@@ -211,8 +218,7 @@ def _require_connection(address: str, subject: str, advice: str) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise ClearError(
-            f"the weights of teacher {subject} are not on this machine and {address} cannot be reached ({reason}). "
-            f"{advice}"
+            f"the weights of {subject} are not on this machine and {address} cannot be reached ({reason}). {advice}"
         ) from error
 
 

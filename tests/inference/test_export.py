@@ -134,11 +134,11 @@ def test_wrong_files_and_formats_are_named(onnx_file, run, tmp_path) -> None:
         load_model(tmp_path / "cut.onnx")
     import onnx
 
-    foreign = onnx.load(str(onnx_file))
-    del foreign.metadata_props[:]
-    onnx.save(foreign, str(tmp_path / "foreign.onnx"))
+    damaged = onnx.load(str(onnx_file))
+    damaged.metadata_props[0].value = '{"format": 1}'
+    onnx.save(damaged, str(tmp_path / "damaged.onnx"))
     with pytest.raises(ClearError, match="does not say which student it holds"):
-        load_model(tmp_path / "foreign.onnx")
+        load_model(tmp_path / "damaged.onnx")
 
 
 MEAN, STD = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))

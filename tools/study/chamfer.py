@@ -78,11 +78,12 @@ def predicted_betas(run: str | Path, images: Sequence[str], batch_statistics: bo
     Raises:
         ClearError: there is no such run, or it trained without BodyShapeLoss.
     """
-    from fastreid_clip3d.inference.model import find_run_files, load_model
+    from fastreid_clip3d.inference.load import load_model
+    from fastreid_clip3d.inference.model import find_run_files
     from fastreid_clip3d.modeling.weights import read_weights
     from fastreid_clip3d.visualization.bodies import phi_of, predict_betas
 
-    phi = phi_of(read_weights(find_run_files(Path(run))[0]))
+    phi = phi_of(read_weights(find_run_files(run)[0]))
     return predict_betas(load_model(run), phi, list(images), batch_statistics, batch)
 
 
@@ -218,7 +219,7 @@ def table_9(
     from fastreid_clip3d.config_loading import load_config
     from fastreid_clip3d.inference.model import find_run_files
 
-    cfg = load_config(str(find_run_files(Path(runs[0]))[1]))
+    cfg = load_config(str(find_run_files(runs[0])[1]))
     model = cfg.MODEL.BODY.PATH
     truth = read_pairs(hbw) if hbw else fresh_bodies(folder / "bodies", _picture_size(cfg), bodies, model)
     predictions = {}

@@ -99,7 +99,7 @@ def phrase_directions(
 
 def _free_directions(run: str | Path, table: Tensor, texts: list[str]) -> Tensor:
     """Psi of free texts less the mean of the 32 phrases, [len(texts), d']."""
-    checkpoint, config = find_run_files(Path(run))
+    checkpoint, config = find_run_files(run)
     weights = read_weights(checkpoint)
     loss = OTLoss.from_weights(weights)
     text_dim = loss.projection[0].in_features

@@ -107,22 +107,25 @@ def build_timm_backbone(cfg: CfgNode) -> TimmBackbone:
     return backbone
 
 
-def check_timm_name(name: str) -> None:
+def check_timm_name(name: str, named_by: str = "") -> None:
     """Raises unless timm knows a network of this name, and its weights if a tag follows after a dot.
+
+    Args:
+        named_by: how an error calls the place of the name; "": the key.
 
     Raises:
         ClearError: naming the nearest names or the known tags.
     """
     architecture, _, tag = str(name).partition(".")
+    subject = named_by or f"MODEL.BACKBONE.DEPTH {name!r}"
     if not timm.is_model(architecture):
         nearest = difflib.get_close_matches(architecture, timm.list_models(), 3, 0.5)
         hint = f" Nearest: {', '.join(nearest)}." if nearest else ""
-        raise ClearError(f"MODEL.BACKBONE.DEPTH {name!r}: timm {timm.__version__} has no network of that name.{hint}")
+        raise ClearError(f"{subject}: timm {timm.__version__} has no network of that name.{hint}")
     known = timm.list_pretrained(f"{architecture}.*")
     if tag and name not in known:
         raise ClearError(
-            f"MODEL.BACKBONE.DEPTH {name!r}: timm {timm.__version__} knows no weights of that tag. "
-            f"Known: {', '.join(known) or 'none'}."
+            f"{subject}: timm {timm.__version__} knows no weights of that tag. Known: {', '.join(known) or 'none'}."
         )
 
 
