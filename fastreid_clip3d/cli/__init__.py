@@ -24,6 +24,7 @@ VERBS = {
     "render-bodies": "renders the synthetic half of a batch: grey bodies with known shapes",
     "render-people": "renders SynthCC, people who change their clothes",
     "extract": "computes the features of your own pictures into one file",
+    "crops": "cuts people out of videos and photos into folders, by boxes from a file or a detector",
     "search": "finds people in a folder of pictures, by a picture or by phrases",
     "calibrate": "measures which similarity means the same person",
     "export": "writes a student as one file: ONNX, TorchScript or torch.export",

@@ -5,6 +5,7 @@ Every file below the folder becomes a :class:`Picture`, or stands in :attr:`Fold
 
 from __future__ import annotations
 
+import csv
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -45,6 +46,7 @@ NOT_INNER = "not in a folder inside a person's folder"
 NO_FOLDER = "in no person's folder"
 NO_TRACK = "neither TRACK/FRAME nor CAMERA/TRACK/FRAME"
 NO_FRAME = "its name has no number of a frame"
+NOBODY = f"{CROPS_FILE} has no track for it, so nobody knows who it is"
 HARMLESS = (NO_IMAGE, HIDDEN, JUNK)
 """Reasons for which every good copy of a dataset has files that are left out."""
 
@@ -117,10 +119,13 @@ def read_folder(folder: str | Path, layout: Layout | Literal[""] = "", inner: In
     content = FolderContent(chosen, why)
     has_splits = chosen != "tracker" and any(_split_of(name) for name in images)
     parse = _PARSERS[chosen]
-    known = set(images)
+    known, nobody = set(images), _crops_without_track(folder) if chosen == "tracker" else set()
     for name in sorted(names, key=_natural_order):
         if name not in known:
             content.leave_out(name, HIDDEN if _is_hidden(name) else NO_IMAGE)
+            continue
+        if name in nobody:
+            content.leave_out(name, NOBODY)
             continue
         parts, split = PurePosixPath(name).parts, ""
         if has_splits:
@@ -168,6 +173,18 @@ def guess_layout(folder: Path, images: list[str]) -> tuple[Layout, str]:
         f"neither Market-1501's (0002_c1s1_000451_03.jpg) nor DukeMTMC's (0005_c2_f0046985.jpg), such as "
         f"{printable(images[0])}. Put each person's pictures into a folder, or write the CSV file yourself."
     )
+
+
+def _crops_without_track(folder: Path) -> set[str]:
+    try:
+        with open(folder / CROPS_FILE, encoding="utf-8", newline="") as lines:
+            return {row["file"] for row in csv.DictReader(lines) if not row["track"]}
+    except FileNotFoundError:
+        return set()
+    except (OSError, ValueError, KeyError) as error:
+        raise DatasetProblem(
+            f"{printable(str(folder / CROPS_FILE))} cannot be read as the table of clip3d crops ({error!r}). Remove it."
+        ) from error
 
 
 def _is_hidden(name: str) -> bool:
