@@ -1,4 +1,4 @@
-"""Draws what a run learned: transport plans, bodies, ranking lists, embeddings."""
+"""Draws what a run learned: transport plans, bodies, ranking lists, embeddings, why two pictures are alike."""
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ examples:
   # the same queries answered by two models; runs need TEST.EVALUATION.SAVE_FEATURES True
   clip3d visualize ranking --models logs/demo/baseline logs/demo/clip3d --protocol CC
 
+  # the queries with the lowest average precision; a query of your choice
+  clip3d visualize ranking --models logs/demo/clip3d --sort worst
+  clip3d visualize ranking --models logs/demo/clip3d --sort 0400_o1_c5_00.jpg
+
+  # which patches make two pictures alike
+  clip3d visualize alike a.jpg b.jpg --model logs/demo/clip3d
+
   # a dozen people's features on a plane, by person and by clothes
   clip3d visualize embedding --model logs/demo/clip3d --method tsne
 
@@ -29,10 +36,13 @@ exit code: 0 drawn, 2 an error
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags."""
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{transport,bodies,ranking,embedding}")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="{transport,bodies,ranking,alike,embedding}"
+    )
     _add_transport(commands)
     _add_bodies(commands)
     _add_ranking(commands)
+    _add_alike(commands)
     _add_embedding(commands)
 
 
@@ -93,8 +103,22 @@ def _add_ranking(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--protocol", default="general", help="general (default), CC, SC or nothing")
     add_data(command, "which test set, where a run has several", "--dataset")
     command.add_argument("--queries", type=positive, default=4, metavar="N", help="people drawn (default: 4)")
+    command.add_argument(
+        "--sort", nargs="+", default=["random"], metavar="ORDER",
+        help="worst or best (by the first model's average precision), random (default), or names of query pictures",
+    )  # fmt: skip
     command.add_argument("--top", type=positive, default=8, metavar="N", help="matches shown (default: 8)")
     command.add_argument("--seed", type=int, default=0, help="seed of the choice of queries (default: 0)")
+
+
+def _add_alike(commands: argparse._SubParsersAction) -> None:
+    command = _command(
+        commands, "alike", "which patches make two pictures alike for a model", "a.jpg b.jpg --model logs/demo/clip3d"
+    )
+    command.add_argument("images", nargs=2, metavar="IMAGE", help="the two pictures")
+    command.add_argument("--model", required=True, metavar="RUN", help="run folder or checkpoint with one feature map")
+    add_allow_imports(command)
+    add_device(command)
 
 
 def _add_embedding(commands: argparse._SubParsersAction) -> None:

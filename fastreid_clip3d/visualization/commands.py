@@ -16,9 +16,10 @@ from fastreid_clip3d.evaluation.ranking import evaluate
 from fastreid_clip3d.inference.model import find_run_files, load_torch_model
 from fastreid_clip3d.inference.pictures import list_images
 from fastreid_clip3d.modeling.weights import read_weights
+from fastreid_clip3d.visualization.alike import alike_sheet, find_alike
 from fastreid_clip3d.visualization.bodies import bodies_sheet, choose_bodies, known_bodies, phi_of, unknown_bodies
 from fastreid_clip3d.visualization.embedding import embed, embedding_sheet
-from fastreid_clip3d.visualization.ranking import RankedModel, check_comparable, choose_queries, ranking_sheet
+from fastreid_clip3d.visualization.ranking import RankedModel, check_comparable, ranking_sheet, sorted_queries
 from fastreid_clip3d.visualization.run_files import run_features, run_title
 from fastreid_clip3d.visualization.transport import transport_maps, transport_sheet
 
@@ -66,7 +67,7 @@ def bodies(
     if bool(images) == bool(bodies):
         raise ClearError("Give either --bodies FOLDER (from `clip3d render-bodies`) or --images.")
     check_writable(output, FIGURE_ENDINGS)
-    checkpoint, _ = find_run_files(Path(model))
+    checkpoint, _ = find_run_files(model)
     weights = read_weights(checkpoint)
     phi_of(weights)
     student = load_torch_model(model, device)
@@ -84,6 +85,7 @@ def ranking(
     protocol: str = "general",
     data: str = "",
     queries: int = 4,
+    sort: Sequence[str] = ("random",),
     top: int = 8,
     seed: int = 0,
     output: str = "ranking.png",
@@ -92,19 +94,34 @@ def ranking(
 
     Args:
         models: run folders or features files. data: the test set, where a run has several.
-        queries: number of people drawn, 1 or more. top: matches per query, 1 or more. seed: of the choice of queries.
+        queries: number of people drawn, 1 or more.
+        sort: worst, best (by the first model's average precision), random, or names of query pictures.
+        top: matches per query, 1 or more. seed: of the choice of queries.
     """
     check_writable(output, IMAGE_ENDINGS)
     rules = find_protocols([protocol])[0]
     ranked = [RankedModel(run_title(run), *run_features(run, data)) for run in models]
     check_comparable(ranked)
     results = {model.title: evaluate(model.query, model.gallery, [rules])[rules.name] for model in ranked}
-    chosen = choose_queries(next(iter(results.values())).queries, ranked[0].query.pids, queries, seed)
+    chosen, order = sorted_queries(next(iter(results.values())), ranked[0].query, sort, queries, seed)
     if not chosen:
         raise ClearError(f"No query has a match under protocol {rules.name}.")
     path = ranking_sheet(ranked, rules, chosen, output, top)
     scores = [f"{name} mAP {result.mean_average_precision:.1%}" for name, result in results.items()]
-    return path, f"{len(chosen)} queries drawn at random (seed {seed}); {', '.join(scores)}"
+    return path, f"{len(chosen)} queries, {order}; {', '.join(scores)}"
+
+
+def alike(*, model: str, images: tuple[str, str], output: str = "alike.png", device: str = "") -> tuple[Path, str]:
+    """Which patches make two pictures alike.
+
+    Args:
+        model: run folder or checkpoint. images: two files. device: as in ``load_model``.
+    """
+    check_writable(output, FIGURE_ENDINGS)
+    student = load_torch_model(model, device)
+    found = find_alike(student, *images)
+    path = alike_sheet(images, found, output, student.size)
+    return path, f"similarity {found.similarity:.3f}; the shares of the patches add up to {found.explained:.3f}"
 
 
 def embedding(

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from fastreid_clip3d.common.images import read_image, save_image
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.protocols import Protocol
-from fastreid_clip3d.evaluation.ranking import LabelledFeatures, evaluate
+from fastreid_clip3d.evaluation.ranking import LabelledFeatures, ProtocolResult, evaluate
 
 HIT, MISS, QUERY = (40, 160, 70), (205, 60, 50), (90, 90, 90)
 FRAME = 3
@@ -117,6 +117,38 @@ def choose_queries(result_queries: np.ndarray, pids: np.ndarray, count: int, see
         if len(chosen) == count:
             break
     return list(chosen.values())
+
+
+def sorted_queries(
+    result: ProtocolResult, query: LabelledFeatures, sort: Sequence[str], count: int, seed: int = 0
+) -> tuple[list[int], str]:
+    """The queries to draw, and the order in words.
+
+    Args:
+        sort: ("worst",), ("best",): up to `count` people's queries by average precision, each person once;
+            ("random",): drawn at random; else names of query pictures, or the end of their paths, in this order.
+
+    Raises:
+        ClearError: a name that no query has, that several have, or whose query has no match.
+    """
+    if tuple(sort) == ("random",):
+        return choose_queries(result.queries, query.pids, count, seed), f"drawn at random (seed {seed})"
+    if len(sort) == 1 and sort[0] in ("worst", "best"):
+        order = np.argsort(result.average_precisions * (1 if sort[0] == "worst" else -1), kind="stable")
+        _, first = np.unique(query.pids[result.queries[order]], return_index=True)
+        return result.queries[order[np.sort(first)[:count]]].tolist(), f"{sort[0]} first"
+    return [_named_query(result, query, name) for name in sort], "as named"
+
+
+def _named_query(result: ProtocolResult, query: LabelledFeatures, name: str) -> int:
+    parts = Path(name).parts
+    found = [row for row, path in enumerate(query.names) if parts and Path(path).parts[-len(parts) :] == parts]
+    if len(found) != 1:
+        fault = "no query picture has this name" if not found else f"{len(found)} query pictures end in this name"
+        raise ClearError(f"--sort {name}: {fault}. Give worst, best, random, or names of query pictures.")
+    if found[0] not in result.queries:
+        raise ClearError(f"--sort {name}: this query has no match under protocol {result.protocol.name}.")
+    return found[0]
 
 
 def _put(

@@ -12,8 +12,8 @@ from PIL import Image
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.features_file import write_features
 from fastreid_clip3d.evaluation.protocols import GENERAL
-from fastreid_clip3d.evaluation.ranking import LabelledFeatures
-from fastreid_clip3d.visualization.ranking import HIT, MISS, QUERY, RankedModel, draw_ranking
+from fastreid_clip3d.evaluation.ranking import LabelledFeatures, evaluate
+from fastreid_clip3d.visualization.ranking import HIT, MISS, QUERY, RankedModel, draw_ranking, sorted_queries
 from fastreid_clip3d.visualization.run_files import run_features
 
 
@@ -76,3 +76,33 @@ def test_features_of_a_run(sides: tuple, tmp_path: Path) -> None:
     query, gallery = run_features(tmp_path, "B")
     assert query.names == sides[0].names and len(gallery) == 3
     assert len(run_features(tmp_path / "evaluation" / "A_features.npz")[1]) == 3
+
+
+def three_people(tmp_path: Path) -> tuple[LabelledFeatures, LabelledFeatures]:
+    """Queries 0 and 1 of person 1 find it second and third, query 2 of person 2 first, query 3 has no match."""
+    query = side(tmp_path, "query", [1, 1, 2, 9], 0, [0.0, 1.2, 0.5, 0.0])
+    return query, side(tmp_path, "gallery", [1, 2, 3], 1, [-0.2, 0.5, 0.1])
+
+
+def test_the_worst_and_the_best_queries_come_first(tmp_path: Path) -> None:
+    query, gallery = three_people(tmp_path)
+    result = evaluate(query, gallery, [GENERAL])["general"]
+    assert result.average_precisions == pytest.approx([1 / 2, 1 / 3, 1])
+    assert sorted_queries(result, query, ["worst"], 4) == ([1, 2], "worst first")
+    assert sorted_queries(result, query, ["best"], 4) == ([2, 0], "best first")
+    assert sorted_queries(result, query, ["best"], 1)[0] == [2]
+    chosen, order = sorted_queries(result, query, ["random"], 2, seed=3)
+    assert {int(query.pids[row]) for row in chosen} == {1, 2} and order == "drawn at random (seed 3)"
+
+
+def test_queries_are_found_by_name(tmp_path: Path) -> None:
+    query, gallery = three_people(tmp_path)
+    result = evaluate(query, gallery, [GENERAL])["general"]
+    assert sorted_queries(result, query, ["query2.png", query.names[0]], 1) == ([2, 0], "as named")
+    for name, fault in (("uery2.png", "no query picture"), ("query3.png", "has no match"), ("wurst", "worst, best")):
+        with pytest.raises(ClearError, match=fault):
+            sorted_queries(result, query, [name], 1)
+    twice = LabelledFeatures(query.features, query.pids, query.camids, None, ("a/x.png", "b/x.png", "c.png", "d.png"))
+    with pytest.raises(ClearError, match="2 query pictures"):
+        sorted_queries(result, twice, ["x.png"], 1)
+    assert sorted_queries(result, twice, ["b/x.png"], 1)[0] == [1]
