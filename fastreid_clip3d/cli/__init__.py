@@ -37,6 +37,7 @@ VERBS = {
     "blur-faces": "copies a dataset with blurred faces",
     "config-keys": "prints every config key with its default and meaning",
     "doctor": "prints what this machine has and lacks: versions, devices, libraries, folders",
+    "push": "uploads a run to the Hugging Face hub, with a model card",
     "report": "writes one page about a run: scores, curves, pictures, settings",
 }
 """Verb -> what it does, in the order of the help page."""
