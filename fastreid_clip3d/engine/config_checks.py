@@ -150,6 +150,35 @@ def check_training_config(cfg: CfgNode) -> None:
             f"{loss_names.BODY_SHAPE} needs synthetic bodies in the batch: set DATALOADER.SAMPLER_TRAIN "
             f"{MIXED_SAMPLER} and DATALOADER.SYNTHETIC_PER_BATCH above 0, or leave the loss out of MODEL.LOSSES.NAME."
         )
+    _check_distillation(cfg)
+
+
+def _check_distillation(cfg: CfgNode) -> None:
+    """Refuses keys of L_global and L_3D that the chosen reading or the head cannot have."""
+    names, losses = cfg.MODEL.LOSSES.NAME, cfg.MODEL.LOSSES
+    keys = losses.GLOBAL_DISTILL
+    by_logits = loss_names.GLOBAL_DISTILL in names and keys.REDUCTION == "kl"
+    if by_logits and (keys.FEATURE or keys.HIDDEN_DIM):
+        unused = "FEATURE" if keys.FEATURE else "HIDDEN_DIM"
+        value = keys.FEATURE or keys.HIDDEN_DIM
+        raise ClearError(
+            f"MODEL.LOSSES.GLOBAL_DISTILL.REDUCTION kl compares class logits; it has no Phi and does not read f_id, so "
+            f"MODEL.LOSSES.GLOBAL_DISTILL.{unused} {value} has no effect. Leave that key out, or set REDUCTION cosine."
+        )
+    head = REID_HEADS_REGISTRY.get(cfg.MODEL.HEADS.NAME)
+    if isinstance(head, type) and issubclass(head, EmbeddingHead):
+        return
+    needs_embedding_head = {
+        "GLOBAL_DISTILL.REDUCTION": by_logits,
+        "GLOBAL_DISTILL.FEATURE": loss_names.GLOBAL_DISTILL in names and keys.FEATURE,
+        "BODY_SHAPE.FEATURE": loss_names.BODY_SHAPE in names and losses.BODY_SHAPE.FEATURE,
+    }
+    for key, is_asked in needs_embedding_head.items():
+        if is_asked:
+            raise ClearError(
+                f"MODEL.LOSSES.{key} needs a head with a neck and a classifier, EmbeddingHead or MLPHead. "
+                f"MODEL.HEADS.NAME is {cfg.MODEL.HEADS.NAME}. Set one of the two, or leave the key out."
+            )
 
 
 def check_same_bodies(cfg: CfgNode, bodies: SyntheticBodies) -> None:

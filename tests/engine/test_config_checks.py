@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from fastreid.config import CfgNode
+from fastreid.modeling.heads import REID_HEADS_REGISTRY
 
 from fastreid_clip3d.config import ALLOWED, get_cfg
 from fastreid_clip3d.config_loading import all_keys, load_config
@@ -98,6 +99,50 @@ def test_what_only_training_reads_is_refused_for_training_alone(key: str, value:
 def test_values_out_of_range_are_refused_when_the_config_is_loaded(key: str, value: str, message: str) -> None:
     with pytest.raises(ClearError, match=message):
         load_config("", [key, value])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"REDUCTION": "kl", "FEATURE": "after"}, "GLOBAL_DISTILL.FEATURE after has no effect"),
+        ({"REDUCTION": "kl", "HIDDEN_DIM": 8}, "GLOBAL_DISTILL.HIDDEN_DIM 8 has no effect"),
+        ({"REDUCTION": "cosine", "FEATURE": "after"}, ""),
+        ({"REDUCTION": "kl"}, ""),
+    ],
+)
+def test_l_global_by_class_logits_takes_no_key_of_f_id(options: dict[str, Any], message: str) -> None:
+    cfg = changed("MODEL.LOSSES.NAME", ("CrossEntropyLoss", "GlobalDistillLoss"))
+    cfg.MODEL.LOSSES.GLOBAL_DISTILL.HIDDEN_DIM = 0
+    for key, value in options.items():
+        cfg.MODEL.LOSSES.GLOBAL_DISTILL[key] = value
+    if not message:
+        check_training_config(cfg)  # raises ClearError otherwise
+        return
+    with pytest.raises(ClearError, match=message):
+        check_training_config(cfg)
+    cfg.MODEL.LOSSES.NAME = ("CrossEntropyLoss",)
+    check_training_config(cfg)
+
+
+@pytest.mark.parametrize(
+    ("loss", "group", "key", "value"),
+    [
+        ("GlobalDistillLoss", "GLOBAL_DISTILL", "REDUCTION", "kl"),
+        ("GlobalDistillLoss", "GLOBAL_DISTILL", "FEATURE", "after"),
+        ("BodyShapeLoss", "BODY_SHAPE", "FEATURE", "before"),
+    ],
+)
+def test_a_head_without_neck_and_classifier_is_named(
+    loss: str, group: str, key: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(REID_HEADS_REGISTRY._obj_map, "BareHead", torch.nn.Identity)
+    cfg = changed("MODEL.HEADS.NAME", "BareHead")
+    cfg.MODEL.LOSSES.NAME, cfg.DATALOADER.SAMPLER_TRAIN = ("CrossEntropyLoss", loss), "MixedIdentitySampler"
+    cfg.MODEL.LOSSES.GLOBAL_DISTILL.HIDDEN_DIM = 0
+    check_training_config(cfg)
+    cfg.MODEL.LOSSES[group][key] = value
+    with pytest.raises(ClearError, match=f"MODEL.LOSSES.{group}.{key} needs a head .* MODEL.HEADS.NAME is BareHead"):
+        check_training_config(cfg)
 
 
 def test_a_residual_needs_equal_widths() -> None:

@@ -20,7 +20,13 @@ from fastreid_clip3d.common import loss_names
 from fastreid_clip3d.common.batch import Batch
 from fastreid_clip3d.modeling.backbones.build import StudentMaps, student_maps, whole_students
 from fastreid_clip3d.modeling.backbones.compiling import compile_student
-from fastreid_clip3d.modeling.losses import BodyShapeLoss, ClothesAdversarialLoss, GlobalDistillLoss, OTLoss
+from fastreid_clip3d.modeling.losses import (
+    BodyShapeLoss,
+    ClothesAdversarialLoss,
+    GlobalDistillLoss,
+    OTLoss,
+    ProbeDistillLoss,
+)
 
 if TYPE_CHECKING:
     from fastreid_clip3d.teacher.guidance import Guidance
@@ -38,7 +44,7 @@ class CLIP3DReID(Baseline):
 
     Training batch: see :class:`~fastreid_clip3d.common.batch.Batch`. Returns losses by name: fast-reid's, ``loss_ot``
     (alpha L_OT), ``loss_global`` (beta L_global), ``loss_ot_synthetic`` and ``loss_body_shape`` (gamma L_OT^syn, gamma
-    L_3D).
+    L_3D). With ``MODEL.LOSSES.GLOBAL_DISTILL.REDUCTION kl`` also ``loss_probe``, which trains the teacher's classifier.
     """
 
     @configurable
@@ -46,7 +52,7 @@ class CLIP3DReID(Baseline):
         self,
         *,
         ot_loss: OTLoss | None = None,
-        global_distill_loss: GlobalDistillLoss | None = None,
+        global_distill_loss: GlobalDistillLoss | ProbeDistillLoss | None = None,
         body_shape_loss: BodyShapeLoss | None = None,
         clothes_loss: ClothesAdversarialLoss | None = None,
         clothes_start_epoch: int = 0,
@@ -164,7 +170,11 @@ class CLIP3DReID(Baseline):
             if transport is not None and reads_labels:
                 distance = transport(local_features(real.feature_map), table, phrase_choices)
                 losses["loss_ot"] = self.scales["ot"] * distance
-            if follow is not None:
+            if isinstance(follow, ProbeDistillLoss):
+                targets = batch["targets"].clamp(min=0)
+                distance, losses["loss_probe"] = follow(outputs["pred_class_logits"], teacher_features, targets)
+                losses["loss_global"] = self.scales["global"] * distance
+            elif follow is not None:
                 features = self._real_features(real, outputs, self.sides_of_neck["global"])
                 losses["loss_global"] = self.scales["global"] * follow(features, teacher_features)
         if synthetic is None:

@@ -11,7 +11,13 @@ from fastreid_clip3d.body import load_body_model
 from fastreid_clip3d.body.constants import GENDERS
 from fastreid_clip3d.common import loss_names
 from fastreid_clip3d.modeling.heads.mlp_head import global_feature_dim
-from fastreid_clip3d.modeling.losses import BodyShapeLoss, ClothesAdversarialLoss, GlobalDistillLoss, OTLoss
+from fastreid_clip3d.modeling.losses import (
+    BodyShapeLoss,
+    ClothesAdversarialLoss,
+    GlobalDistillLoss,
+    OTLoss,
+    ProbeDistillLoss,
+)
 from fastreid_clip3d.teacher.guidance import Guidance, guidance_from_config
 
 
@@ -28,10 +34,7 @@ def build_own_losses(cfg: CfgNode, guidance: Guidance | None = None) -> dict[str
         if loss_names.OT in names:
             arguments["ot_loss"] = _ot_loss(cfg, teacher_dim)
         if loss_names.GLOBAL_DISTILL in names:
-            keys = cfg.MODEL.LOSSES.GLOBAL_DISTILL
-            arguments["global_distill_loss"] = GlobalDistillLoss(
-                teacher_dim, global_feature_dim(cfg, keys.FEATURE), keys.HIDDEN_DIM, keys.REDUCTION
-            )
+            arguments["global_distill_loss"] = _global_distill_loss(cfg, teacher_dim)
     if loss_names.BODY_SHAPE in names:
         arguments["body_shape_loss"] = _body_shape_loss(cfg)
     if loss_names.CLOTHES in names:
@@ -58,6 +61,13 @@ def _ot_loss(cfg: CfgNode, teacher_dim: int) -> OTLoss:
         contrast_temperature=keys.CONTRAST_TEMPERATURE,
         center=keys.CENTER,
     )
+
+
+def _global_distill_loss(cfg: CfgNode, teacher_dim: int) -> GlobalDistillLoss | ProbeDistillLoss:
+    keys = cfg.MODEL.LOSSES.GLOBAL_DISTILL
+    if keys.REDUCTION == "kl":
+        return ProbeDistillLoss(teacher_dim, cfg.MODEL.HEADS.NUM_CLASSES, keys.TEMPERATURE)
+    return GlobalDistillLoss(teacher_dim, global_feature_dim(cfg, keys.FEATURE), keys.HIDDEN_DIM, keys.REDUCTION)
 
 
 def _body_shape_loss(cfg: CfgNode) -> BodyShapeLoss:

@@ -15,7 +15,9 @@ from fastreid_clip3d.body import load_body_model
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.backbones.build import student_maps
 from fastreid_clip3d.modeling.backbones.compiling import compile_student
+from fastreid_clip3d.modeling.weights import apply_weights, fitting_weights
 from fastreid_clip3d.teacher.labels import choose_phrases, phrase_scores
+from tests.references import probe_distill
 from tests.standins import random_batch, small_config, tiny_teacher_folder
 
 ALL_LOSSES = ("CrossEntropyLoss", "OTLoss", "GlobalDistillLoss", "BodyShapeLoss")
@@ -286,6 +288,61 @@ def test_l_global_and_l_3d_see_the_side_of_the_neck_that_is_asked_for(teacher: s
         real = model.backbone((batch["images"] - model.pixel_mean) / model.pixel_std)
         once = neck.momentum * model.heads.pool_layer(real)[:, :, 0, 0].mean(0)
     torch.testing.assert_close(running, once, rtol=1e-4, atol=1e-6)
+
+
+def with_probe(teacher: str, losses: tuple[str, ...] = ALL_LOSSES):
+    cfg = small_config(teacher, losses)
+    cfg.MODEL.LOSSES.GLOBAL_DISTILL.REDUCTION, cfg.MODEL.LOSSES.GLOBAL_DISTILL.HIDDEN_DIM = "kl", 0
+    cfg.MODEL.LOSSES.GLOBAL_DISTILL.TEMPERATURE = 3.0
+    return cfg
+
+
+@pytest.mark.parametrize("classifier, scale", [("Linear", 1), ("CircleSoftmax", 16)])
+@pytest.mark.parametrize("epsilon", [0.0, 0.1])
+def test_class_logits_follow_the_probe_whatever_the_classifier(
+    teacher: str, classifier: str, scale: int, epsilon: float
+) -> None:
+    """Logits of the real half by hand: without margin, without smoothing, whatever cross-entropy uses."""
+    cfg = with_probe(teacher)
+    cfg.MODEL.HEADS.CLS_LAYER, cfg.MODEL.HEADS.SCALE, cfg.MODEL.HEADS.MARGIN = classifier, scale, 0.25
+    cfg.MODEL.LOSSES.CE.EPSILON, cfg.MODEL.SYNTHETIC_STATISTICS = epsilon, "separate"
+    model, batch = build(cfg), random_batch()
+    torch.nn.init.normal_(model.heads.weight)
+    losses = losses_of(model, batch)
+    assert set(losses) == {"loss_cls", "loss_ot", "loss_global", "loss_probe", "loss_ot_synthetic", "loss_body_shape"}
+    with torch.no_grad():
+        f_id = model.heads.pool_layer(model.backbone((batch["images"] - model.pixel_mean) / model.pixel_std))
+        searched, weight = model.heads.bottleneck(f_id)[..., 0, 0], model.heads.weight
+        if classifier != "Linear":
+            searched, weight = F.normalize(searched), F.normalize(weight)
+        student = scale * searched @ weight.T
+    g = model.guidance.teacher.encode_images(batch["teacher_images"])
+    probe = model.global_distill_loss.probe
+    taught = probe_distill.probe_logits(g.tolist(), probe.weight.tolist(), probe.bias.tolist())
+    expected = 0.5 * probe_distill.divergence(student.tolist(), taught, 3.0)
+    assert losses["loss_global"].item() == pytest.approx(expected, rel=1e-3)
+    expected = probe_distill.cross_entropy(taught, batch["targets"].tolist())
+    assert losses["loss_probe"].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_probe_is_trained_saved_and_resumed_and_search_does_without_it(teacher: str) -> None:
+    cfg = with_probe(teacher)
+    model = build(cfg)
+    optimizer, _ = build_optimizer(cfg, model)
+    before = model.global_distill_loss.probe.weight.clone()
+    sum(losses_of(model, random_batch()).values()).backward()
+    assert [name for name, value in model.named_parameters() if value.requires_grad and value.grad is None] == []
+    optimizer.step()
+    assert not torch.equal(before, model.global_distill_loss.probe.weight)
+    saved = model.state_dict()
+    resumed = build(cfg, seed=1)
+    apply_weights(resumed, saved, "resume", "run")
+    assert torch.equal(resumed.global_distill_loss.probe.weight, model.global_distill_loss.probe.weight)
+    student = build(small_config("no such teacher"), seed=2)
+    assert fitting_weights(saved, student, "inference", "run", "student").initial == []
+    cfg.MODEL.HEADS.NUM_CLASSES = 9  # another training begins with this student and other people
+    initial = fitting_weights(saved, build(cfg), "start", "run", "student").initial
+    assert initial == ["heads.weight", "global_distill_loss.probe.weight", "global_distill_loss.probe.bias"]
 
 
 def test_the_width_of_f_id_is_that_of_its_side_of_the_neck(teacher: str) -> None:
