@@ -126,26 +126,50 @@ def rasterize_face_vertices(
     height, width = image_size
     shape = (len(first_face), height, width, 1)
     mode = (perspective_correct, clip_barycentric)
+    corners = face_vertices.reshape(-1, 9).t().contiguous()
     pixel_face = _nearest_faces(
-        face_vertices.detach(), first_face, faces_per_mesh, image_size, *mode, cull_backfaces=cull_backfaces
+        corners.detach(), first_face, faces_per_mesh, image_size, *mode, cull_backfaces=cull_backfaces
     )
     covered = (pixel_face >= 0).nonzero().squeeze(1)
-    nearest = pixel_face[covered]
-    column = covered % width
-    row = (covered // width) % height
-    columns, rows = _pixel_centres(image_size, face_vertices.dtype)
-    corners = face_vertices.reshape(-1, 9).index_select(0, nearest).t().contiguous()
-    barycentric, depth, distance = _fields_of_nearest(corners, columns[column], rows[row], *mode)
+    nearest = corners.index_select(1, pixel_face.index_select(0, covered))
+    x, y = _centres_of(covered, image_size, corners.dtype)
+    barycentric, depth = _fields_of_nearest(nearest, x, y, *mode)
+    distance = _distance_of_nearest(nearest, x, y)
 
     def placed(values: Tensor) -> Tensor:
         """Values [P, ...] at their pixels, -1 at the others."""
         empty = values.new_full((len(pixel_face), *values.shape[1:]), -1.0)
         return empty.index_copy(0, covered, values).view(*shape, *values.shape[1:])
 
-    pix_to_face, bary_coords = pixel_face.view(shape), placed(barycentric)
+    pix_to_face, bary_coords = pixel_face.view(shape), placed(barycentric.t())
     if clipped is not None:
         pix_to_face, bary_coords = convert_clipped_rasterization_to_original_faces(pix_to_face, bary_coords, clipped)
     return pix_to_face, placed(depth), bary_coords, placed(distance)
+
+
+def visible_surface(
+    corners: Tensor, first_face: Tensor, faces_per_mesh: Tensor, image_size: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What :func:`rasterize_face_vertices` finds for a perspective camera, at the P covered pixels only.
+
+    `corners` [9, F] are x, y, z of each face's first corner, then of the others. No face is cut or culled.
+
+    Returns:
+        Pixels int64 [P] among the N * H * W, their packed faces int64 [P], barycentric coordinates [3, P], depth [P].
+    """
+    pixel_face = _nearest_faces(corners, first_face, faces_per_mesh, image_size, True, False, cull_backfaces=False)
+    covered = (pixel_face >= 0).nonzero().squeeze(1)
+    face = pixel_face.index_select(0, covered)
+    x, y = _centres_of(covered, image_size, corners.dtype)
+    barycentric, depth = _fields_of_nearest(corners.index_select(1, face), x, y, True, False)
+    return covered, face, barycentric, depth
+
+
+def _centres_of(pixels: Tensor, image_size: tuple[int, int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """NDC x and y of pixels int64 [P] among N * H * W."""
+    height, width = image_size
+    columns, rows = _pixel_centres(image_size, dtype)
+    return columns[pixels % width], rows[(pixels // width) % height]
 
 
 def _pixel_centres(image_size: tuple[int, int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -200,7 +224,7 @@ def _greatest(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
 
 
 def _nearest_faces(
-    face_vertices: Tensor,
+    corners: Tensor,
     first_face: Tensor,
     faces_per_mesh: Tensor,
     image_size: tuple[int, int],
@@ -208,57 +232,111 @@ def _nearest_faces(
     clip_barycentric: bool,
     cull_backfaces: bool,
 ) -> Tensor:
-    """Packed index of the nearest face at every pixel, int64 [N * H * W], -1 where none is."""
+    """Packed index of the nearest of the faces [9, F] at every pixel, int64 [N * H * W], -1 where none is."""
     height, width = image_size
     num_meshes = len(first_face)
     empty = torch.iinfo(torch.int64).max
     keys = torch.full((num_meshes * height * width,), empty, dtype=torch.int64)
-    if face_vertices.shape[0] == 0:
+    if corners.shape[1] == 0:
         return torch.full_like(keys, -1)
 
-    table = face_vertices.reshape(-1, 9).t().contiguous()
-    x0, y0, z0, x1, y1, z1, x2, y2, z2 = table
+    x0, y0, z0, x1, y1, z1, x2, y2, z2 = corners
     area = _edge(x2, y2, x0, y0, x1, y1)
     left, right = _pixel_range(_least(x0, x1, x2), _greatest(x0, x1, x2), width, height)
     top, bottom = _pixel_range(_least(y0, y1, y2), _greatest(y0, y1, y2), height, width)
-    visible = (area if cull_backfaces else area.abs()) > AREA_EPSILON
-    visible &= _least(z0, z1, z2) >= AREA_EPSILON
-    visible &= (right >= left) & (bottom >= top)
-    faces = visible.nonzero().squeeze(1)
+    low = _least(z0, z1, z2)
+    visible = (right >= left) & (bottom >= top) & (low >= AREA_EPSILON)
+    first_pixel = torch.repeat_interleave((torch.arange(num_meshes) * (height * width)).int(), faces_per_mesh)
+    boxes = torch.stack((left, top, right - left + 1, bottom - top + 1, first_pixel))
+    mode = (image_size, perspective_correct, clip_barycentric)
+    faces = (visible & (area > AREA_EPSILON)).nonzero().squeeze(1)
+    _draw(keys, corners.index_select(1, faces), boxes.index_select(1, faces), faces, *mode)
+    if not cull_backfaces:
+        # The faces that look away come second, since most of them lie behind what the others have covered.
+        faces = (visible & (area < -AREA_EPSILON)).nonzero().squeeze(1)
+        boxes = boxes.index_select(1, faces)
+        hidden = _hidden(keys.view(num_meshes, height, width), low.index_select(0, faces), boxes)
+        seen = (~hidden).nonzero().squeeze(1)
+        faces = faces[seen]
+        _draw(keys, corners.index_select(1, faces), boxes.index_select(1, seen), faces, *mode)
+    return torch.where(keys == empty, -1, keys & 0xFFFFFFFF)
+
+
+def _hidden(keys: Tensor, low: Tensor, boxes: Tensor) -> Tensor:
+    """Which faces lie behind all that the depth buffer `keys` [N, H, W] holds in their bounding boxes [5, F], bool [F].
+
+    `low` [F] is the least depth of each face. False where that is not certain.
+    """
+    left, top, across, down, first_pixel = boxes
+    farthest = (keys >> 32).int()
+    bits = (low * (1 - 1e-5)).view(torch.int32)  # as in a key; less by more than the rounding of interpolated depths
+    place = (first_pixel + top * keys.shape[2] + left).long()
+    size = torch.maximum(across, down)
+    hidden = torch.zeros_like(low, dtype=torch.bool)
+    for side in (
+        1,
+        2,
+        4,
+        8,
+    ):  # `farthest` holds the greatest depth in the square of this side below and right of a pixel
+        if side > 1:
+            half = side // 2
+            farthest[:, :, :-half] = torch.maximum(farthest[:, :, :-half], farthest[:, :, half:])
+            farthest[:, :-half] = torch.maximum(farthest[:, :-half], farthest[:, half:])
+        hidden |= (size <= side) & (bits > farthest.view(-1).index_select(0, place))
+    return hidden & (low > 0.01)
+
+
+def _draw(
+    keys: Tensor, corners: Tensor, boxes: Tensor, faces: Tensor,
+    image_size: tuple[int, int], perspective_correct: bool, clip_barycentric: bool,
+) -> None:  # fmt: skip
+    """Draws faces into the depth buffer `keys` int64 [N * H * W].
+
+    Args:
+        corners: [9, F], x, y, z of the first corner, then of the others.
+        boxes: int32 [5, F], first column, first row, columns, rows of the bounding box, first pixel of the image.
+        faces: int64 [F], packed indices.
+    """
     if faces.numel() == 0:
-        return torch.full_like(keys, -1)
-
-    across = right - left + 1
-    counts = (across * (bottom - top + 1))[faces].long()
+        return
+    x0, y0, z0, x1, y1, z1, x2, y2, z2 = corners
+    left, top, across, down, first_pixel = boxes
+    counts = (across * down).long()
     ends = counts.cumsum(0)
-    first_pixel = torch.repeat_interleave(torch.arange(num_meshes) * (height * width), faces_per_mesh)
-    whole = torch.stack((left, top, across, first_pixel.int(), torch.arange(len(area), dtype=torch.int32)))
-    # Whole numbers are stored as the bits of floats, so that one table and one gather are enough.
-    table = torch.cat((table, (area + AREA_EPSILON)[None], whole.view(torch.float32))).index_select(1, faces)
-    columns, rows = _pixel_centres(image_size, face_vertices.dtype)
-
+    area = _edge(x2, y2, x0, y0, x1, y1)
+    sign = area.sign()  # turns the edge functions so that all three are positive inside
+    table = torch.stack((
+        x1, y1, (y2 - y1) * sign, (x2 - x1) * sign,
+        x2, y2, (y0 - y2) * sign, (x0 - x2) * sign,
+        x0, y0, (y1 - y0) * sign, (x1 - x0) * sign,
+    ))  # fmt: skip
+    area = (area + AREA_EPSILON) * sign
+    before = (ends - counts).int()
+    # Exact, since the floats hold every whole number of pixels, and faster than a division of whole numbers.
+    exact = torch.float32 if image_size[0] * image_size[1] < 1 << 23 else torch.float64
+    corner_pixel = first_pixel + top * image_size[1] + left
+    whole = torch.stack((left, top, across, corner_pixel, before))
+    columns, rows = _pixel_centres(image_size, corners.dtype)
     for start, stop in _blocks(ends):
         of_face = torch.repeat_interleave(counts[start:stop])
+        left, top, across, pixel, before = whole[:, start:stop].index_select(1, of_face)
+        position = torch.arange(int(whole[4, start]), int(ends[stop - 1]), dtype=torch.int32).sub_(before)
+        down = (position.to(exact) / across).int()
+        column = position - down * across
+        x, y = columns.index_select(0, column + left), rows.index_select(0, down + top)
         fields = table[:, start:stop].index_select(1, of_face)
-        left, top, across, first_pixel, face = fields[10:].view(torch.int32)
-        before = (ends[start:stop] - counts[start:stop] - (ends[start] - counts[start])).int()
-        position = torch.arange(len(of_face), dtype=torch.int32).sub_(before.index_select(0, of_face))
-        # Exact, since a float64 holds every whole number of pixels, and faster than a division of whole numbers.
-        down = (position.double() / across).int()
-        column = position - down * across + left
-        row = down + top
-        pixel = first_pixel + row * width + column
-
-        x, y = columns.index_select(0, column), rows.index_select(0, row)
-        z0, z1, z2, area = fields[2], fields[5], fields[8], fields[9]
-        w0, w1, w2 = _barycentric(x, y, fields[:9], area)
+        w0, w1, w2 = ((x - ax) * dy - (y - ay) * dx for ax, ay, dy, dx in fields.view(3, 4, -1))
+        hit = (_least(w0, w1, w2) > 0).nonzero().squeeze(1)
+        face = of_face.index_select(0, hit) + start
+        share = area.index_select(0, face)
+        w0, w1, w2 = (w.index_select(0, hit) / share for w in (w0, w1, w2))
+        z0, z1, z2 = corners[2::3].index_select(1, face)
         depth = _depth(w0, w1, w2, z0, z1, z2, perspective_correct, clip_barycentric)[3]
-        hit = (_least(w0, w1, w2) > 0) & (depth >= 0)
         # Positive floats and their bits have the same order, so one integer holds depth first, face index second.
-        key = depth.view(torch.int32).long().bitwise_left_shift_(32).bitwise_or_(face)
-        keys.scatter_reduce_(0, pixel.long(), torch.where(hit, key, empty), "amin")
-
-    return torch.where(keys == empty, -1, keys & 0xFFFFFFFF)
+        key = depth.view(torch.int32).long().bitwise_left_shift_(32).bitwise_or_(faces.index_select(0, face))
+        pixel = (pixel + down * image_size[1] + column).index_select(0, hit).long()
+        keys.scatter_reduce_(0, pixel, torch.where(depth >= 0, key, torch.iinfo(torch.int64).max), "amin")
 
 
 def _blocks(ends: Tensor) -> list[tuple[int, int]]:
@@ -290,14 +368,19 @@ def _depth(
 
 def _fields_of_nearest(
     nearest: Tensor, x: Tensor, y: Tensor, perspective_correct: bool, clip_barycentric: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Barycentric coordinates [P, 3], depth [P] and signed squared distance [P] of the nearest faces [9, P]."""
+) -> tuple[Tensor, Tensor]:
+    """Barycentric coordinates [3, P] and depth [P] of the nearest faces [9, P]."""
     x0, y0, z0, x1, y1, z1, x2, y2, z2 = nearest
     area = _edge(x2, y2, x0, y0, x1, y1) + AREA_EPSILON
     w0, w1, w2, depth = _depth(*_barycentric(x, y, nearest, area), z0, z1, z2, perspective_correct, clip_barycentric)
+    return torch.stack((w0, w1, w2)), depth
+
+
+def _distance_of_nearest(nearest: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Signed squared distance [P] of points to the edges of the nearest faces [9, P]."""
+    x0, y0, _, x1, y1, _, x2, y2, _ = nearest
     sides = ((x0, y0, x1, y1), (x0, y0, x2, y2), (x1, y1, x2, y2))
-    distance = _least(*(_squared_distance(x, y, *side) for side in sides))
-    return torch.stack((w0, w1, w2), dim=1), depth, -distance
+    return -_least(*(_squared_distance(x, y, *side) for side in sides))
 
 
 def _squared_distance(x: Tensor, y: Tensor, ax: Tensor, ay: Tensor, bx: Tensor, by: Tensor) -> Tensor:

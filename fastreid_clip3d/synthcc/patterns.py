@@ -20,10 +20,10 @@ def soft_step(value: Tensor, width: float) -> Tensor:
 
 def waves(points: Tensor, period: Tensor, phase: Tensor) -> Tensor:
     """A smooth irregular field in about [-1, 1] with features of `period` metres: a few sines in fixed directions."""
-    k = points / period[:, None]
-    warped = k + 0.35 * torch.sin(4.1 * k.roll(1, 1) + 9.0 * phase[:, None])
-    angles = 6.2832 * (warped @ _DIRECTIONS.T) * 0.7 + torch.arange(1, 6) * 7.3 * phase[:, None]
-    return torch.sin(angles).sum(1) * 0.42
+    k = points.t() / period
+    warped = k + 0.35 * torch.sin(4.1 * k.roll(1, 0) + 9.0 * phase)
+    angles = 6.2832 * (_DIRECTIONS @ warped) * 0.7 + (torch.arange(1, 6) * 7.3)[:, None] * phase
+    return torch.sin(angles).sum(0) * 0.42
 
 
 def paint(points: Tensor, pattern: Tensor, colours: Tensor, scale: Tensor, phase: Tensor) -> Tensor:

@@ -65,15 +65,15 @@ def pose_person(person: Dressed, pose: np.ndarray, heading: float) -> Posed:
     """
     transforms, joints = joint_transforms(pose, person.joints, person.figure.parents, np.deg2rad(heading))
     flat, turn = transforms.reshape(-1, 12).astype(np.float32), transforms[0, :, :3]
-    vertices, turns = _skin(person.weights @ flat, person.rest)
-    normals = np.einsum("vab,vb->va", turns, person.normals)
+    blended = flat.T @ person.weights.T
+    vertices, normals = _moved(blended, person.rest), _turned(blended, person.normals)
     drop = np.array([joints[0, 0], vertices[:, 1].min(), joints[0, 2]], dtype=np.float32)
     vertices, joints = vertices - drop, joints - drop
     parts: list[tuple[np.ndarray, ...]] = [
         (vertices, normals, person.canonical, person.edge, person.faces, person.face_part)
     ]
     if person.tubes:
-        below = _skin(person.below_weights @ flat, person.below_rest)[0] - drop
+        below = _moved(flat.T @ person.below_weights.T, person.below_rest) - drop
         hips = both(joints, "hip").mean(0)
         leg_length = float(both(person.joints, "hip")[:, 1].mean() - both(person.joints, "ankle")[:, 1].mean())
         below_inner = np.empty((0, 3))
@@ -96,10 +96,15 @@ def pose_person(person: Dressed, pose: np.ndarray, heading: float) -> Posed:
     return Posed(vertices, normals, canonical, edge, faces, face_part, feet)
 
 
-def _skin(blended: np.ndarray, rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places [V, 3] and turns [V, 3, 3] of vertices by their blended transforms [V, 12]."""
-    blended = blended.reshape(-1, 3, 4)
-    return np.einsum("vab,vb->va", blended[..., :3], rest) + blended[..., 3], blended[..., :3]
+def _turned(blended: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """Vectors [V, 3] turned by their blended transforms [12, V], whose rows are those of 3 x 4 matrices."""
+    x, y, z = np.ascontiguousarray(vectors.T)
+    return np.stack([row[0] * x + row[1] * y + row[2] * z for row in blended.reshape(3, 4, -1)], 1)
+
+
+def _moved(blended: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Points [V, 3] turned and shifted by their blended transforms [12, V]."""
+    return _turned(blended, points) + blended[3::4].T
 
 
 def _part(

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastreid_clip3d.body.constants import Framing
-from fastreid_clip3d.body.rasterizer import rasterize_face_vertices
+from fastreid_clip3d.body.rasterizer import visible_surface
 from fastreid_clip3d.synthcc.background import paint_background, paint_occluder
 from fastreid_clip3d.synthcc.camera import CAMERAS, Shot, View, aim, key_light_direction
 from fastreid_clip3d.synthcc.dressing import Dressed
@@ -25,6 +25,10 @@ NOTHING: int = 255
 
 IMAGES_AT_ONCE: int = 16
 """Images that a set renders together. Part of the format: they share the depth of what lies far away."""
+
+
+PIXELS_AT_ONCE: int = 1 << 15
+"""Covered pixels that are shaded at once, so that the working set stays inside the caches."""
 
 
 @dataclasses.dataclass
@@ -53,45 +57,50 @@ def render(
     posed = [pose_person(person, poses[shot.pose], shot.heading) for person, shot in zip(people, shots)]
     views = [aim(shot, body.vertices, framing, height / width) for shot, body in zip(shots, posed)]
     big_height, big_width = height * supersampling, width * supersampling
-    face_vertices = []
+    seen = []
     for body, view in zip(posed, views):
-        seen = view.to_view(body.vertices).astype(np.float32)
-        seen[:, :2] = seen[:, :2] * (view.focal / seen[:, 2:]) + view.principal.astype(np.float32)
-        face_vertices.append(seen[body.faces])
-    counts = torch.tensor([len(faces) for faces in face_vertices])
-    pix_to_face, depth, bary, _ = rasterize_face_vertices(
-        torch.from_numpy(np.concatenate(face_vertices)),
+        points = view.to_view(body.vertices).astype(np.float32)
+        points[:, :2] = points[:, :2] * (view.focal / points[:, 2:]) + view.principal.astype(np.float32)
+        seen.append(points)
+    counts = torch.tensor([len(body.faces) for body in posed])
+    starts = np.cumsum([0, *(len(body.vertices) for body in posed)])
+    # Columns of all people, one after the other: torch reads and mixes columns several times faster than rows.
+    faces = _columns([body.faces + start for body, start in zip(posed, starts)])
+    places = _columns(seen)
+    covered, face, bary, depth = visible_surface(
+        torch.cat([places.index_select(1, row) for row in faces]),
         torch.cumsum(counts, 0) - counts,
         counts,
         (big_height, big_width),
-        perspective_correct=True,
     )
-    pix_to_face, depth, bary = pix_to_face[..., 0], depth[..., 0], bary[..., 0, :]
-    covered = (pix_to_face >= 0).reshape(-1).nonzero().squeeze(1)
     image = covered // (big_height * big_width)
-    face = pix_to_face.reshape(-1).index_select(0, covered)
-    bary = bary.reshape(-1, 3).index_select(0, covered)
-
-    starts = np.cumsum([0, *(len(body.vertices) for body in posed)])
-    faces = torch.from_numpy(np.concatenate([body.faces + start for body, start in zip(posed, starts)]))
-    columns = [np.concatenate([body.canonical, body.normals, body.vertices, body.edge[:, None]], 1) for body in posed]
-    features = torch.from_numpy(np.concatenate(columns))
-    parts = torch.from_numpy(np.concatenate([body.face_part for body in posed]))
-    corners = faces.index_select(0, face)  # index_select gathers rows several times faster than indexing does
-    of_corners = [features.index_select(0, row) * share[:, None] for row, share in zip(corners.T.contiguous(), bary.T)]
-    mixed = of_corners[0] + of_corners[1] + of_corners[2]
-    part = parts.index_select(0, face)
-    centres = torch.from_numpy(np.stack([view.centre for view in views]).astype(np.float32))
-    toward = F.normalize(centres.index_select(0, image) - mixed[:, 6:9], dim=1)
-    normals = F.normalize(mixed[:, 3:6], dim=1)
-    facing = (normals * toward).sum(1, keepdim=True)
-    normals = torch.where(facing < -0.05, -normals, normals)
-    occlusion = _occlusion(depth, supersampling).reshape(-1).index_select(0, covered)
-    occlusion = occlusion * torch.where(facing[:, 0] < -0.25, 0.6, 1.0)
-    colours = shade(mixed[:, :3], normals, mixed[:, 9], toward, occlusion, part, image, tables(people, shots))
+    depths = torch.full((len(people) * big_height * big_width,), -1.0).index_copy_(0, covered, depth)
+    occlusion = _occlusion(depths.view(-1, big_height, big_width), supersampling).reshape(-1).index_select(0, covered)
+    features = torch.cat(
+        (
+            *(_columns([getattr(body, name) for body in posed]) for name in ("canonical", "normals", "vertices")),
+            torch.from_numpy(np.concatenate([body.edge for body in posed]))[None],
+        )
+    )
+    part = torch.from_numpy(np.concatenate([body.face_part for body in posed])).index_select(0, face)
+    centres = torch.from_numpy(np.stack([view.centre for view in views], 1).astype(np.float32))
+    materials = tables(people, shots)
+    colours = []
+    for start in range(0, len(covered), PIXELS_AT_ONCE):
+        some = slice(start, start + PIXELS_AT_ONCE)
+        corners = faces.index_select(1, face[some])
+        of_corners = [features.index_select(1, row) * share for row, share in zip(corners, bary[:, some])]
+        mixed = of_corners[0] + of_corners[1] + of_corners[2]
+        toward = F.normalize(centres.index_select(1, image[some]) - mixed[6:9], dim=0)
+        normals = F.normalize(mixed[3:6], dim=0)
+        facing = (normals * toward).sum(0)
+        normals = torch.where(facing < -0.05, -normals, normals)
+        reached = occlusion[some] * torch.where(facing < -0.25, 0.6, 1.0)
+        columns = (mixed[:3].t(), normals.t(), mixed[9], toward.t())
+        colours.append(shade(*columns, reached, part[some], image[some], materials))
 
     canvas = torch.zeros(len(people) * big_height * big_width, 4)
-    canvas[covered, :3] = colours
+    canvas[covered, :3] = torch.cat(colours)
     canvas[covered, 3] = 1.0
     canvas = canvas.view(-1, big_height, big_width, 4).permute(0, 3, 1, 2)
     canvas = F.avg_pool2d(canvas, supersampling)
@@ -100,6 +109,11 @@ def render(
     middle = slice(supersampling // 2, None, supersampling)
     part_map = part_map.view(-1, big_height, big_width)[:, middle, middle].clone()
     return _finish(canvas, part_map, posed, views, shots, streams, height, width)
+
+
+def _columns(parts: list[np.ndarray]) -> Tensor:
+    """Rows [n, D] of several arrays as columns [D, N] of one tensor."""
+    return torch.from_numpy(np.concatenate(parts).T.copy())
 
 
 def _occlusion(depth: Tensor, supersampling: int) -> Tensor:

@@ -92,7 +92,7 @@ def shade(
     surrounding light that arrives, 0..1.
     """
     row = image * NUM_PARTS + part
-    colours = materials.colours.view(-1, 9).index_select(0, row).view(-1, 3, 3)
+    colours = materials.colours.view(-1, 9).t().contiguous().index_select(1, row).view(3, 3, -1).permute(2, 0, 1)
     scale, phase = materials.scale.index_select(0, row), materials.phase.index_select(0, row)
     shine, folds = materials.shine.index_select(0, row), materials.folds.index_select(0, row)
     albedo = paint(points, materials.pattern.index_select(0, row), colours, scale.clamp_min(1e-3), phase)
@@ -106,11 +106,14 @@ def shade(
     strands = waves(stretched, torch.full_like(scale[hair], 0.02), image[hair] * 0.13)
     albedo[hair] = albedo[hair] * (1 + 0.16 * strands[:, None])
     # Folds tilt the normal a little; they run with the cloth because they are waves of the canonical coordinates.
-    stretched = points * torch.tensor([1.0, 0.4, 1.0])
+    cloth = folds.nonzero().squeeze(1)
+    stretched = points[cloth] * torch.tensor([1.0, 0.4, 1.0])
+    folds, phase = folds[cloth], phase[cloth]
     folds_of_axes = ((0.16, 0.1), (0.11, 0.5), (0.13, 0.8))  # metres of a repeat, shift of the phase
-    tilt = [waves(stretched, torch.full_like(scale, period), phase + shift) for period, shift in folds_of_axes]
-    normals = F.normalize(normals + torch.stack(tilt, 1) * folds[:, None], dim=1)
-    key = materials.key.index_select(0, image)
+    tilt = [waves(stretched, torch.full_like(folds, period), phase + shift) for period, shift in folds_of_axes]
+    tilted = normals.t().index_add(1, cloth, torch.stack(tilt) * folds)
+    normals = F.normalize(tilted, dim=0).t()
+    key = materials.key.t().contiguous().index_select(1, image).t()
     key_light, ambient_light = materials.key_light.index_select(0, image), materials.ambient.index_select(0, image)
     diffuse = ((normals * key).sum(1) * 0.9 + 0.1).clamp_min(0) * (0.35 + 0.65 * occlusion)
     ambient = (0.78 + 0.30 * normals[:, 1]) * occlusion
