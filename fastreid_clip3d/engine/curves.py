@@ -47,14 +47,14 @@ class _OpenedAtFirstWrite(EventWriter):
     """A writer that is made when it has something to write: only then is it known at which iteration the run begins.
 
     Args:
-        path: what it writes. first_iteration: gives that iteration.
+        path: what it writes. first_iteration: gives that iteration; None for a training that begins anew.
     """
 
-    def __init__(self, path: str, first_iteration: Callable[[], int]) -> None:
+    def __init__(self, path: str, first_iteration: Callable[[], int | None]) -> None:
         self._path, self._first_iteration = path, first_iteration
         self._writer: Any = None
 
-    def _open(self, first_iteration: int) -> EventWriter:
+    def _open(self, first_iteration: int | None) -> EventWriter:
         raise NotImplementedError
 
     def write(self) -> None:
@@ -70,15 +70,15 @@ class _OpenedAtFirstWrite(EventWriter):
 class ResumableTensorboardWriter(_OpenedAtFirstWrite):
     """fast-reid's curves; when a run is resumed, TensorBoard drops what it wrote beyond the checkpoint."""
 
-    def _open(self, first_iteration: int) -> EventWriter:
-        return TensorboardXWriter(self._path, purge_step=first_iteration or None)
+    def _open(self, first_iteration: int | None) -> EventWriter:
+        return TensorboardXWriter(self._path, purge_step=first_iteration)
 
 
 class ResumableJSONWriter(_OpenedAtFirstWrite):
     """fast-reid's metrics.json; a resumed run first removes what it wrote beyond the checkpoint."""
 
-    def _open(self, first_iteration: int) -> EventWriter:
-        if first_iteration and Path(self._path).is_file():
+    def _open(self, first_iteration: int | None) -> EventWriter:
+        if first_iteration is not None and Path(self._path).is_file():
             drop_lines_from(Path(self._path), first_iteration)
         return JSONWriter(self._path)
 

@@ -55,6 +55,7 @@ class CLIP3DTrainer(DefaultTrainer):
     model: Any
     _trainer: Any
     checkpointer: Any
+    _is_resumed = False
 
     def __init__(self, cfg: CfgNode) -> None:
         use_device(cfg.MODEL.DEVICE)
@@ -165,13 +166,18 @@ class CLIP3DTrainer(DefaultTrainer):
         folder = self.cfg.OUTPUT_DIR
         return [
             CommonMetricPrinter(self.max_iter),
-            ResumableJSONWriter(os.path.join(folder, "metrics.json"), lambda: self.start_iter),
-            ResumableTensorboardWriter(folder, lambda: self.start_iter),
+            ResumableJSONWriter(os.path.join(folder, "metrics.json"), self._first_iteration),
+            ResumableTensorboardWriter(folder, self._first_iteration),
         ]
+
+    def _first_iteration(self) -> int | None:
+        """Where a resumed run goes on, 0 if it was ended before its first checkpoint; None where it begins anew."""
+        return self.start_iter if self._is_resumed else None
 
     def resume_or_load(self, resume: bool = True) -> None:
         """fast-reid's; a resumed run reads the images and has the learning rate that come next in this config."""
         super().resume_or_load(resume=resume)
+        self._is_resumed = resume
         if not self.start_epoch:
             return
         self._fresh_schedule.impose(self.start_epoch, self.iters_per_epoch, self.warmup_iters, self.delay_epochs)

@@ -129,6 +129,21 @@ def test_tensorboard_shows_no_step_twice(data: Path, tmp_path: Path) -> None:
     assert steps == [0, 1, 2, 3]
 
 
+def test_a_run_that_was_ended_before_its_first_checkpoint_shows_no_step_twice(data: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    changes = {"DATALOADER__SYNTHETIC_PER_BATCH": "0"}  # two steps, then the evaluation
+    for resume, lines in ((False, 3), (True, 3), (False, 6)):  # a training that begins anew adds its curves
+        for checkpoint in (*tmp_path.glob("*.pth"), *tmp_path.glob("last_checkpoint")):
+            checkpoint.unlink()
+        start(BAG_OF_TRICKS, data, tmp_path, resume=resume, **changes).train()
+        iterations = [json.loads(line)["iteration"] for line in (tmp_path / "metrics.json").read_text().splitlines()]
+        assert iterations == [0, 1, 2] * (lines // 3)
+        if resume:
+            events = EventAccumulator(str(tmp_path)).Reload()
+            assert [event.step for event in events.Scalars("total_loss")] == [0, 1]
+
+
 def change_checkpoint(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     path = folder / (folder / "last_checkpoint").read_text()
     content = torch.load(path, weights_only=True)
