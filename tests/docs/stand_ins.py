@@ -159,6 +159,13 @@ RULES: tuple[StandIn, ...] = (
         "GPUs; several processes: tests/engine/test_two_processes.py",
         flags={"--num-gpus": "1", "--num-machines": "1", "--machine-rank": "0"},
     ),
+    StandIn(
+        "crops",
+        "--weights",
+        "a detector's weights are a download",
+        flags={"--boxes": "walk.txt"},
+        drop={"--weights": 1},
+    ),
     StandIn("cache-teacher", "", "processes that read images start slowly", flags={"--workers": "0"}),
     StandIn(
         "label",

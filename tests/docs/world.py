@@ -14,6 +14,7 @@ from tests.conftest import REPOSITORY
 from tests.data.miniatures import ltcc
 from tests.docs.in_process import run_tool
 from tests.docs.stand_ins import RULES
+from tests.inference.footage import frames_and_boxes, write_mot, write_video
 from tests.standins import tiny_teacher_folder
 
 PEOPLE = {"train": 8, "test": 12, "val": 4}
@@ -86,6 +87,12 @@ def _own_files(root: Path, generator: np.random.Generator) -> None:
 
     for number, name in enumerate(("a.jpg", "b.jpg", "person.jpg", "other.png", "people/one.jpg", "people/two.jpg")):
         draw(root / name, (30 * number, 120, 90), generator)
+    for person in ("anna", "ben", "cleo", "dan"):
+        for number in (1, 2, 3):
+            draw(root / "my_photos" / person / f"{number}.jpg", (40 * number, 80, 120), generator)
+    frames, truth = frames_and_boxes()
+    write_video(root / "walk.mp4", frames)
+    write_mot(root / "walk.txt", truth)
     np.savez(root / "my_poses.npz", poses=0.1 * generator.standard_normal((3, 72)))
     smpl = root / "home" / "smpl"
     smpl.mkdir(parents=True)

@@ -37,9 +37,10 @@ def frames_and_boxes(names: tuple[str, ...] = ("person1", "person3", "person5"))
 
 
 def write_video(path: Path, frames: list[np.ndarray]) -> Path:
-    """Motion JPEG: every OpenCV writes and reads it."""
+    """Motion JPEG in .avi, which every OpenCV writes and reads, or MPEG-4 in .mp4."""
     height, width = frames[0].shape[:2]
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (width, height))
+    codec = cv2.VideoWriter_fourcc(*("mp4v" if path.suffix == ".mp4" else "MJPG"))
+    writer = cv2.VideoWriter(str(path), codec, 10, (width, height))
     assert writer.isOpened()
     for frame in frames:
         writer.write(frame)

@@ -1,4 +1,4 @@
-"""TrackerEncoder against the real libraries `reid`, `trackers` and `supervision`, and against boxmot's published call."""
+"""TrackerEncoder against the real `reid`, `trackers` and `supervision`, and against the call that boxmot publishes."""
 
 from __future__ import annotations
 
