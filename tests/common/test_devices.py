@@ -27,6 +27,8 @@ def test_a_device_that_is_not_there_is_refused(devices: int) -> None:
     for name in ("gpu", "cuda:x", "cuda:0:0"):
         with pytest.raises(ClearError, match=f"--device is '{name}'; it must be cpu, cuda or cuda:N"):
             find_device(name)
+    with pytest.raises(ClearError, match="TEST.EVALUATION.DEVICE is 'gpu'; it must be"):
+        find_device("gpu", "TEST.EVALUATION.DEVICE")
     if devices:
         assert find_device("cuda:1") == torch.device("cuda", 1)
     else:
@@ -39,5 +41,8 @@ def test_torchrun_gives_each_process_its_own_device(devices: int, monkeypatch) -
     assert find_local_device("cpu") == torch.device("cpu")
     if devices:
         assert find_local_device("cuda") == torch.device("cuda", 1)
+        monkeypatch.setenv("LOCAL_RANK", "2")
+        with pytest.raises(ClearError, match="MODEL.DEVICE is 'cuda:2', but torch .* sees 2 CUDA devices"):
+            find_local_device("cuda")
         monkeypatch.delenv("LOCAL_RANK")
         assert find_local_device("cuda") == torch.device("cuda")

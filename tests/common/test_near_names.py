@@ -1,3 +1,5 @@
+"""Guesses for a name that nobody knows."""
+
 from __future__ import annotations
 
 from fastreid_clip3d.common.near_names import did_you_mean, near_names
@@ -7,6 +9,9 @@ KNOWN = ("TrainingSampler", "NaiveIdentitySampler", "BalancedIdentitySampler")
 
 def test_near_names_come_nearest_first_and_whatever_their_case() -> None:
     assert near_names("naiveidentitysampler", KNOWN, count=2) == ["NaiveIdentitySampler", "BalancedIdentitySampler"]
+    assert near_names("TRAININGSAMPLER", KNOWN, count=1) == ["TrainingSampler"] and near_names("ltcc", ["LTCC"]) == [
+        "LTCC"
+    ]
     assert did_you_mean("traininsampler", KNOWN).startswith("Did you mean TrainingSampler")
 
 

@@ -165,6 +165,8 @@ def test_too_few_open_files_for_the_workers_are_refused(monkeypatch: pytest.Monk
     ):
         check_model_config(changed("DATALOADER.NUM_WORKERS", 64))
     check_open_files(0)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    check_open_files(64)
 
 
 def test_a_size_that_a_student_cannot_take_is_found_before_the_first_step() -> None:
