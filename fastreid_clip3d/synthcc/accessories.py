@@ -8,7 +8,7 @@ import numpy as np
 
 from fastreid_clip3d.body.constants import JOINTS
 from fastreid_clip3d.synthcc.figure import CANONICAL, NORMAL, REST, SIDES, WEIGHTS, Figure
-from fastreid_clip3d.synthcc.garments import BAG, HAT, SHOE, Piece, cut_all, rigid_piece, smooth_step, spanned
+from fastreid_clip3d.synthcc.garments import BAG, HAT, SHOE, Piece, cut_out, rigid_piece, smooth_step, spanned
 from fastreid_clip3d.synthcc.mesh_tools import grid_faces, sphere_grid
 from fastreid_clip3d.synthcc.outfit import Bag, Hat, Shoes
 
@@ -42,7 +42,7 @@ def _form(figure: Figure, body: np.ndarray, joints: np.ndarray, side: str) -> Pi
     marks = figure.marks
     ankle, ball = JOINTS[f"{side}_ankle"], JOINTS[f"{side}_foot"]
     weights = body[:, WEIGHTS]
-    foot = body[(weights[:, ankle] + weights[:, ball] > 0.5) & (body[:, 1] < marks.ankle + 0.01)][:, REST]
+    foot = body[(weights[:, ankle] + weights[:, ball] > 0.5) & (body[:, 1] < marks.ankle + 0.01), REST]
     forward = joints[ball] - joints[ankle]
     forward = np.array([forward[0], 0.0, forward[2]]) / np.hypot(forward[0], forward[2])
     across = np.array([forward[2], 0.0, -forward[0]])
@@ -50,10 +50,9 @@ def _form(figure: Figure, body: np.ndarray, joints: np.ndarray, side: str) -> Pi
     floor = foot[:, 1].min() - SOLE
     heel, toe = along.min() - 0.010, along.max() + 0.014
     places = np.linspace(heel, toe, STATIONS)
-    low, high, top = (np.zeros(STATIONS) for _ in range(3))
-    for station, place in enumerate(places):
-        near = np.abs(along - np.clip(place, along.min() + 0.01, along.max() - 0.012)) < 0.018
-        low[station], high[station], top[station] = beside[near].min(), beside[near].max(), foot[near, 1].max()
+    near = np.abs(along - np.clip(places, along.min() + 0.01, along.max() - 0.012)[:, None]) < 0.018
+    low = np.where(near, beside, np.inf).min(1)
+    high, top = (np.where(near, values, -np.inf).max(1) for values in (beside, foot[:, 1]))
     for values in (low, high, top):
         values[1:-1] = (values[:-2] + 2 * values[1:-1] + values[2:]) / 4
     share = np.linspace(0, 1, STATIONS)
@@ -83,7 +82,7 @@ def _shaft(figure: Figure, body: np.ndarray, shoes: Shoes, inside: float) -> Pie
     marks = figure.marks
     shaft = marks.ankle + shoes.height + shoes.sock
     low = marks.floor + 0.025
-    attributes, faces, _ = cut_all(body, figure.foot_faces, lambda points: [shaft - points[:, 1], points[:, 1] - low])
+    attributes, faces, _ = cut_out(body, figure.foot_faces, lambda points: [shaft - points[:, 1], points[:, 1] - low])
     edge = shaft - attributes[:, CANONICAL][:, 1]
     points = attributes[:, CANONICAL]
     sock = points[:, 1] > marks.ankle + shoes.height
@@ -124,7 +123,7 @@ def make_hat(figure: Figure, body: np.ndarray, hat: Hat) -> list[Piece]:
         forward = (points[:, 2] - marks.head_back) / depth
         return [points[:, 1] - (marks.chin + height * (shape.back + (shape.front - shape.back) * forward))]
 
-    attributes, faces, edge = cut_all(body, figure.head_faces, field)
+    attributes, faces, edge = cut_out(body, figure.head_faces, field)
     offset = shape.offset + 0.010 * smooth_step(edge / 0.06)
     attributes[:, REST] += attributes[:, NORMAL] * offset[:, None]
     pieces = [Piece(HAT, attributes, edge.astype(np.float32), faces)]

@@ -85,7 +85,10 @@ class Figure:
         self.head_faces = self._faces_of(
             (self.weights[:, [JOINTS["neck"], JOINTS["head"]]].sum(1) > 0.5) & (height > marks.neck)
         )
-        self._mean_of_neighbours = _neighbour_means(self.faces, len(self.template))
+        # Smoothing is linear, so a person's smooth body is a mix of smooth directions.
+        bodies = np.concatenate([template[..., None], body_model.shapedirs.numpy()], -1).astype(np.float64)
+        smooth = _smoothed(bodies.reshape(len(template), -1), self.faces)
+        self._smooth = smooth.reshape(bodies.shape).astype(np.float32)
         self.below = np.flatnonzero((height < marks.hip + 0.22) & (arm < 0.05))
         """Vertices a skirt must go around."""
 
@@ -103,16 +106,22 @@ class Figure:
         vertices = self.model.shape(torch.as_tensor(betas, dtype=torch.float32)[None])
         joints = self.model.joints(vertices)[0].numpy()
         rest = vertices[0].numpy()
-        smooth = rest
-        for step in range(SMOOTHING_STEPS):
-            # Steps back follow (Taubin), because smoothing alone would thin the limbs.
-            smooth = smooth + 0.6 * (self._mean_of_neighbours @ smooth - smooth)
-            if step % 2:
-                smooth = smooth - 0.5 * (self._mean_of_neighbours @ smooth - smooth)
-        normals = vertex_normals(smooth, self.faces)
+        smooth = self._smooth @ np.concatenate([[1], betas]).astype(np.float32)
+        normals = vertex_normals(smooth, self.faces).astype(np.float32)
         # Only along the normal: a shift within the surface would bend the stripes of a shirt.
         smooth = rest + normals * ((smooth - rest) * normals).sum(1, keepdims=True)
-        return np.concatenate([self.template, rest, normals, self.weights, smooth], axis=1).astype(np.float32), joints
+        return np.concatenate([self.template, rest, normals, self.weights, smooth], axis=1), joints
+
+
+def _smoothed(values: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Values [V, D] of a surface's vertices without their small forms, by steps towards the mean of the neighbours."""
+    means = _neighbour_means(faces, len(values))
+    for step in range(SMOOTHING_STEPS):
+        # Steps back follow (Taubin), because smoothing alone would thin the limbs.
+        values = values + 0.6 * (means @ values - values)
+        if step % 2:
+            values = values - 0.5 * (means @ values - values)
+    return values
 
 
 def _neighbour_means(faces: np.ndarray, count: int) -> scipy.sparse.csr_matrix:

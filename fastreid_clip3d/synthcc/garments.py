@@ -26,7 +26,7 @@ from fastreid_clip3d.synthcc.figure import (
     Landmarks,
     weight_of,
 )
-from fastreid_clip3d.synthcc.mesh_tools import compact, cut, grid_faces
+from fastreid_clip3d.synthcc.mesh_tools import cut, grid_faces
 from fastreid_clip3d.synthcc.outfit import Legs, Top
 
 SKIN, LEGWEAR, TOP, OUTER, SHOE, HAIR, HAT, BAG, SKIRT = range(9)
@@ -102,21 +102,17 @@ def legs_field(legs: Legs, marks: Landmarks, points: np.ndarray) -> list[np.ndar
     return [marks.hip + legs.waist - y, y - hem]
 
 
-def cut_all(
+def cut_out(
     attributes: np.ndarray, faces: np.ndarray, rule: Callable[[np.ndarray], list[np.ndarray]]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cuts a submesh by every field of `rule(points)`; also gives the distance to the nearest cut [V]."""
-    attributes, faces = compact(attributes, faces)
-    for number in range(len(rule(attributes[:1, CANONICAL]))):
-        attributes, faces = cut(attributes, faces, rule(attributes[:, CANONICAL])[number])
-    edge = np.min(rule(attributes[:, CANONICAL]), axis=0)
-    return attributes, faces, edge
+    """Cuts a submesh by every field of `rule(canonical points)`; also gives the distance to the nearest cut [V]."""
+    return cut(attributes, faces, attributes[:, CANONICAL], rule)
 
 
 def make_top(figure: Figure, body: np.ndarray, joints: np.ndarray, top: Top, part: int) -> Piece:
     """The piece of a top or coat above its hem, from attributes [V, 36] and T-pose joints [24, 3] of a body."""
     marks = figure.marks
-    attributes, faces, edge = cut_all(body, figure.upper_faces, lambda points: top_field(top, marks, points))
+    attributes, faces, edge = cut_out(body, figure.upper_faces, lambda points: top_field(top, marks, points))
     points, rest, normal = attributes[:, CANONICAL], attributes[:, REST], attributes[:, NORMAL]
     arm = attributes[:, ARMS].sum(1)
     above = smooth_step((points[:, 1] - marks.neck + 0.01) / 0.04)
@@ -183,7 +179,7 @@ def _hang_sleeves(rest: np.ndarray, arm: np.ndarray, joints: np.ndarray, drape: 
 def make_legs(figure: Figure, body: np.ndarray, joints: np.ndarray, legs: Legs) -> Piece:
     """Trousers, shorts, leggings or tights."""
     marks = figure.marks
-    attributes, faces, edge = cut_all(body, figure.lower_faces, lambda points: legs_field(legs, marks, points))
+    attributes, faces, edge = cut_out(body, figure.lower_faces, lambda points: legs_field(legs, marks, points))
     points = attributes[:, CANONICAL]
     rest = spanned(attributes, edge, 1.0 if legs.width > 0 else 0.3) + attributes[:, NORMAL] * legs.offset
     if legs.width > 0:
@@ -213,8 +209,10 @@ def without_hidden(piece: Piece, hidden: np.ndarray) -> Piece:
 
 def _shown(part: int, attributes: np.ndarray, edge: np.ndarray, faces: np.ndarray) -> Piece:
     """A piece of these faces, without unused vertices."""
-    columns, faces = compact(np.concatenate([attributes, edge[:, None]], 1), faces)
-    return Piece(part, columns[:, :-1].copy(), columns[:, -1].copy(), faces)
+    used = np.zeros(len(attributes), dtype=bool)
+    used[faces] = True
+    rows = np.flatnonzero(used)
+    return Piece(part, attributes.take(rows, 0), edge[rows], (np.cumsum(used) - 1)[faces])
 
 
 def make_skin(body: np.ndarray, faces: np.ndarray, covered: np.ndarray) -> Piece:

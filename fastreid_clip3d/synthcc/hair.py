@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from fastreid_clip3d.synthcc.figure import CANONICAL, NORMAL, REST, Figure, Landmarks, weight_of
-from fastreid_clip3d.synthcc.garments import HAIR, Piece, rigid_piece, smooth_step
-from fastreid_clip3d.synthcc.mesh_tools import compact, cut, grid_faces, sphere_grid
+from fastreid_clip3d.synthcc.garments import HAIR, Piece, cut_out, rigid_piece, smooth_step
+from fastreid_clip3d.synthcc.mesh_tools import grid_faces, sphere_grid
 from fastreid_clip3d.synthcc.person import Appearance
 
 THICKNESS: dict[str, float] = {
@@ -41,9 +41,9 @@ def make_hair(
     if look.style == "bald":
         return []
     marks = figure.marks
-    attributes, faces = compact(body, figure.head_faces)
-    attributes, faces = cut(attributes, faces, scalp_field(attributes[:, CANONICAL], marks, look.style, look.hairline))
-    edge = scalp_field(attributes[:, CANONICAL], marks, look.style, look.hairline)
+    attributes, faces, edge = cut_out(
+        body, figure.head_faces, lambda points: [scalp_field(points, marks, look.style, look.hairline)]
+    )
     thickness = THICKNESS[look.style]
     if under_hat:
         thickness = min(thickness, 0.008)
@@ -52,7 +52,7 @@ def make_hair(
     amount = thickness * rise * (0.7 + 0.45 * up)
     attributes[:, REST] += attributes[:, NORMAL] * amount[:, None]
     pieces = [Piece(HAIR, attributes, np.full(len(attributes), 0.1, dtype=np.float32), faces)]
-    head = body[body[:, weight_of("head")] > 0.9][:, REST]
+    head = body[body[:, weight_of("head")] > 0.9, REST]
     box = head.min(0), head.max(0)
     if look.style in ("bob", "long"):
         style = "bob" if over_hood else look.style
@@ -90,8 +90,12 @@ def _curtain(
     rest = np.stack([x, y, z], -1).reshape(-1, 3)
     is_torso = (body[:, 1] < marks.neck + 0.06) & (body[:, 1] > marks.chest - 0.15) & (np.abs(body[:, 0]) < 0.25)
     torso = body[is_torso, REST]
-    near = (np.abs(torso[None, :, :2] - rest[:, None, :2]) < 0.022).all(-1)
-    behind = np.where(near, torso[None, :, 2], np.inf).min(1) - 0.018 - outermost
+    behind = np.full((rows, columns), np.inf)
+    for row, level in enumerate(height[:, 0]):
+        beside = torso[np.abs(torso[:, 1] - level) < 0.022]
+        near = np.abs(beside[:, 0] - x[row, :, None]) < 0.022
+        behind[row] = np.where(near, beside[:, 2], np.inf).min(1, initial=np.inf)
+    behind = behind.reshape(-1) - 0.018 - outermost
     rest[:, 2] = np.minimum(rest[:, 2], np.where(np.isfinite(behind), behind, rest[:, 2]))
     piece = rigid_piece(HAIR, rest, grid_faces(rows, columns, False), {})
     neck_y = float(body[np.abs(body[:, 1] - marks.neck) < 0.02][:, REST][:, 1].mean())

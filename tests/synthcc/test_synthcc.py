@@ -68,8 +68,8 @@ def area(points: np.ndarray, faces: np.ndarray) -> float:
 )
 def test_a_cut_leaves_exactly_the_positive_side(line, expected):
     points, faces = square_grid()
-    field = points[:, 0] * line[0] + points[:, 1] * line[1] + line[2]
-    kept, kept_faces = cut(points, faces, field)
+    kept, kept_faces, least = cut(points, faces, points, lambda at: [at[:, 0] * line[0] + at[:, 1] * line[1] + line[2]])
+    np.testing.assert_allclose(least, kept[:, 0] * line[0] + kept[:, 1] * line[1] + line[2], atol=1e-12)
     assert area(kept, kept_faces) == pytest.approx(expected, abs=1e-9)
     assert (kept[:, 0] * line[0] + kept[:, 1] * line[1] + line[2]).min() > -1e-9
     assert set(kept_faces.reshape(-1)) == set(range(len(kept)))
@@ -81,14 +81,24 @@ def test_a_cut_leaves_exactly_the_positive_side(line, expected):
 def test_a_cut_interpolates_attributes_on_the_line():
     points, faces = square_grid()
     attributes = np.concatenate([points, 7 * points[:, :1] - 2 * points[:, 1:2]], 1)
-    kept, _ = cut(attributes, faces, 0.43 - points[:, 0])
+    kept, _, _ = cut(attributes, faces, points, lambda at: [0.43 - at[:, 0]])
     np.testing.assert_allclose(kept[:, 3], 7 * kept[:, 0] - 2 * kept[:, 1], atol=1e-12)
 
 
 def test_nothing_is_left_where_the_field_is_negative():
     points, faces = square_grid()
-    kept, kept_faces = cut(points, faces, np.full(len(points), -1.0))
+    kept, kept_faces, _ = cut(points, faces, points, lambda at: [np.full(len(at), -1.0), at[:, 0]])
     assert len(kept) == 0 and len(kept_faces) == 0
+
+
+def test_two_cuts_leave_their_common_part_and_interpolate_on_both_lines():
+    points, faces = square_grid()
+    attributes = np.concatenate([points, 7 * points[:, :1] - 2 * points[:, 1:2]], 1)
+    kept, kept_faces, least = cut(attributes, faces, points, lambda at: [0.43 - at[:, 0], at[:, 0] + at[:, 1] - 0.31])
+    assert area(kept[:, :3], kept_faces) == pytest.approx(0.43 - 0.31**2 / 2, abs=1e-9)
+    np.testing.assert_allclose(kept[:, 3], 7 * kept[:, 0] - 2 * kept[:, 1], atol=1e-12)
+    np.testing.assert_allclose(least, np.minimum(0.43 - kept[:, 0], kept[:, 0] + kept[:, 1] - 0.31), atol=1e-12)
+    assert set(kept_faces.reshape(-1)) == set(range(len(kept)))
 
 
 # ---- streams and people ------------------------------------------------------------------------------------------
