@@ -139,10 +139,17 @@ def collect_maps(model: Any, maps: list[Tensor]) -> Callable[[], None]:
 
 
 def gradient_shares(losses: Mapping[str, Tensor], maps: list[Tensor], scale: float = 1.0) -> dict[str, float]:
-    """Each loss's share of the gradient norms with respect to `maps`, by name; they sum to 1.
+    """Each loss's share of the :func:`gradient_norms`, by name; they sum to 1.
 
-    A loss without a graph to the maps has share 0. An empty dict where a norm is not finite or all are zero.
+    An empty dict where a norm is not finite or all are zero.
     """
+    norms = gradient_norms(losses, maps, scale)
+    total = sum(norms.values())
+    return {name: norm / total for name, norm in norms.items()} if np.isfinite(total) and total > 0 else {}
+
+
+def gradient_norms(losses: Mapping[str, Tensor], maps: list[Tensor], scale: float = 1.0) -> dict[str, float]:
+    """Norm of each loss's gradient with respect to `maps`, times `scale`, by name; 0 for a loss that none reaches."""
     norms = {}
     for name, loss in losses.items():
         if not loss.requires_grad:
@@ -151,8 +158,7 @@ def gradient_shares(losses: Mapping[str, Tensor], maps: list[Tensor], scale: flo
         found = torch.autograd.grad(loss * scale, maps, retain_graph=True, allow_unused=True)
         squares = [part.detach().double().square().sum() for part in found if part is not None]
         norms[name] = float(torch.stack(squares).sum().sqrt()) if squares else 0.0
-    total = sum(norms.values())
-    return {name: norm / total for name, norm in norms.items()} if np.isfinite(total) and total > 0 else {}
+    return norms
 
 
 def show_matches(

@@ -137,6 +137,13 @@ RULES: tuple[StandIn, ...] = (
         "the batch's synthetic half, as small",
         keys={"DATALOADER.SYNTHETIC_PER_BATCH": "4"},
     ),
+    StandIn(
+        "loss_weights",
+        "",
+        "large batches: a few small images",
+        flags={"--batches": "1"},
+        keys={**TRAINING_KEYS, "DATALOADER.SYNTHETIC_PER_BATCH": "4"},
+    ),
     StandIn("train", r"\bCLIP3D/students/", "weights are a download", keys={"MODEL.BACKBONE.PRETRAIN": "False"}),
     StandIn(
         "train|cache-teacher",

@@ -17,7 +17,8 @@ from tests.docs.steps import launched_by
 from tests.docs.tool_help import examples_of, help_of
 
 TOOLS = [f"tools/{name}.py" for name in ("benchmark", "demo", "gpu_session", "offline_bundle", "reproduce")]
-TOOLS += [f"tools/assets/{name}.py" for name in ("build_body_models", "train_teacher")] + ["tools/study/leakage.py"]
+TOOLS += [f"tools/assets/{name}.py" for name in ("build_body_models", "train_teacher")]
+TOOLS += [f"tools/study/{name}.py" for name in ("leakage", "loss_weights")]
 
 
 @pytest.mark.parametrize("command", [*(f"clip3d {verb}" for verb in VERBS), *TOOLS])

@@ -24,7 +24,7 @@ def probe_logits(teacher_features: Rows, weight: Rows, bias: Sequence[float]) ->
 
 
 def divergence(student: Rows, teacher: Rows, temperature: float) -> float:
-    """T^2 times the mean over the images of sum_c q_c log(q_c / p_c), q the teacher's probabilities, p the student's."""
+    """T^2 times the mean over the images of sum_c q_c log(q_c / p_c), q the teacher's, p the student's."""
     total = 0.0
     for s, t in zip(student, teacher):
         for q, p in zip(softmax(t, temperature), softmax(s, temperature)):

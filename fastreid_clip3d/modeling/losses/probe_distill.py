@@ -20,7 +20,7 @@ class ProbeLosses(NamedTuple):
 
 
 class ProbeDistillLoss(nn.Module):
-    """``T^2 KL(softmax(p / T) || softmax(s / T))`` with the student's class logits s and the probe's p, in place of Eq. 8.
+    """``T^2 KL(softmax(p / T) || softmax(s / T))`` with the student's class logits s and the probe's p, not Eq. 8.
 
     The paper's released code computes L_global in this way. The factor T^2 keeps the gradient's size when T changes
     (Hinton, Vinyals and Dean, 2015). The probe is a linear layer on g, which has mean 0 and variance 1 per coordinate
