@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fastreid_clip3d.common.processes import end_at_once_with_parent
 from fastreid_clip3d.registration import register, started_as_command
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ __all__ = ["add_clip3d_config", "get_cfg", "load_model"]
 __version__ = "0.1.0"
 
 if not started_as_command():
+    end_at_once_with_parent()
     register()
 
 

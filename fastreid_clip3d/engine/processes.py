@@ -22,7 +22,7 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
-from fastreid_clip3d.common.processes import end_with_parent
+from fastreid_clip3d.common.processes import children_end_at_once, end_with_parent
 from fastreid_clip3d.compat.distributed import lost_peer
 from fastreid_clip3d.compat.launch import process_group
 from fastreid_clip3d.engine.job import Job
@@ -54,7 +54,8 @@ def run_local_processes(main: Main, job: Job, use_cuda: bool) -> None:
     url = job.dist_url if machines > 1 else _free_url(job.dist_url)
     messages = multiprocessing.get_context("spawn").SimpleQueue()
     shared = (messages, main, job, use_cuda, url)
-    context = start_processes(_local_process, shared, per_machine, join=False, start_method="spawn")
+    with children_end_at_once():
+        context = start_processes(_local_process, shared, per_machine, join=False, start_method="spawn")
     first_rank = job.machine_rank * per_machine
     try:
         with _ended_by_sigterm():

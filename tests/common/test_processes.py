@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fastreid_clip3d.common import processes
 from fastreid_clip3d.common.processes import end_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,6 +57,45 @@ def test_workers_of_a_killed_program_end(tmp_path, method, sent):
     left = [worker for worker in workers if is_running(worker)]
     for worker in left:
         os.kill(worker, signal.SIGKILL)
+    assert not left
+
+
+PARENT_OF_A_RANK = """
+import importlib.util, multiprocessing, sys, time
+if __name__ == "__main__":  # without the package, so that it starts at once
+    spec = importlib.util.spec_from_file_location("processes", sys.argv[1])
+    processes = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(processes)
+    with processes.children_end_at_once():
+        child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(120,))
+        child.start()
+    print(child.pid, flush=True)
+    time.sleep(120)
+else:
+    import fastreid_clip3d
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such signal")
+@pytest.mark.parametrize("moment", ["it starts", "it imports torch"])
+def test_linux_ends_a_rank_with_its_command(tmp_path: Path, moment: str) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT_OF_A_RANK)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, str(script), processes.__file__]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    child = int(parent.stdout.readline())
+    while moment == "it imports torch" and "libtorch" not in Path(f"/proc/{child}/maps").read_text():
+        assert parent.poll() is None and is_running(child)
+        time.sleep(0.01)
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while is_running(child) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    left = is_running(child)
+    if left:
+        os.kill(child, signal.SIGKILL)
     assert not left
 
 
