@@ -348,6 +348,20 @@ RULES: tuple[StandIn, ...] = (
         patches={"tools.offline.bundle.fetch": lambda *given: []},
     ),
     StandIn(
+        "evaluate|extract|check-model",
+        "--model (timm:|open_clip:ViT)",
+        "weights are a download",
+        flags={"--model": "open_clip:embedded"},
+    ),
+    StandIn("check-model|extract", "--model hf-hub:", "a download: a run", flags={"--model": "logs/demo/clip3d"}),
+    StandIn(
+        "check-model",
+        "market_sbs_R50.pth",
+        "fast-reid's weights are a download: a run's checkpoint and config",
+        flags={"--model": "logs/demo/clip3d/model_final.pth", "--config": "logs/demo/clip3d/config.yaml"},
+    ),
+    StandIn("push", "", "an upload", unless="--local", flags={"--local": "pushed"}),
+    StandIn(
         "evaluate|calibrate|search|extract|visualize|label|render-bodies|train_teacher",
         "--device cuda",
         "a GPU",
