@@ -50,7 +50,8 @@ def sample_people(
         framing: ``fixed`` or ``crop``.
         population: names the people. Those of populations other than "train", "test" and "val" are in no set on disk,
             whatever the seed.
-        outfits_per_person: None for a new outfit in every image.
+        outfits_per_person: None for a new outfit in every image. Dressing takes a large part of the time, so
+            few outfits in many images render faster.
         first: number of the first person, to split the work.
         batch_size: most images of a batch.
 
