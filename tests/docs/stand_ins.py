@@ -145,6 +145,7 @@ RULES: tuple[StandIn, ...] = (
         keys={**TRAINING_KEYS, "DATALOADER.SYNTHETIC_PER_BATCH": "4"},
     ),
     StandIn("train", r"\bCLIP3D/students/", "weights are a download", keys={"MODEL.BACKBONE.PRETRAIN": "False"}),
+    StandIn("train", "eva02_large", "304 million weights, for a GPU", keys=SMALL_STUDENT),
     StandIn(
         "train|cache-teacher",
         LICENSED,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from fastreid.modeling.meta_arch import build_model
 from fastreid.utils.events import EventStorage
@@ -34,6 +35,7 @@ SMALLER = {
     "timm_convnext": ("convnext_atto", 320),
     "timm_swin": ("swin_tiny_patch4_window7_224", 768),
     "timm_eva02": ("eva02_tiny_patch14_224", 192),
+    "timm_eva02_large": ("eva02_tiny_patch14_224", 192),
 }
 """By config: a smaller member of the same family, so that two iterations take a second."""
 
@@ -209,3 +211,15 @@ def test_wrong_settings_are_named(change: dict, message: str) -> None:
     settings = {"name": "build_resnet_backbone", "depth": "18x", "feat_dim": 512, **change}
     with pytest.raises(ClearError, match=message):
         build_student(student_config(**settings, size=(64, 32)))
+
+
+def test_the_large_student_has_the_width_and_size_of_its_config() -> None:
+    """304 million weights take no memory on the meta device."""
+    for path in ("CLIP3D/students/timm_eva02_large.yml", "Baselines/synthcc_eva02_large.yml"):
+        cfg = load_config(path)
+        with torch.device("meta"):
+            network = timm.create_model(cfg.MODEL.BACKBONE.DEPTH, num_classes=0, img_size=tuple(cfg.INPUT.SIZE_TRAIN))
+        tokens = network.forward_features(torch.zeros(1, 3, 256, 128, device="meta"))
+        assert tokens.shape == (1, 1 + 18 * 9, cfg.MODEL.BACKBONE.FEAT_DIM)
+        assert sum(weight.numel() for weight in network.parameters()) == pytest.approx(304e6, rel=0.01)
+        assert (cfg.MODEL.META_ARCHITECTURE == "Baseline") == path.startswith("Baselines")
