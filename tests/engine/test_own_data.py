@@ -1,4 +1,4 @@
-"""A folder of pictures without cameras or clothes: described, trained on and scored, with what cannot be scored named."""
+"""A folder of pictures without cameras or clothes: described, trained on, and scored by what makes sense."""
 
 from __future__ import annotations
 
