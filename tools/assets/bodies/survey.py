@@ -2,14 +2,15 @@
 
 The survey is ANSUR II: 4,082 men and 1,986 women of the US Army, measured from 2010 to 2012 (Gordon et al. 2014, 2012
 Anthropometric Survey of U.S. Army Personnel: Methods and Summary Statistics, NATICK/TR-15/007; approved for public
-release, distribution unlimited). ``ansur2.json`` holds its summary statistics; :func:`summarise` makes that file from the
-published tables of single people, which are not in the repository.
+release, distribution unlimited). ``ansur2.json`` holds its summary statistics. :func:`write_statistics` makes that file
+from the published tables of single people, which are not in the repository.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from fastreid_clip3d.body.constants import ARM_JOINTS, JOINTS, LEG_JOINTS, NUM_JOINTS
 from fastreid_clip3d.body.measurements import mesh_volume, part_edges, slice_hull_perimeters
+from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.errors import ClearError
 
 STATISTICS = Path(__file__).with_name("ansur2.json")
@@ -44,20 +46,20 @@ COLUMNS = {
     "knee_height": "kneeheightmidpatella",
     "neck_height": "cervicaleheight",
 }
-"""Our measurements (mm) and ANSUR II's columns. ``mass_root`` is the cube root of the mass, 100 times, in kg^(1/3): unlike
-the mass it is nearly linear in a body's coordinates, and its symmetric spread gives the mass its skew."""
+"""Our measurements (mm) and ANSUR II's columns. ``mass_root`` is 100 times the cube root of the mass, in kg^(1/3).
+Unlike the mass it is nearly linear in a body's coordinates, and its symmetric spread gives the mass its skew."""
 
 LENGTHS = ("upper_arm_length", "forearm_length", "hip_height", "knee_height", "neck_height")
-"""The survey measures them between landmarks of the skin, we between joints. So only deviations and correlations are taken
-from the survey; the means keep their share of stature."""
+"""The survey measures them between landmarks of the skin, we measure between joints. So we take only deviations and
+correlations from the survey; the means keep their share of stature."""
 
 RELAXED_ARM = {"female": 24.0 / 25.9, "male": 25.6 / 28.6}
-"""The survey flexes the biceps, our bodies do not. Ratio of relaxed to flexed girth of 18 to 25 year old Chinese women and
-men (national survey of 1979)."""
+"""The survey flexes the biceps, our bodies do not. Ratio of relaxed to flexed girth of Chinese women and men of 18
+to 25 years (national survey of 1979)."""
 
 ACROMION_OFFSET = 11.0
-"""Millimetres that the breadth between the acromia exceeds that between the shoulder joints of our T-pose: each acromion
-lies about 10 mm outside its joint, and raising the arms moves the joints apart by 9 mm."""
+"""Millimetres by which the breadth between the acromia exceeds that between the shoulder joints of our T-pose. Each
+acromion lies about 10 mm outside its joint, and raising the arms moves the joints apart by 9 mm."""
 
 HEIGHTS = {
     "female": {"chest": 0.7194, "waist": 0.6017, "hip": 0.5118, "thigh": 0.46},
@@ -116,19 +118,22 @@ def summarise(folder: Path) -> dict[str, dict]:
     return content
 
 
+def write_statistics(folder: Path, path: Path = STATISTICS) -> None:
+    """Writes :func:`summarise` of the tables in `folder` to `path`, one line for each list of numbers."""
+    text = json.dumps(summarise(folder), indent=1)
+    lists = re.sub(r"\[[^\[\]]*\]", lambda found: f"[{' '.join(found[0][1:-1].split())}]", text)
+    write_atomically(path, f"{lists}\n".encode())
+
+
 def body_mass_index(mass_root: pd.Series, stature: pd.Series) -> pd.Series:
     """kg/m2 from `mass_root` (see `COLUMNS`) and stature in mm."""
     return (mass_root / 100.0) ** 3 / (stature / 1000.0) ** 2
 
 
 def summarise_bmi(bmi: pd.Series) -> dict[str, float]:
-    return {
-        "mean": round(bmi.mean(), 2),
-        "deviation": round(bmi.std(), 2),
-        "skew": round(bmi.skew(), 2),
-        "least": round(bmi.min(), 1),
-        "most": round(bmi.max(), 1),
-    }
+    """Mean, deviation, skew, least and most of body-mass indices, in kg/m2 but for the skew."""
+    found = {"mean": bmi.mean(), "deviation": bmi.std(), "skew": bmi.skew(), "least": bmi.min(), "most": bmi.max()}
+    return {name: round(float(value), 1 if name in ("least", "most") else 2) for name, value in found.items()}
 
 
 def measure_as_survey(
@@ -152,7 +157,7 @@ def measure_as_survey(
     def joint(name: str) -> Tensor:
         return joints[:, JOINTS[name]]
 
-    def both(measure_side) -> Tensor:  # noqa: ANN001
+    def both(measure_side: Callable[[str, int], Tensor]) -> Tensor:
         return (measure_side("left_", 0) + measure_side("right_", 1)) / 2
 
     def girth(edges: Tensor, place: str) -> Tensor:
