@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastreid_clip3d.common.processes import end_at_once_with_parent
+from fastreid_clip3d.common.parent_death import end_at_once_with_parent
 from fastreid_clip3d.registration import register, started_as_command
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
-from fastreid_clip3d.common.processes import children_end_at_once, end_with_parent
+from fastreid_clip3d.common.parent_death import children_end_at_once
+from fastreid_clip3d.common.processes import end_with_parent
 from fastreid_clip3d.compat.distributed import lost_peer
 from fastreid_clip3d.compat.launch import process_group
 from fastreid_clip3d.engine.job import Job

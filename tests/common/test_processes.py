@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fastreid_clip3d.common import processes
+from fastreid_clip3d.common import parent_death
 from fastreid_clip3d.common.processes import end_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,10 +63,10 @@ def test_workers_of_a_killed_program_end(tmp_path, method, sent):
 PARENT_OF_A_RANK = """
 import importlib.util, multiprocessing, sys, time
 if __name__ == "__main__":  # without the package, so that it starts at once
-    spec = importlib.util.spec_from_file_location("processes", sys.argv[1])
-    processes = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(processes)
-    with processes.children_end_at_once():
+    spec = importlib.util.spec_from_file_location("parent_death", sys.argv[1])
+    parent_death = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(parent_death)
+    with parent_death.children_end_at_once():
         child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(120,))
         child.start()
     print(child.pid, flush=True)
@@ -82,7 +82,7 @@ def test_linux_ends_a_rank_with_its_command(tmp_path: Path, moment: str) -> None
     script = tmp_path / "parent.py"
     script.write_text(PARENT_OF_A_RANK)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, str(script), processes.__file__]
+    command = [sys.executable, str(script), parent_death.__file__]
     parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     child = int(parent.stdout.readline())
     while moment == "it imports torch" and "libtorch" not in Path(f"/proc/{child}/maps").read_text():
