@@ -56,7 +56,7 @@ ALLOWED: dict[str, Allowed] = {
     "MODEL.LOSSES.OT.CONTRAST": _at_least(0),
     "MODEL.LOSSES.OT.CONTRAST_TEMPERATURE": _ABOVE_0,
     "MODEL.LOSSES.GLOBAL_DISTILL.SCALE": _at_least(0),
-    "MODEL.LOSSES.GLOBAL_DISTILL.REDUCTION": _one_of("mean", "sum", "cosine", "kl"),
+    "MODEL.LOSSES.GLOBAL_DISTILL.REDUCTION": _one_of("mean", "sum", "cosine", "centred_cosine", "kl"),
     "MODEL.LOSSES.GLOBAL_DISTILL.TEMPERATURE": _ABOVE_0,
     "MODEL.LOSSES.GLOBAL_DISTILL.HIDDEN_DIM": _at_least(0),
     "MODEL.LOSSES.GLOBAL_DISTILL.FEATURE": _one_of("", "before", "after"),
@@ -178,9 +178,10 @@ def _add_losses(cfg: CN) -> None:
     # L_global: MSE between Phi(g) and f_id (Eq. 8).
     losses.GLOBAL_DISTILL = CN()
     losses.GLOBAL_DISTILL.SCALE = 0.5  # beta
-    # Over features: mean (torch's MSE), sum (Eq. 8 to the letter), or cosine (2 - 2 cos, which a short f_id cannot
-    # meet; not in the paper). kl: in place of Eq. 8 the student's class logits follow those of a linear classifier of
-    # g, which learns beside it (the released code).
+    # Over features: mean (torch's MSE), sum (Eq. 8 to the letter), cosine (2 - 2 cos, which a short f_id cannot meet),
+    # or centred_cosine (the same after the batch's means are subtracted, which a direction that all images share cannot
+    # meet either); these two are not in the paper. kl: in place of Eq. 8 the student's class logits follow those of a
+    # linear classifier of g, which learns beside it (the released code).
     losses.GLOBAL_DISTILL.REDUCTION = "mean"
     losses.GLOBAL_DISTILL.TEMPERATURE = 2.0  # of the logits, for kl; the loss is multiplied by its square
     losses.GLOBAL_DISTILL.HIDDEN_DIM = 0  # hidden width of Phi; 0: d'

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fastreid_clip3d.modeling.losses.directions import scale_and_norms
 from fastreid_clip3d.modeling.losses.mlp import MLP
 
-Reduction = Literal["mean", "sum", "cosine"]
+Reduction = Literal["mean", "sum", "cosine", "centred_cosine"]
 REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
 
 
@@ -18,13 +18,16 @@ class GlobalDistillLoss(nn.Module):
     """``|| Phi(g) - f_id ||^2``, averaged over the batch (L_global in Eq. 10).
 
     With "cosine" both vectors have length 1 first, so the loss is ``2 - 2 cos(Phi(g), f_id)``: unlike the other two it
-    cannot be met by making f_id short. This reading is not in the paper.
+    cannot be met by making f_id short. It can be met by a direction that all images share, since pooled features are
+    positive. "centred_cosine" subtracts the batch's mean from both vectors before, so that only what differs between
+    the images counts. These two readings are not in the paper.
 
     Args:
         teacher_dim: d, width of g.
         feat_dim: d', width of f_id.
         hidden_dim: hidden width of Phi; 0 means ``feat_dim``.
-        reduction: over the d' features: "mean" (torch's mean squared error), "sum" (Eq. 8 to the letter) or "cosine".
+        reduction: over the d' features: "mean" (torch's mean squared error), "sum" (Eq. 8 to the letter), "cosine" or
+            "centred_cosine".
 
     Raises:
         ValueError: ``reduction`` is none of them.
@@ -53,7 +56,9 @@ class GlobalDistillLoss(nn.Module):
         if features.dtype.itemsize < 4:
             features = features.float()
         count = max(len(features), 1)
-        if self.reduction == "cosine":
+        if self.reduction in ("cosine", "centred_cosine"):
+            if self.reduction == "centred_cosine" and count > 1:
+                target, features = target - target.mean(0), features - features.mean(0)
             with torch.autocast(device_type=features.device.type, enabled=False):
                 (one, one_norm), (other, other_norm) = scale_and_norms(target), scale_and_norms(features)
                 return (2 - 2 * (one.to(other.dtype) * other).sum(1) / (one_norm * other_norm)).sum() / count

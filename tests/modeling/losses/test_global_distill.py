@@ -12,18 +12,25 @@ from fastreid_clip3d.modeling.losses import GlobalDistillLoss
 
 def reference(loss: GlobalDistillLoss, features: torch.Tensor, teacher: torch.Tensor) -> float:
     (w1, b1, w2, b2) = [p.detach().tolist() for p in loss.projection.parameters()]
-    total = 0.0
-    for f, g in zip(features.tolist(), teacher.tolist()):
+    targets, given = [], features.tolist()
+    for g in teacher.tolist():
         hidden = [max(sum(w * x for w, x in zip(row, g)) + bias, 0.0) for row, bias in zip(w1, b1)]
-        target = [sum(w * x for w, x in zip(row, hidden)) + bias for row, bias in zip(w2, b2)]
-        if loss.reduction == "cosine":
+        targets.append([sum(w * x for w, x in zip(row, hidden)) + bias for row, bias in zip(w2, b2)])
+    if loss.reduction == "centred_cosine":
+        targets, given = (
+            [[x - sum(column) / len(rows) for x, column in zip(row, zip(*rows))] for row in rows]
+            for rows in (targets, given)
+        )
+    total = 0.0
+    for f, target in zip(given, targets):
+        if "cosine" in loss.reduction:
             target, f = ([x / math.sqrt(sum(y * y for y in vector)) for x in vector] for vector in (target, f))
         squared = sum((t - x) ** 2 for t, x in zip(target, f))
         total += squared / len(f) if loss.reduction == "mean" else squared
     return total / len(features)
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum", "cosine"])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "cosine", "centred_cosine"])
 @pytest.mark.parametrize("hidden_dim", [0, 3])
 def test_value_and_gradients(reduction: str, hidden_dim: int) -> None:
     torch.manual_seed(0)
@@ -34,7 +41,9 @@ def test_value_and_gradients(reduction: str, hidden_dim: int) -> None:
     assert loss.projection[0].out_features == (hidden_dim or 5)
     assert torch.autograd.gradcheck(lambda f: loss(f, teacher), (features,))
     loss(features, teacher).backward()
-    assert all(p.grad.abs().sum() > 0 for p in loss.parameters())
+    last_bias = loss.projection[-1].bias
+    assert all(p.grad.abs().sum() > 0 for p in loss.parameters() if p is not last_bias)
+    assert (last_bias.grad.abs().sum() < 1e-12) == (reduction == "centred_cosine")  # the same for all images
 
 
 def test_mean_is_torchs_mean_squared_error() -> None:
@@ -78,3 +87,19 @@ def test_cosine_cannot_be_met_by_shrinking() -> None:
     zero = torch.zeros(8, 5, requires_grad=True)
     losses["cosine"](zero, teacher).backward()
     assert torch.isfinite(zero.grad).all()
+
+
+def test_centred_cosine_cannot_be_met_by_what_all_images_share() -> None:
+    """Pooled features are positive: a constant target is near all of them, unless their mean is subtracted."""
+    torch.manual_seed(2)
+    features, teacher = 5 + torch.randn(8, 6), torch.randn(8, 6)
+    values = {}
+    for name in ("cosine", "centred_cosine"):
+        loss = GlobalDistillLoss(6, 6, 0, name)
+        with torch.no_grad():
+            loss.projection[-1].weight.mul_(0.01)
+            loss.projection[-1].bias.fill_(5.0)  # nearly constant: it knows nothing of g
+        values[name] = loss(features, teacher).item()
+    assert values["cosine"] < 0.1 and values["centred_cosine"] > 1.0
+    one = GlobalDistillLoss(6, 6, 0, "centred_cosine")(features[:1], teacher[:1])
+    assert torch.isfinite(one)  # nothing to subtract
