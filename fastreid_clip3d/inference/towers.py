@@ -160,7 +160,8 @@ def _require_timm_weights(source: str, name: str) -> None:
 
 
 def _is_classifier(network: Any, key: str) -> bool:
-    layers = network.pretrained_cfg.get("classifier") or ()
+    about = network.pretrained_cfg
+    layers = about.get("classifier") or ()
     return key.startswith(tuple(f"{layer}." for layer in ((layers,) if isinstance(layers, str) else layers)))
 
 

@@ -68,7 +68,7 @@ def test_float16_halves_the_file(run: Path, pictures: Path, tmp_path: Path, caps
     paths = sorted(pictures.iterdir())[:32]
     cosines = (model(paths) * loaded(paths)).sum(1)
     assert float(cosines.min()) > 0.999
-    torch.testing.assert_close(loaded(paths).norm(dim=1), torch.ones(32), atol=1e-5, rtol=0)
+    torch.testing.assert_close(loaded(paths).norm(dim=1), torch.ones(32), atol=1e-3, rtol=0)  # float16's rounding
     found = re.search(r"mean (0\.\d+|1\.0+), lowest (\S+) \(32 pictures\)", printed)
     assert [float(text) for text in found.groups()] == pytest.approx(
         [float(cosines.mean()), float(cosines.min())], abs=2e-5
