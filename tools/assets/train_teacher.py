@@ -38,7 +38,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--output", required=True, help="folder of the pictures, the training state and the finished model"
     )
-    parser.add_argument("--people", type=int, help="clothed people, two pictures each (default: 2048)")
+    parser.add_argument("--people", type=int, help="clothed people, two pictures each (default: 12800)")
     parser.add_argument("--steps", type=int, help="optimiser steps, only with --people (default: 450)")
     parser.add_argument(
         "--views",
@@ -52,7 +52,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         default=1e-3,
         help="learning rate of the visual trunk, only with --people (default: 0.001)",
     )
-    parser.add_argument("--grey", type=int, default=3200, help="grey bodies, one picture each (default: 3200)")
+    parser.add_argument("--grey", type=int, default=8000, help="grey bodies, one picture each (default: 8000)")
     parser.add_argument("--held-out", type=int, default=384, help="people of each kind to measure on (default: 384)")
     parser.add_argument("--batch", type=int, default=64, help="pictures per step (default: 64)")
     parser.add_argument("--seed", type=int, default=0, help="random seed of pictures and training (default: 0)")

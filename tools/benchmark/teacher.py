@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from fastreid_clip3d.common.devices import find_device
     from fastreid_clip3d.errors import ClearError
     from fastreid_clip3d.vocabulary import NUM_PAIRS
-    from tools.assets.teacher.training import LabelledPictures, TeacherTraining, TrainingSettings
+    from tools.assets.teacher.training import NUM_SHAPES, LabelledPictures, TeacherTraining, TrainingSettings
     from tools.benchmark.memory import mib_text, peak_mib
 
     for name in ("steps", "warmup", "batch"):
@@ -58,6 +58,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         generator.integers(0, 2, (count, NUM_PAIRS)).astype(np.float32),
         np.arange(count),
         np.zeros(count, np.int64),
+        generator.standard_normal((count, NUM_SHAPES)).astype(np.float32),
+        np.zeros(count, bool),
     )
     times: list[float] = []
     with tempfile.TemporaryDirectory() as folder:

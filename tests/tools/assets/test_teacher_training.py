@@ -14,6 +14,7 @@ from fastreid_clip3d.vocabulary import PHRASES, prompts
 from tools.assets.teacher.augment import augment
 from tools.assets.teacher.captions import WORDINGS, caption, draw_captions, single_phrase_sentences
 from tools.assets.teacher.training import (
+    NUM_SHAPES,
     LabelledPictures,
     TeacherTraining,
     TrainingSettings,
@@ -54,6 +55,8 @@ def striped(count: int, seed: int) -> LabelledPictures:
         (1 - choices).astype(np.float32),
         np.arange(count),
         np.zeros(count, np.int64),
+        np.repeat(1.0 - 2.0 * choices, 2, axis=1)[:, :NUM_SHAPES].astype(np.float32),
+        np.zeros(count, bool),
     )
 
 

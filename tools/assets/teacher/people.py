@@ -22,7 +22,7 @@ from fastreid_clip3d.body.constants import GENDERS
 from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.vocabulary import NUM_PAIRS
-from tools.assets.teacher.training import LabelledPictures
+from tools.assets.teacher.training import NUM_SHAPES, LabelledPictures
 
 KINDS = ("clothed, fixed", "clothed, crop", "grey, fixed", "grey, crop")
 """Kinds of pictures; `LabelledPictures.kinds` holds indices into it."""
@@ -88,9 +88,14 @@ def soft_targets(scores: np.ndarray, median: np.ndarray, deviation: np.ndarray) 
     return (1 / (1 + np.exp(-_SHARPNESS * (scores - median) / deviation))).astype(np.float32)
 
 
+def shape_numbers(scores: np.ndarray, betas: np.ndarray) -> np.ndarray:
+    """What describes a body without words, float32 [N, 26]: scores [N, 16] and betas [N, 10], both in deviations."""
+    return np.concatenate((scores, betas), axis=1).clip(-3.0, 3.0).astype(np.float32)
+
+
 def _folder_name(settings: PeopleSettings) -> str:
     """It does not depend on the number of people, since more people only add chunks."""
-    return f"people-{settings.height}x{settings.width}x{settings.clothed_images}-seed{settings.seed}"
+    return f"people-2-{settings.height}x{settings.width}x{settings.clothed_images}-seed{settings.seed}"
 
 
 def _read_chunk(path: Path, settings: PeopleSettings, kind: str) -> LabelledPictures:
@@ -144,6 +149,8 @@ def clothed_pictures(settings: PeopleSettings, people: range) -> LabelledPicture
                     soft_targets(found["scores"].numpy(), median, deviation),
                     found["pid"].numpy(),
                     np.full(len(found["pid"]), KINDS.index(f"clothed, {framing}")),
+                    shape_numbers((found["scores"].numpy() - median) / deviation, found["betas"].numpy()),
+                    np.full(len(found["pid"]), variant == "shape-only"),
                 )
             )
     return LabelledPictures(*(np.concatenate(column) for column in zip(*parts)))
@@ -160,6 +167,7 @@ def grey_pictures(settings: PeopleSettings, people: range) -> LabelledPictures:
     pool, size = load_pose_pool(), (settings.height, settings.width)
     images = np.zeros((len(people), *size), np.uint8)
     targets, kinds = np.zeros((len(people), NUM_PAIRS), np.float32), np.zeros(len(people), np.int64)
+    shapes = np.zeros((len(people), NUM_SHAPES), np.float32)
     shades = np.random.default_rng([*_stream(settings, "shades"), people.start])
     for group in range(8):  # people of one sex, framing and background are rendered together
         gender, framing, plain = GENDERS[group % 2], ("fixed", "crop")[group // 2 % 2], group < 4
@@ -176,9 +184,12 @@ def grey_pictures(settings: PeopleSettings, people: range) -> LabelledPictures:
         vertices = stand_on_ground(model.pose(betas, poses)[0])
         renderer = GreyRenderer(model.faces, size, grey, background)
         images[rows] = to_bytes(renderer.render(vertices, views_of(vertices, shots, size, framing), lights_of(shots)))
-        targets[rows] = soft_targets(describe(model.shape(betas), model).numpy(), *_population(model))
+        scores, (median, deviation) = describe(model.shape(betas), model).numpy(), _population(model)
+        targets[rows] = soft_targets(scores, median, deviation)
         kinds[rows] = KINDS.index(f"grey, {framing}")
-    return LabelledPictures(np.repeat(images[..., None], 3, axis=-1), targets, np.array(people) + GREY_PIDS, kinds)
+        shapes[rows] = shape_numbers((scores - median) / deviation, betas.numpy())
+    images = np.repeat(images[..., None], 3, axis=-1)
+    return LabelledPictures(images, targets, np.array(people) + GREY_PIDS, kinds, shapes, np.zeros(len(people), bool))
 
 
 def _stream(settings: PeopleSettings, name: str) -> list[int]:

@@ -40,8 +40,8 @@ class Stage:
 class TeacherRecipe:
     """All settings of the shipped teacher. Each stage starts from the weights of the one before."""
 
-    stages: tuple[Stage, ...] = (Stage(2048, 900, 3),)
-    grey: int = 3200
+    stages: tuple[Stage, ...] = (Stage(12800, 1200),)
+    grey: int = 8000
     held_out: int = 384
     batch: int = 64
     seed: int = 0

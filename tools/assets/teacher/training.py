@@ -40,6 +40,9 @@ STATE_NAME = "training_state.pt"
 _FEATURE_RMS = 0.45
 """Root mean square of the features of a raw CLIP image embedding (norm 10 at d = 512), on which L_global was tuned."""
 
+NUM_SHAPES = 26
+"""Numbers of a body without words: 16 scores and 10 betas."""
+
 _OPPOSITE_COSINE = -0.5  # of opposite phrases at the start, see TeacherTraining._separate_phrases
 
 
@@ -47,13 +50,16 @@ class LabelledPictures(NamedTuple):
     """Pictures of people and their true descriptors.
 
     images: uint8 [N, H, W, 3], RGB; targets: float32 [N, 16], probability of phrase 1 (0 or 1 if certain);
-    pids: int64 [N]; kinds: int64 [N], indices into the caller's list of kinds.
+    pids: int64 [N]; kinds: int64 [N], indices into the caller's list of kinds; shapes: float32 [N, 26], the body's
+    scores and betas in standard deviations; shape_only: bool [N], a person in two pictures that share the body alone.
     """
 
     images: np.ndarray
     targets: np.ndarray
     pids: np.ndarray
     kinds: np.ndarray
+    shapes: np.ndarray
+    shape_only: np.ndarray
 
     @property
     def phrase_choices(self) -> np.ndarray:
@@ -67,7 +73,8 @@ class TrainingSettings:
 
     The first `frozen_stages` stages of the visual trunk keep their ImageNet weights. With `views` above 0, their output
     is computed once for that many random views per picture, which halves the cost of a step. With 0, each step draws
-    new views.
+    new views. `shape_weight` weighs a linear head, for training only, that reads the body's scores and betas off the
+    image embedding: phrases say on which side of a threshold a body lies, the head asks by how much.
     """
 
     steps: int = 1500
@@ -77,10 +84,11 @@ class TrainingSettings:
     warmup: int = 100
     text_steps: int = 200
     caption_weight: float = 0.05
+    shape_weight: float = 1.0
     dropout: float = 0.2
     average_decay: float = 0.995
     seed: int = 0
-    frozen_stages: int = 3
+    frozen_stages: int = 0
     views: int = 0
     visual_tower: str = "tf_efficientnet_lite0"
     image_size: tuple[int, int] = (128, 64)
@@ -128,6 +136,8 @@ class Report:
     certain: dict[str, list[float]] = field(default_factory=dict)
     majority: dict[str, list[float]] = field(default_factory=dict)
     images: dict[str, int] = field(default_factory=dict)
+    reid: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """g as a ReID feature where nothing but the body stays: mAP and chance, see :func:`score_reid`."""
 
     def mean(self, kind: str = "all") -> tuple[float, float]:
         """Means of accuracy and of majority over the pairs."""
@@ -142,7 +152,12 @@ class Report:
             lines.append(
                 f"{pair.phrase_1} / {pair.phrase_2}".ljust(36) + self._row(kinds, lambda values, m=m: values[m])
             )
-        return "\n".join([*lines, "mean".ljust(36) + self._row(kinds, np.mean)])
+        lines.append("mean".ljust(36) + self._row(kinds, np.mean))
+        for kind, (score, chance) in self.reid.items():
+            lines.append(
+                f"g as a ReID feature, {kind}, other clothes, skin and hair: mAP {score:.3f}, chance {chance:.3f}"
+            )
+        return "\n".join(lines)
 
     def _row(self, kinds: list[str], pick: Callable[[list[float]], float]) -> str:
         return "".join(
@@ -297,6 +312,7 @@ class TeacherTraining:
         self._started = bool(start_from)
         if start_from:
             _load_whole(self.model, Path(start_from))
+        self.shape_head = nn.Linear(settings.embed_dim, NUM_SHAPES).to(self.device)
         self._early, self._late = split_trunk(self.model.visual, settings.frozen_stages)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(self._parameter_groups(), lr=settings.learning_rate)
@@ -307,6 +323,9 @@ class TeacherTraining:
         self.mean = torch.tensor(settings.mean).view(3, 1, 1)
         self.std = torch.tensor(settings.std).view(3, 1, 1)
         self._views: np.ndarray | None = None
+        order = np.argsort(pictures.pids, kind="stable")
+        starts = np.flatnonzero(np.diff(pictures.pids[order], prepend=-1))
+        self._people = np.split(order, starts[1:])  # indices of each person's pictures
 
     def run(self, save_every: int = 200, progress: bool = True) -> CLIP:
         """Trains to the last step, from a saved state if there is one; returns the averaged model."""
@@ -366,9 +385,7 @@ class TeacherTraining:
         """One optimiser step; its random numbers depend on the seed and the step alone."""
         settings = self.settings
         rng = np.random.default_rng([settings.seed, self.step])
-        rows = np.sort(
-            rng.choice(len(self.pictures.images), min(settings.batch, len(self.pictures.images)), replace=False)
-        )
+        rows = self._draw_rows(rng)
         views = self._draw_views(rows, rng)
         targets = torch.from_numpy(self.pictures.targets[rows]).to(self.device)
         captions, fits = draw_captions(self.pictures.phrase_choices[rows], rng)
@@ -385,14 +402,23 @@ class TeacherTraining:
         scale = self.model.logit_scale.exp().clamp(max=100)
         pairs = pair_loss(features, text[:32], scale, targets)
         contrast = caption_loss(features, text[32:], scale, torch.from_numpy(fits).to(self.device))
-        loss = pairs + settings.caption_weight * contrast
+        shapes = torch.from_numpy(self.pictures.shapes[rows]).to(self.device)
+        shape = F.smooth_l1_loss(self.shape_head(features), shapes)
+        loss = pairs + settings.caption_weight * contrast + settings.shape_weight * shape
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
         self.optimizer.step()
         self.step += 1
         self._update_average()
-        return {"total": loss.item(), "pairs": pairs.item(), "captions": contrast.item()}
+        return {"total": loss.item(), "pairs": pairs.item(), "captions": contrast.item(), "shape": shape.item()}
+
+    def _draw_rows(self, rng: np.random.Generator) -> np.ndarray:
+        """Indices of about `batch` pictures: people at random, each with all of their pictures."""
+        people = rng.permutation(len(self._people))
+        sizes = np.cumsum([len(self._people[person]) for person in people[: self.settings.batch]])
+        count = max(1, int(np.searchsorted(sizes, self.settings.batch, side="right")))
+        return np.sort(np.concatenate([self._people[person] for person in people[:count]]))
 
     @torch.no_grad()
     def _draw_views(self, rows: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
@@ -455,6 +481,7 @@ class TeacherTraining:
             rate = self.settings.learning_rate * (1.0 if name.startswith("visual.trunk") else 2.0)
             decay = self.settings.weight_decay if parameter.ndim > 1 and "embedding" not in name else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
+        groups.setdefault((2.0 * self.settings.learning_rate, 0.0), []).extend(self.shape_head.parameters())
         return [
             {"params": parameters, "base_lr": rate, "weight_decay": decay}
             for (rate, decay), parameters in groups.items()
@@ -475,6 +502,7 @@ class TeacherTraining:
             "step": self.step,
             "seconds": self.seconds,
             "model": self.model.state_dict(),
+            "shape_head": self.shape_head.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
@@ -489,6 +517,7 @@ class TeacherTraining:
             raise ClearError(f"{path} is from a training with other settings. Give another --output or delete it.")
         self.step, self.seconds = state["step"], state["seconds"]
         self.model.load_state_dict(state["model"])
+        self.shape_head.load_state_dict(state["shape_head"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         return True
@@ -502,11 +531,12 @@ def evaluate(model: CLIP, settings: TrainingSettings, pictures: LabelledPictures
     tokenizer = open_clip.SimpleTokenizer(context_length=settings.context_length)
     model.eval()
     table = model.encode_text(tokenizer(single_phrase_sentences(WORDINGS[0])).to(device))
-    choices = []
+    choices, embeddings = [], []
     for start in range(0, len(pictures.images), 128):
         images = torch.from_numpy(pictures.images[start : start + 128]).permute(0, 3, 1, 2).float() / 255
         features = model.encode_image(((images - mean) / std).to(device))
         choices.append(choose_phrases(phrase_scores(features, table)).cpu().numpy())
+        embeddings.append(F.normalize(features, dim=-1).cpu().numpy())
     right = np.concatenate(choices) == pictures.phrase_choices
     margin = np.abs(pictures.targets - 0.5)
     report = Report()
@@ -520,7 +550,27 @@ def evaluate(model: CLIP, settings: TrainingSettings, pictures: LabelledPictures
         report.certain[kind] = (right[rows] * sure).sum(0).__truediv__(sure.sum(0)).tolist()
         report.majority[kind] = np.maximum(share, 1 - share).tolist()
         report.images[kind] = int(rows.sum())
+        rows &= pictures.shape_only
+        if kind != "all" and rows.any():
+            report.reid[kind] = score_reid(np.concatenate(embeddings)[rows], pictures.pids[rows])
     return report
+
+
+def score_reid(embeddings: np.ndarray, pids: np.ndarray) -> tuple[float, float]:
+    """mAP of finding each person's other picture among those of all people, and what chance scores.
+
+    Args:
+        embeddings: [N, d], of length 1.
+        pids: [N], each twice.
+    """
+    similarity = embeddings @ embeddings.T
+    np.fill_diagonal(similarity, -np.inf)
+    match = pids[:, None] == pids[None]
+    np.fill_diagonal(match, False)
+    found = similarity[match]  # one per row
+    ranks = (similarity > found[:, None]).sum(1) + 1
+    others = np.arange(1, len(pids))
+    return float((1.0 / ranks).mean()), float((1.0 / others).mean())
 
 
 @torch.no_grad()
