@@ -18,7 +18,7 @@ from fastreid_clip3d.errors import ClearError, run_tool
 from tools.assets.bodies.build import INSTALL_HINT, build_models, differences, num_steps
 from tools.assets.bodies.deciles import write_deciles
 from tools.assets.bodies.survey import STATISTICS, write_statistics
-from tools.assets.bodies.table import population_table
+from tools.assets.bodies.table import NUM_BODIES, population_table
 
 EXAMPLES = f"""examples:
   python tools/assets/build_body_models.py --check              compares a new build with the shipped file
@@ -43,6 +43,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--table", action="store_true", help="print the shipped bodies beside the survey; build nothing"
     )
+    parser.add_argument(
+        "--bodies", type=int, default=NUM_BODIES, help="bodies a sex in the table (default: %(default)s)"
+    )
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw deciles of body-mass index; build nothing")
     parser.add_argument(
@@ -58,11 +61,13 @@ def main() -> None:
     arguments = parse_arguments()
     if arguments.markdown and not arguments.table:
         raise ClearError("--markdown: it changes how --table prints. Give --table as well.")
+    if arguments.bodies < 2:
+        raise ClearError(f"--bodies: deviations need at least 2 bodies a sex, not {arguments.bodies}.")
     if arguments.survey:
         write_statistics(arguments.survey)
         print(f"wrote '{STATISTICS}'")
     if arguments.table:
-        print(population_table(arguments.markdown))
+        print(population_table(arguments.markdown, arguments.bodies))
     if arguments.picture:
         write_deciles(check_writable(arguments.picture, (".png",)))
         print(f"wrote '{arguments.picture}'")
