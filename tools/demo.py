@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Renders a small dataset, trains fast-reid's baseline and CLIP3DReID on it, and compares them."""
+"""Renders a small dataset, trains a student without and with CLIP3DReID's guidance, and compares the two."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Stage:
 class TeacherRecipe:
     """All settings of the shipped teacher. Each stage starts from the weights of the one before."""
 
-    stages: tuple[Stage, ...] = (Stage(12800, 1200),)
+    stages: tuple[Stage, ...] = (Stage(12800, 850),)
     grey: int = 8000
     held_out: int = 384
     batch: int = 64

@@ -20,7 +20,7 @@ CHANCE_DRAWS = 10
 TITLES = {
     "chance": "chance",
     "untrained": "untrained student (ImageNet)",
-    "baseline": "fast-reid bag of tricks",
+    "baseline": "the student without guidance",
     "clip3d": "CLIP3DReID",
 }
 

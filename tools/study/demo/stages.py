@@ -20,11 +20,11 @@ from tools.study.demo.scores import chance_rows, rows_of, seconds_per_step
 REPOSITORY = Path(__file__).resolve().parents[3]
 DATASET = "SynthCCTiny"
 MARKER = ".fastreid_clip3d_demo"
-RUNS = {"baseline": "configs/Baselines/synthcc_bagtricks.yml", "clip3d": "configs/CLIP3D/synthcc.yml"}
+RUNS = {"baseline": "configs/Baselines/synthcc_without_guidance.yml", "clip3d": "configs/CLIP3D/synthcc.yml"}
 
 
 class Demo:
-    """Prepares data, trains fast-reid's baseline and CLIP3DReID on it with the same schedule, and compares them.
+    """Prepares data, trains a student without and with the method's guidance, and compares the two.
 
     The calling program must set FASTREID_DATASETS to `data`, since its own process reads datasets as well.
 
@@ -65,7 +65,7 @@ class Demo:
         self._claim_output()
         self.prepare()
         self._stage("Scoring the untrained student", self._score_untrained)
-        self._stage("Training and scoring fast-reid's bag of tricks", lambda: self._train("baseline"))
+        self._stage("Training and scoring the student without guidance", lambda: self._train("baseline"))
         self._stage("Caching the teacher's answers on every training image", self._cache_teacher)
         self._stage("Training and scoring CLIP3DReID", lambda: self._train("clip3d"))
         self._stage("Comparing the scores and drawing rankings", self._compare)
