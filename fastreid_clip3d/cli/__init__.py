@@ -27,6 +27,7 @@ VERBS = {
     "crops": "cuts people out of videos and photos into folders, by boxes from a file or a detector",
     "search": "finds people in a folder of pictures, by a picture or by phrases",
     "calibrate": "measures which similarity means the same person",
+    "reliance": "measures what a model matches: clothes, skin and hair, or body shape",
     "export": "writes a student as one file: ONNX, TorchScript or torch.export",
     "visualize": "draws transport plans, bodies, rankings or embeddings",
     "label": "shows the teacher's 16 body-shape phrases of pictures, or a dataset's label statistics",

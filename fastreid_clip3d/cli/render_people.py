@@ -69,24 +69,13 @@ def run(arguments: argparse.Namespace) -> int:
         write_sheet(arguments.sheet, arguments.people, arguments.seed, arguments.variant, arguments.framing)
         print(arguments.sheet)
         return 0
-    from tqdm import tqdm
-
     from fastreid_clip3d.common.files import check_writable_folder
-    from fastreid_clip3d.synthcc.generate import generate_set
     from fastreid_clip3d.synthcc.plan import SETS
+    from fastreid_clip3d.synthcc.progress import generate_with_bar
 
     check_writable_folder(arguments.root, "--root")
     config = dataclasses.replace(
         SETS[arguments.set], variant=arguments.variant, framing=arguments.framing, seed=arguments.seed
     )
-    with tqdm(unit="img", desc=config.folder, dynamic_ncols=True, smoothing=0.1) as bar:
-
-        def show(done: int, total: int) -> None:
-            if bar.total is None:  # what an earlier run made does not count as speed
-                bar.total, bar.initial, bar.n = total, done, done
-            bar.update(done - bar.n)
-            bar.refresh()
-
-        folder = generate_set(arguments.root, config, arguments.workers, show)
-    print(folder)
+    print(generate_with_bar(arguments.root, config, arguments.workers))
     return 0

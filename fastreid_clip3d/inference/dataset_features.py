@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def dataset_features(
-    model: ReIDModel, name: str, batch_size: int = 64, progress: bool = True, root: str = ""
+    model: ReIDModel, name: str, batch_size: int = 64, progress: bool = True, root: str = "", people: int = 0
 ) -> tuple[LabelledFeatures, LabelledFeatures, tuple[Protocol, ...]]:
     """Query and gallery of a dataset through the model, and the dataset's protocols.
 
@@ -32,12 +32,17 @@ def dataset_features(
     Args:
         name: a registered dataset, one of the run's own ``DATASETS.CSV``, or the path of a CSV file.
         root: the datasets' folder; "": FASTREID_DATASETS.
+        people: only this many people of query and gallery, those with the lowest ids; 0: all.
 
     Raises:
         ClearError: no such dataset, its folders are missing, or none of its images can be read.
     """
     dataset = dataset_of(model.cfg, name, root) if hasattr(model, "cfg") else build_dataset(name, root)
-    records = [*dataset.query, *dataset.gallery]
+    queries, items = list(dataset.query), list(dataset.gallery)
+    if people:
+        chosen = set(sorted({int(record[1]) for record in queries})[:people])
+        queries, items = ([record for record in side if int(record[1]) in chosen] for side in (queries, items))
+    records = [*queries, *items]
     entries = [Entry(record[0], tuple(map(Path, paths_of(record)))) for record in records]
     features, kept = [], []
     for place, (_, outcome) in enumerate(extract(model, entries, batch_size, progress)):
@@ -59,6 +64,6 @@ def dataset_features(
             rows[torch.from_numpy(own)], pids[own], camids[own], clothes[own] if known else None, names
         )
 
-    is_query = places < len(dataset.query)
+    is_query = places < len(queries)
     protocols = tuple(getattr(dataset, "protocols", ())) or (GENERAL,)
     return side(is_query), side(~is_query), protocols

@@ -25,13 +25,14 @@ def in_this_process(command: Sequence[str], **_: Any) -> subprocess.CompletedPro
     return subprocess.CompletedProcess(command, 0, json.dumps(_child(json.loads(command[-1]))), "")
 
 
-def few_people() -> dict[str, Any]:
-    """SynthCC's sets with one person of each population."""
+def few_people(**more: int) -> dict[str, Any]:
+    """SynthCC's sets with one person of each population; `more`: other counts."""
     from dataclasses import replace
 
     from fastreid_clip3d.synthcc.plan import SETS
 
     few = {"train_people": 1, "test_people": 1, "val_people": 1, "outfits": 2, "images_per_outfit": 2}
+    few |= more
     return {name: replace(config, **few, height=32, width=16) for name, config in SETS.items()}
 
 
@@ -207,6 +208,13 @@ RULES: tuple[StandIn, ...] = (
         unless="--sheet",
         flags={"--workers": "1"},
         made_patches={"fastreid_clip3d.synthcc.plan.SETS": few_people},
+    ),
+    StandIn(
+        "reliance",
+        "",
+        "thousands of pictures: two renderings of three people",
+        flags={"--workers": "1", "--root": "few_people"},
+        made_patches={"fastreid_clip3d.synthcc.plan.SETS": lambda: few_people(test_people=3, images_per_outfit=4)},
     ),
     StandIn("render-people", "--sheet", "fewer rows", flags={"--people": "1"}),
     StandIn(
