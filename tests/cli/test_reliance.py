@@ -45,7 +45,7 @@ def test_it_renders_both_sets_and_writes_the_report(rendered: Path) -> None:
     assert report["model"] == "open_clip:embedded" and report["people"] == 3
     parts = report["parts"]
     assert sum(part["value"] for part in parts.values()) == pytest.approx(report["total"]["value"], abs=1e-8)
-    # 8 pictures of the gallery are the query's own but for 2 queries; 12 show others: H(13) / 13
+    # a query is compared with its own 6 gallery pictures one by one, and with 12 of others
     assert report["chance"] == pytest.approx(sum(1 / rank for rank in range(1, 14)) / 13)
     table = (rendered / "out" / "table.md").read_text()
     assert report["sentence"] in table
