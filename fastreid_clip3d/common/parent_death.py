@@ -29,7 +29,7 @@ def children_end_at_once() -> Iterator[None]:
 def end_at_once_with_parent() -> None:
     """In a process that :func:`children_end_at_once` covers: asks Linux to kill this process when its parent ends.
 
-    The package calls it before it imports torch, which takes seconds; ``processes.end_with_parent`` is called after that.
+    The package calls it before it imports torch, which takes seconds, and ``processes.end_with_parent`` after that.
     """
     parent = os.environ.pop(_PARENT_VARIABLE, "")
     if not parent or sys.platform != "linux":
