@@ -35,7 +35,7 @@ REDUCED: tuple[str, ...] = get_args(Precision)[1:]
 MOST_CALIBRATION_PICTURES = 256
 _QUANTISED = ["Conv", "MatMul", "Gemm"]
 _KEPT_IN_FLOAT32 = ["ReduceL2", "Div", "Pow"]
-"""The L2 normalisation, so that features keep the length 1 within 0.001, and GeM pooling's power, which exceeds 65504."""
+"""The L2 normalisation, so that features keep the length 1 within 0.001, and GeM's power, which exceeds 65504."""
 
 
 @dataclass(frozen=True)
