@@ -468,7 +468,7 @@ def write_meta(tmp_path, meta):
 def test_another_version_in_the_folder_is_named_and_not_overwritten(tmp_path):
     meta = {"version": "other", "complete": True, **settings_of(SMALL), "format": 0, "seed": 5}
     folder = write_meta(tmp_path, meta)
-    with pytest.raises(ClearError, match="another version .*format was 0, now 1; seed was 5, now 1.*--root.*remove"):
+    with pytest.raises(ClearError, match="another version .*format was 0, now 2; seed was 5, now 1.*--root.*remove"):
         generate.generate_set(tmp_path, SMALL, workers=1)
     assert [path.name for path in folder.iterdir()] == ["meta.json"]
 

@@ -58,7 +58,7 @@ def test_shipped_file_is_what_the_tool_builds(rebuilt, shipped):
 def test_ten_components_hold_the_variance(rebuilt):
     for gender, values in rebuilt[1].items():
         assert values.variance_kept >= 0.98, gender
-        assert values.residual_mm < 5 and values.joint_residual_mm < 7, gender
+        assert values.residual_mm < 5 and values.joint_residual_mm < 8, gender
     women, men = rebuilt[1]["female"], rebuilt[1]["male"]
     assert 1.60 < women.stature_mean < 1.67 and 1.73 < men.stature_mean < 1.80
     assert 0.05 < women.stature_sd < 0.09 and 0.05 < men.stature_sd < 0.09
