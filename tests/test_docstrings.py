@@ -25,7 +25,7 @@ PUBLIC = (
     "config_loading",
     "evaluation.calibration",
     "evaluation.ranking",
-    "inference.model",
+    "inference.load",
     "modeling.losses.body_shape",
     "modeling.losses.global_distill",
     "modeling.losses.optimal_transport",

@@ -53,7 +53,8 @@ def as_in_a_shell(folder: Path, environment: Mapping[str, str]) -> Iterator[None
             yield
         finally:
             os.chdir(cwd)
-            sys.path[:] = path
+            added = [entry for entry in sys.path if entry not in path and "site-packages" in entry]
+            sys.path[:] = path + added  # onnxruntime's converters find their parts there
             torch.set_num_threads(threads)
             torch.use_deterministic_algorithms(deterministic)
             torch.backends.cudnn.benchmark = benchmark
