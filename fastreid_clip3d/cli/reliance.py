@@ -26,7 +26,7 @@ examples:
   clip3d reliance --model open_clip:embedded --root datasets/demo --people 50 --output clothes_or_shape
 
 It needs both renderings of the same people, SynthCC-tiny and SynthCC-tiny-shape-only. It renders what is missing, which
-takes some ten minutes each on two free cores; after an interruption the same command goes on.
+takes about five minutes each on two free cores; after an interruption the same command goes on.
 It writes report.json, table.md and reliance.png. docs/reliance.md explains them.
 exit code: 0 measured, 2 an error
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ class CurveWriter(hooks.PeriodicWriter):
             writer.write()
 
 
-class _OpenedAtFirstWrite(EventWriter):
+class _OpenedAtFirstWrite(EventWriter, ABC):
     """A writer that is made when it has something to write: only then is it known at which iteration the run begins.
 
     Args:
@@ -54,8 +55,9 @@ class _OpenedAtFirstWrite(EventWriter):
         self._path, self._first_iteration = path, first_iteration
         self._writer: Any = None
 
+    @abstractmethod
     def _open(self, first_iteration: int | None) -> EventWriter:
-        raise NotImplementedError
+        """The writer of this file, with what a stopped run wrote from `first_iteration` on taken out."""
 
     def write(self) -> None:
         if self._writer is None:

@@ -6,6 +6,7 @@ B: images. d': width of the feature. h, w: input size of the student.
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ IMAGES_AT_ONCE = 64
 """The batch size; longer lists go through the student in several batches."""
 
 
-class ReIDModel:
+class ReIDModel(ABC):
     """Pictures in, features out: ``model(images)``.
 
     Attributes:
@@ -118,8 +119,9 @@ class ReIDModel:
             )
         return features
 
+    @abstractmethod
     def _features(self, pixels: Tensor) -> Tensor:
-        raise NotImplementedError
+        """L2-normalised features float32 [B, d'] on the CPU, of pixels uint8 [B, 3, h, w] of the model's size."""
 
     def _pixels(self, pictures: list[AnyImage], channels: Channels, first: int, count: int) -> Tensor:
         """uint8 [B, 3, h, w]. Errors name a picture by its place in the user's list, from `first` and `count`."""

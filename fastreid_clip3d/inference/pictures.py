@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fastreid_clip3d.common.names import printable
+from fastreid_clip3d.data.datasets.listing import walk
 from fastreid_clip3d.errors import ClearError
 
 SUFFIXES = frozenset((
@@ -122,13 +123,7 @@ def _add_folder(folder: Path, tracklets: bool, add: Add) -> int:
 
 def _walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
     """Every folder with its files, both in natural order; a folder that a link leads back to is visited once."""
-    visited = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        identity = os.path.realpath(place)
-        if identity in visited:
-            folders.clear()
-            continue
-        visited.add(identity)
+    for place, folders, names in walk(folder):
         folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural_order)
         yield Path(place), sorted((name for name in names if not name.startswith(".")), key=natural_order)
 

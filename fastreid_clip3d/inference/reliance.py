@@ -72,7 +72,7 @@ def render_missing(root: str, workers: int) -> None:
             continue
         check_writable_folder(root, "--root")
         logger.warning(
-            f"{meta.parent} is not there, or not whole: we render it now, which takes some ten minutes on two free "
+            f"{meta.parent} is not there, or not whole: we render it now, which takes about five minutes on two free "
             "cores. If you stop, the same command goes on."
         )
         generate_with_bar(root, config, workers)

@@ -101,7 +101,7 @@ def test_a_step_with_fastreids_losses_and_heads(head: str, loss: str) -> None:
 def test_a_step_with_a_changed_key(key: str, value: Any) -> None:
     cfg = config()
     cfg.merge_from_list([key, value])
-    step(cfg, torch.float16)
+    assert all(loss.device == CUDA for loss in step(cfg, torch.float16).values())
 
 
 @pytest.mark.parametrize("log_domain", [False, True])

@@ -115,7 +115,9 @@ class ClothesDataset(ImageDataset):
 
     def read_split(self, split: str, notes: SplitNotes) -> Iterable[Item]:
         """Reads "train", "query" or "gallery" from disk, and adds left out files to ``notes``."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} does not say how its files are read: give it read_split, as CONTRIBUTING.md shows."
+        )
 
     def hints(self) -> list[str]:
         """Remarks on this copy, one sentence each without a full stop; we log them with the counts."""

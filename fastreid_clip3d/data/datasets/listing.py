@@ -83,16 +83,22 @@ def files_below(folder: str | os.PathLike[str]) -> Iterator[str]:
 
     Folders that are links are entered, each once.
     """
-    seen = set()
-    for place, subfolders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
+    for place, subfolders, files in walk(folder):
         subfolders.sort()
         for file in sorted(files):
             yield Path(place, file).relative_to(folder).as_posix()
+
+
+def walk(folder: str | os.PathLike[str]) -> Iterator[tuple[str, list[str], list[str]]]:
+    """:func:`os.walk` that enters folders which are links; a folder that a link leads back to is visited once."""
+    visited = set()
+    for place, subfolders, files in os.walk(folder, followlinks=True):
+        identity = os.path.realpath(place)
+        if identity in visited:
+            subfolders.clear()
+            continue
+        visited.add(identity)
+        yield place, subfolders, files
 
 
 def matching_images(folder: str, pattern: Pattern[str], notes: SplitNotes) -> Iterator[tuple[str, re.Match[str]]]:
