@@ -273,12 +273,8 @@ def _hidden(keys: Tensor, low: Tensor, boxes: Tensor) -> Tensor:
     place = (first_pixel + top * keys.shape[2] + left).long()
     size = torch.maximum(across, down)
     hidden = torch.zeros_like(low, dtype=torch.bool)
-    for side in (
-        1,
-        2,
-        4,
-        8,
-    ):  # `farthest` holds the greatest depth in the square of this side below and right of a pixel
+    # `farthest` holds the greatest depth in the square of this side below and right of a pixel.
+    for side in (1, 2, 4, 8):
         if side > 1:
             half = side // 2
             farthest[:, :, :-half] = torch.maximum(farthest[:, :, :-half], farthest[:, :, half:])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.weights import HUB_WEIGHTS
+from fastreid_clip3d.teacher.sources import hub_endpoint
 
 HUB = "hf-hub:"
 FILES = ("config.yaml", HUB_WEIGHTS, "calibration.json", "README.md")
@@ -43,7 +43,7 @@ def downloaded(source: str) -> Path:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ClearError(
             f"{source} cannot be downloaded ({reason}). Without a network, download {', '.join(FILES[:2])} of "
-            f"{huggingface_hub.constants.ENDPOINT}/{name} by hand into one folder and give that folder."
+            f"{hub_endpoint()}/{name} by hand into one folder and give that folder."
         ) from error
     missing = [name for name in FILES[:2] if not (folder / name).is_file()]
     if missing:
@@ -72,7 +72,7 @@ def upload(folder: Path, repository: str, public: bool) -> str:
     except Exception as error:  # the hub's client has a dozen error classes of its own
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ClearError(
-            f"{repository} cannot be written on {os.environ.get('HF_ENDPOINT', huggingface_hub.constants.ENDPOINT)} "
+            f"{repository} cannot be written on {hub_endpoint()} "
             f"({reason}). Log in with `hf auth login`. `clip3d push --local FOLDER` writes the same files "
             "without a network."
         ) from error

@@ -19,8 +19,9 @@ class GlobalDistillLoss(nn.Module):
 
     With "cosine" both vectors have length 1 first, so the loss is ``2 - 2 cos(Phi(g), f_id)``: unlike the other two it
     cannot be met by making f_id short. It can be met by a direction that all images share, since pooled features are
-    positive. "centred_cosine" subtracts the batch's mean from both vectors before, so that only what differs between
-    the images counts. These two readings are not in the paper.
+    positive. "centred_cosine" first subtracts from both vectors their mean over the images that the loss is called
+    with (the real half of one process), so that only what differs between the images counts. These two readings are
+    not in the paper.
 
     Args:
         teacher_dim: d, width of g.
