@@ -163,7 +163,7 @@ def _check_distillation(cfg: CfgNode) -> None:
         value = keys.FEATURE or keys.HIDDEN_DIM
         raise ClearError(
             f"MODEL.LOSSES.GLOBAL_DISTILL.REDUCTION kl compares class logits; it has no Phi and does not read f_id, so "
-            f"MODEL.LOSSES.GLOBAL_DISTILL.{unused} {value} has no effect. Leave it out, or set REDUCTION centred_cosine."
+            f"MODEL.LOSSES.GLOBAL_DISTILL.{unused} {value} has no effect. Leave it out, or take another REDUCTION."
         )
     head = REID_HEADS_REGISTRY.get(cfg.MODEL.HEADS.NAME)
     if isinstance(head, type) and issubclass(head, EmbeddingHead):
