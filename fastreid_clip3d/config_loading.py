@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import importlib
 import math
 import os
@@ -23,7 +25,7 @@ _PACKAGE = Path(__file__).parent
 CONFIG_FOLDER = next((place for place in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if place.is_dir()), None)
 """The config files that come with the package: beside it in an installation, one folder up in a checkout."""
 
-_imports_allowed = False
+_imports_allowed = contextvars.ContextVar("_imports_allowed", default=False)
 
 
 def load_config(config_file: str, options: Sequence[str] = (), import_modules: bool = True) -> CfgNode:
@@ -121,15 +123,19 @@ def import_named_modules(cfg: CfgNode) -> None:
             ) from error
 
 
-def allow_imports_of_runs() -> None:
-    """Lets code of models' authors run in this process, first of all what a run names: ``--allow-imports``."""
-    global _imports_allowed
-    _imports_allowed = True
+@contextlib.contextmanager
+def allowed_imports() -> Iterator[None]:
+    """Inside the ``with``, code of models' authors may run, first of all what a run names: ``--allow-imports``."""
+    permission = _imports_allowed.set(True)
+    try:
+        yield
+    finally:
+        _imports_allowed.reset(permission)
 
 
 def imports_are_allowed() -> bool:
-    """Whether ``--allow-imports`` was given: code of models' authors may run in this process."""
-    return _imports_allowed
+    """Whether ``--allow-imports`` was given to the command that runs: code of models' authors may run."""
+    return _imports_allowed.get()
 
 
 def load_run_config(config_file: str | Path, allow_imports: bool = False) -> CfgNode:
@@ -140,7 +146,7 @@ def load_run_config(config_file: str | Path, allow_imports: bool = False) -> Cfg
     """
     cfg = load_config(str(config_file), import_modules=False)
     unknown = [name for name in cfg.IMPORTS if name not in sys.modules]
-    if unknown and not (allow_imports or _imports_allowed):
+    if unknown and not (allow_imports or imports_are_allowed()):
         raise ClearError(
             f"{config_file} names modules of the run's author that would be imported (IMPORTS): {', '.join(unknown)}. "
             "If you trust this run, allow it: load_model(..., allow_imports=True), or --allow-imports behind a command."

@@ -54,7 +54,6 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "my_own_reid.py").write_text("loaded = True\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place not in ("", str(tmp_path))])
-    monkeypatch.setattr(config_loading, "_imports_allowed", False)
     yield "my_own_reid"
     sys.modules.pop("my_own_reid", None)
 
@@ -78,6 +77,9 @@ def test_modules_of_a_run_are_imported_only_with_permission(own_module: str, tmp
     assert own_module in sys.modules
     load_run_config(tmp_path / "config.yaml")  # imported already: nothing foreign runs
     del sys.modules[own_module]
-    config_loading.allow_imports_of_runs()
-    load_run_config(tmp_path / "config.yaml")
+    with config_loading.allowed_imports():
+        load_run_config(tmp_path / "config.yaml")
     assert own_module in sys.modules
+    del sys.modules[own_module]
+    with pytest.raises(ClearError, match="names modules"):  # the permission ends with its command
+        load_run_config(tmp_path / "config.yaml")

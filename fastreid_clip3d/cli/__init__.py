@@ -61,11 +61,12 @@ def run_verb(words: Sequence[str]) -> int:
         arguments = verb_parser(words[0]).parse_args(list(words[1:]))
         if getattr(verb, "NEEDS_FASTREID", True):
             register()
-        if getattr(arguments, "allow_imports", False):
-            from fastreid_clip3d.config_loading import allow_imports_of_runs
+        if not getattr(arguments, "allow_imports", False):
+            return verb.run(arguments)
+        from fastreid_clip3d.config_loading import allowed_imports
 
-            allow_imports_of_runs()
-        return verb.run(arguments)
+        with allowed_imports():
+            return verb.run(arguments)
     if words and not words[0].startswith("-"):
         raise ClearError(f"{COMMAND} has no verb {words[0]!r}. {did_you_mean(words[0], VERBS)}")
     _overview().parse_args(list(words))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from fastreid_clip3d.common.hub import HUB, hub_endpoint
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.weights import HUB_WEIGHTS
-from fastreid_clip3d.teacher.sources import hub_endpoint
 
-HUB = "hf-hub:"
 FILES = ("config.yaml", HUB_WEIGHTS, "calibration.json", "README.md")
 """What we upload and download; nothing else of a repository is ever read."""
 

@@ -19,11 +19,12 @@ from fastreid.modeling.meta_arch import build_model
 from torch import Tensor, nn
 
 from fastreid_clip3d.common.devices import find_device
+from fastreid_clip3d.common.hub import HUB
 from fastreid_clip3d.common.images import AnyImage, Channels
 from fastreid_clip3d.config_loading import find_config, inference_config, load_run_config
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.encoder import NetworkModel
-from fastreid_clip3d.inference.hub import HUB, downloaded
+from fastreid_clip3d.inference.hub import downloaded
 from fastreid_clip3d.inference.preprocess import InputSize
 from fastreid_clip3d.modeling.backbones.build import student_maps, whole_students
 from fastreid_clip3d.modeling.losses import OTLoss

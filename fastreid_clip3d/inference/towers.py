@@ -18,6 +18,7 @@ from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
 from fastreid_clip3d.common.devices import find_device
+from fastreid_clip3d.common.hub import HUB, hub_endpoint
 from fastreid_clip3d.compat.blocks import watch_loading
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.encoder import NetworkModel
@@ -28,10 +29,8 @@ from fastreid_clip3d.teacher.clip import create_open_clip, hash_weights, image_t
 from fastreid_clip3d.teacher.preprocess import ImageTransform
 from fastreid_clip3d.teacher.sources import (
     EMBEDDED_TEACHER,
-    HUB,
     LOCAL_DIR,
     find_weights,
-    hub_endpoint,
     require_connection,
 )
 

@@ -13,12 +13,12 @@ from typing import NamedTuple
 import open_clip
 from open_clip import pretrained as open_clip_pretrained
 
+from fastreid_clip3d.common.hub import HUB, hub_endpoint
 from fastreid_clip3d.errors import ClearError
 
 EMBEDDED_TEACHER = "embedded"
 EMBEDDED_FOLDER = Path(__file__).parent / "assets" / "embedded_teacher"
 LOCAL_DIR = "local-dir:"
-HUB = "hf-hub:"
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".npz")
 _PROBE_SECONDS = 8.0
 
@@ -181,13 +181,6 @@ def _cached_file(repository: str, filename: str) -> str | None:
 
 def _some(tags: list[str]) -> str:
     return ", ".join(tags[:4]) + (", ..." if len(tags) > 4 else "") or "none known"
-
-
-def hub_endpoint() -> str:
-    """The address of the Hugging Face hub."""
-    from huggingface_hub import constants
-
-    return constants.ENDPOINT.rstrip("/")
 
 
 def _by_hand(address: str, tag: str = "") -> str:

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 import yaml
 from torch import nn
 
-from fastreid_clip3d import config_loading
 from fastreid_clip3d.cli import run_verb
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference import load_model
@@ -177,13 +176,14 @@ def test_wrong_settings_are_named(folder, name, options, message) -> None:
         load_model(folder / name, "cpu", **options)
 
 
-def test_allow_imports_behind_a_command_allows_torchscript(folder, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(config_loading, "_imports_allowed", False)
+def test_allow_imports_behind_a_command_allows_torchscript(folder, capsys) -> None:
     words = ["check-model", "--model", str(folder / "net.ts"), "--size", "64", "32"]
     with pytest.raises(ClearError, match="--allow-imports"):
         run_verb(words)
     assert run_verb([*words, "--allow-imports"]) == 0
     assert "net.ts (TorchScript)" in capsys.readouterr().out
+    with pytest.raises(ClearError, match="--allow-imports"):  # the permission ends with its command
+        run_verb(words)
 
 
 class Broken(nn.Module):
