@@ -69,17 +69,18 @@ def main() -> None:
         )
         return
     print_table(demo.run())
+    print(demo.learned)
     output = arguments.output
     print(f"Checkpoints and TensorBoard logs: {output}/baseline, {output}/clip3d (tensorboard --logdir {output})")
     print(f"The table as JSON: {output}/results.json")
     print(f"Queries with the best matches of both models: {output}/ranking.png")
-    print("\nThree commands that use the trained model:")
+    print("\nFour commands that use the trained model:")
     for title, command in next_commands(arguments.data, output):
         print(f"  # {title}\n  {command}")
 
 
 def next_commands(data: Path, output: Path) -> list[tuple[str, str]]:
-    """Three uses of the trained model: a title and a command that runs on the files of the demo."""
+    """Four uses of the trained model: a title and a command that runs on the files of the demo."""
     images = data / "SynthCC-tiny"
     query = min((images / "query").glob("*.jpg"))
     model = output / "clip3d"
@@ -92,6 +93,10 @@ def next_commands(data: Path, output: Path) -> list[tuple[str, str]]:
         (
             "the student as one ONNX file, checked against PyTorch",
             f"clip3d export --model {model} --output {output / 'student.onnx'}",
+        ),
+        (
+            "skin and hair told apart from body shape, on a second rendering of the people (about three minutes)",
+            f"FASTREID_DATASETS={data} clip3d reliance --model {model} --output {output / 'reliance'}",
         ),
         (
             "curves, scores and pictures of both runs on one page",

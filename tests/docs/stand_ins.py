@@ -267,6 +267,7 @@ RULES: tuple[StandIn, ...] = (
         patches={
             "tools.study.demo.stages.Demo._stage": lambda self, title, work: self.seconds.setdefault(title, 0.0),
             "tools.study.demo.stages.Demo.rows": [],
+            "tools.study.demo.stages.Demo.learned": "",
         },
     ),
     StandIn(

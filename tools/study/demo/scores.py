@@ -8,12 +8,14 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from fastreid_clip3d.evaluation.protocols import CC, GENERAL
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures, evaluate
+from fastreid_clip3d.evaluation.reliance import person_scores
 
 PROTOCOLS = (GENERAL, CC)
 CHANCE_DRAWS = 10
@@ -57,6 +59,29 @@ def chance_rows(query: LabelledFeatures, gallery: LabelledFeatures, seed: int) -
         {**rows[0], **{metric: statistics.fmean(row[metric] for row in rows) for metric in ("mAP", "Rank-1")}}
         for rows in zip(*draws)
     ]
+
+
+def what_was_learned(
+    baseline: tuple[LabelledFeatures, LabelledFeatures], method: tuple[LabelledFeatures, LabelledFeatures]
+) -> str:
+    """One sentence: how far above chance each model finds people by their clothes, and without them.
+
+    Args:
+        baseline, method: query and gallery.
+    """
+    clothes, body = zip(*(_clothes_and_body(*sides) for sides in (baseline, method)))
+    return (
+        f"What was learned: by clothes, people are found {clothes[0]:.1f} points above chance without guidance and "
+        f"{clothes[1]:.1f} with it; by skin, hair and shape, which stay when clothes change, {body[0]:.2f} and "
+        f"{body[1]:.2f}."
+    )
+
+
+def _clothes_and_body(query: LabelledFeatures, gallery: LabelledFeatures) -> tuple[float, float]:
+    """Percent above chance of a match in the same clothes minus one in other clothes, and of one in other clothes."""
+    scores = person_scores(query, gallery)
+    same, other = 100 * scores.means(np.ones((1, len(scores.people)), dtype=np.int64))[:, 0]
+    return float(same - other), float(other)
 
 
 def seconds_per_step(metrics_file: Path) -> float:

@@ -15,7 +15,7 @@ from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.protocols import CC
 from fastreid_clip3d.evaluation.ranking import evaluate
 from tools.study.demo.process import run_command
-from tools.study.demo.scores import chance_rows, rows_of, seconds_per_step
+from tools.study.demo.scores import chance_rows, rows_of, seconds_per_step, what_was_learned
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 DATASET = "SynthCCTiny"
@@ -166,6 +166,7 @@ class Demo:
         self.rows = chance_rows(*features["untrained"], seed=self.seed)
         for name, sides in features.items():
             self.rows += rows_of(name, *sides, seconds=steps.get(name), seed=self.seed)
+        self.learned = what_was_learned(features["baseline"], features["clip3d"])
         (self.output / "results.json").write_text(json.dumps(self.rows, indent=1) + "\n")
 
         query, gallery = self._named(*features["baseline"])
