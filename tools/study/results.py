@@ -190,12 +190,14 @@ def write_results(
     command: str,
     machine: str,
     left_out: Mapping[str, str],
+    intervals: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Writes `path` with the endings .csv, .md and .png for those `runs` that are finished; returns their rows.
 
     Args:
         table: makes markdown from the rows.
         left_out: by title of a row that could not run, the reason.
+        intervals: lines about the gains in CC mAP over other people, see tools/study/people.py.
     """
     rows = rows_of(runs)
     write_csv(path.with_suffix(".csv"), rows)
@@ -205,6 +207,9 @@ def write_results(
     parts = [f"# {title}", "", state, ""]
     if rows:
         parts += [table(rows), "", "Percent; mean ± standard deviation over the seeds.", ""]
+    if intervals:
+        parts += ["Gain in CC mAP above w/o all three, resampled over the test people:", ""]
+        parts += [*(f"- {line}" for line in intervals), ""]
     failures = {run.name: run.record().get("failure") for run in runs}
     parts += [f"- failed: {name}: {failure}" for name, failure in failures.items() if failure]
     parts += [f"- left out: {name}: {why}" for name, why in left_out.items()]

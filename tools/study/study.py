@@ -14,6 +14,7 @@ from fastreid_clip3d.errors import ClearError
 from tools.study import results
 from tools.study.demo.process import run_command
 from tools.study.demo.stages import REPOSITORY
+from tools.study.people import interval_lines
 from tools.study.runner import RECORD, Run, run_all
 from tools.study.variants import Variant
 
@@ -156,4 +157,5 @@ class Study:
         if (self.folder / MADE).is_file():  # the results name the command of the runs, not that of the table
             made = json.loads((self.folder / MADE).read_text(encoding="utf-8"))
         path = self.folder / self.results_name
-        results.write_results(path, self.title, self.table, self.runs_on_disk(), **made)
+        runs = self.runs_on_disk()
+        results.write_results(path, self.title, self.table, runs, **made, intervals=interval_lines(runs))
