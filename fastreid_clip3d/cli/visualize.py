@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from inspect import signature
+from pathlib import Path
 
-from fastreid_clip3d.cli.run_options import add_allow_imports, add_data, add_device, positive
+from fastreid_clip3d.cli.run_options import (
+    add_allow_imports,
+    add_config,
+    add_data,
+    add_device,
+    add_model,
+    model_source,
+    positive,
+)
 
 EXAMPLES = """\
 examples:
@@ -25,6 +36,7 @@ examples:
 
   # which patches make two pictures alike
   clip3d visualize alike a.jpg b.jpg --model logs/demo/clip3d
+  clip3d visualize alike a.jpg b.jpg --model open_clip:embedded
 
   # a dozen people's features on a plane, by person and by clothes
   clip3d visualize embedding --model logs/demo/clip3d --method tsne
@@ -66,6 +78,7 @@ def _add_transport(commands: argparse._SubParsersAction) -> None:
         '--model logs/demo/clip3d --images a.jpg b.jpg --phrases "tall" "short legs"',
     )
     command.add_argument("--model", required=True, metavar="RUN", help="run folder or checkpoint of a CLIP3DReID run")
+    add_config(command)
     add_allow_imports(command)
     command.add_argument("--images", nargs="+", required=True, metavar="IMAGE", help="files, folders, globs, lists")
     command.add_argument("--phrases", nargs="+", required=True, metavar="PHRASE", help="some of the paper's 32 phrases")
@@ -81,6 +94,7 @@ def _add_bodies(commands: argparse._SubParsersAction) -> None:
         "--model logs/demo/clip3d --bodies datasets/SyntheticBodies",
     )
     command.add_argument("--model", required=True, metavar="RUN", help="run folder or checkpoint of a CLIP3DReID run")
+    add_config(command)
     add_allow_imports(command)
     command.add_argument("--bodies", default="", metavar="FOLDER", help="synthetic bodies from `clip3d render-bodies`")
     command.add_argument("--data", dest="bodies", default=argparse.SUPPRESS, help=argparse.SUPPRESS)  # its older name
@@ -116,8 +130,7 @@ def _add_alike(commands: argparse._SubParsersAction) -> None:
         commands, "alike", "which patches make two pictures alike for a model", "a.jpg b.jpg --model logs/demo/clip3d"
     )
     command.add_argument("images", nargs=2, metavar="IMAGE", help="the two pictures")
-    command.add_argument("--model", required=True, metavar="RUN", help="run folder or checkpoint with one feature map")
-    add_allow_imports(command)
+    add_model(command)
     add_device(command)
 
 
@@ -140,10 +153,16 @@ def run(arguments: argparse.Namespace) -> int:
     from fastreid_clip3d.common.figures import FIGURE_ENDINGS
     from fastreid_clip3d.common.files import check_writable
     from fastreid_clip3d.common.images import IMAGE_ENDINGS
+    from fastreid_clip3d.inference.load import ModelSource
     from fastreid_clip3d.visualization import commands
 
     check_writable(arguments.output, IMAGE_ENDINGS if arguments.command == "ranking" else FIGURE_ENDINGS)
-    options = {name: value for name, value in vars(arguments).items() if name not in ("command", "allow_imports")}
-    path, line = getattr(commands, arguments.command)(**options)
+    draw: Callable[..., tuple[Path, str]] = getattr(commands, arguments.command)
+    options = {name: value for name, value in vars(arguments).items() if name in signature(draw).parameters}
+    if arguments.command == "alike":
+        options["model"] = model_source(arguments)
+    elif arguments.command in ("transport", "bodies"):
+        options["model"] = ModelSource(arguments.model, arguments.config, allow_imports=arguments.allow_imports)
+    path, line = draw(**options)
     print(f"{path}: {line}")
     return 0

@@ -119,6 +119,20 @@ class ReIDModel(ABC):
             )
         return features
 
+    def patch_features(self, images: AnyImage | Iterable[AnyImage], channels: Channels = "RGB") -> Tensor:
+        """What the head makes of each patch alone: float32 [B, h', w', d'] on the CPU, not normalised.
+
+        h' and w' are the rows and columns of the last feature map.
+
+        Raises:
+            ClearError: as in calling the model, or a model without a feature map.
+        """
+        raise ClearError(
+            f"{self.source or self.run_folder} has no feature map: an exported file gives only the features of whole "
+            "pictures. Runs, checkpoints of fast-reid, timm:NAME and open_clip:NAME/TAG have one; give the model that "
+            "the file was exported from."
+        )
+
     @abstractmethod
     def _features(self, pixels: Tensor) -> Tensor:
         """L2-normalised features float32 [B, d'] on the CPU, of pixels uint8 [B, 3, h, w] of the model's size."""

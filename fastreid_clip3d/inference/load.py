@@ -134,9 +134,14 @@ class ModelSource:
             raise ClearError(f"{self.source} is {kind} and takes no {', '.join(names)}. Leave them out.")
 
 
+def as_source(model: str | Path | ModelSource) -> ModelSource:
+    """A source with or without the arguments of :func:`load_model`."""
+    return model if isinstance(model, ModelSource) else ModelSource(str(model))
+
+
 def open_model(model: str | Path | ModelSource, device: str = "") -> ReIDModel:
     """The model of a source with or without the arguments of :func:`load_model`."""
-    return (model if isinstance(model, ModelSource) else ModelSource(str(model))).load(device)
+    return as_source(model).load(device)
 
 
 def _is_torchscript(path: Path) -> bool:

@@ -100,6 +100,12 @@ class TorchModel(NetworkModel):
             rows, columns = self._feature_map(self._as_input(torch.zeros(1, 3, *self.size))).shape[2:]
         return rows, columns
 
+    @torch.no_grad()
+    def patch_features(self, images: AnyImage | Iterable[AnyImage], channels: Channels = "RGB") -> Tensor:
+        patches = self.local_features(images, channels)
+        alone = self.network.heads(patches.flatten(0, 1)[:, :, None, None].to(self.device)).float().cpu()
+        return alone.unflatten(0, (len(patches), *self.map_size))
+
     def _feature_map(self, images: Tensor) -> Tensor:
         if not hasattr(self.network, "heads"):
             raise ClearError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,10 +20,12 @@ from torch import Tensor, nn
 
 from fastreid_clip3d.common.devices import find_device
 from fastreid_clip3d.common.hub import HUB, hub_endpoint
+from fastreid_clip3d.common.images import AnyImage, Channels
 from fastreid_clip3d.compat.blocks import watch_loading
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.encoder import NetworkModel
 from fastreid_clip3d.inference.preprocess import InputSize, Interpolation
+from fastreid_clip3d.inference.tower_maps import tower_patches
 from fastreid_clip3d.modeling.backbones.timm_backbone import check_timm_name
 from fastreid_clip3d.modeling.weights import read_weights
 from fastreid_clip3d.teacher.clip import create_open_clip, hash_weights, image_transform_of
@@ -54,8 +57,12 @@ class Tower(nn.Module):
             self.register_buffer(name, 255 * torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        features = self.network((images - self.pixel_mean) / self.pixel_std)
+        features = self.network(self.normalised(images))
         return features[0] if isinstance(features, tuple) else features  # open_clip's towers may also give tokens
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """The network's own input."""
+        return (images - self.pixel_mean) / self.pixel_std
 
 
 class TowerModel(NetworkModel):
@@ -91,6 +98,11 @@ class TowerModel(NetworkModel):
         if not len(pixels):
             return torch.zeros(0, self.feature_dim)
         return F.normalize(self._raw(pixels)).cpu()
+
+    @torch.no_grad()
+    def patch_features(self, images: AnyImage | Iterable[AnyImage], channels: Channels = "RGB") -> Tensor:
+        pixels = self.preprocess(images, channels).to(self.device)
+        return tower_patches(self.network.network, self.network.normalised(pixels), self.source).cpu()
 
 
 def timm_tower(source: str, device: str = "", size: tuple[int, int] | None = None) -> TowerModel:

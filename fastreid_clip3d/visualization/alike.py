@@ -10,7 +10,7 @@ We take as a patch's feature what the head makes of this patch alone. With avera
 shares of a picture add up to the similarity of the two features. With other heads (GeM, an MLP, a class token) they add
 up to another number; both are reported.
 
-N = h x w: patches. d': width of the student.
+N = h x w: patches. d': width of the feature.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from fastreid_clip3d.common.figures import save_figure
 from fastreid_clip3d.common.images import read_image
-from fastreid_clip3d.inference.model import TorchModel
+from fastreid_clip3d.inference.encoder import ReIDModel
 
 COLOURS = "RdBu_r"
 
@@ -57,20 +57,17 @@ def patch_shares(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     return first @ sums[1] / scale, second @ sums[0] / scale
 
 
-@torch.no_grad()
-def find_alike(model: TorchModel, first: str | Path, second: str | Path) -> Alike:
+def find_alike(model: ReIDModel, first: str | Path, second: str | Path) -> Alike:
     """The shares of the patches of two image files.
 
     Raises:
-        ClearError: a network without a feature map, or an image that cannot be read.
+        ClearError: a model without a feature map, or an image that cannot be read.
     """
     paths = [str(first), str(second)]
     features = model(paths)
-    patches = model.local_features(paths)
-    count, number, width = patches.shape
-    alone = model.network.heads(patches.reshape(count * number, width, 1, 1).to(model.device)).float().cpu()
-    shares = patch_shares(*alone.reshape(count, number, -1))
-    maps = torch.stack(shares).reshape(2, *model.map_size)
+    patches = model.patch_features(paths)
+    shares = patch_shares(*patches.flatten(1, 2))
+    maps = torch.stack(shares).reshape(patches.shape[:3])
     return Alike(maps, float(features[0] @ features[1]), float(shares[0].sum()))
 
 

@@ -13,7 +13,8 @@ from fastreid_clip3d.common.images import IMAGE_ENDINGS
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.protocols import find_protocols
 from fastreid_clip3d.evaluation.ranking import evaluate
-from fastreid_clip3d.inference.model import find_run_files, load_torch_model
+from fastreid_clip3d.inference.load import ModelSource, as_source, open_model
+from fastreid_clip3d.inference.model import find_run_files
 from fastreid_clip3d.inference.pictures import list_images
 from fastreid_clip3d.modeling.weights import read_weights
 from fastreid_clip3d.visualization.alike import alike_sheet, find_alike
@@ -26,7 +27,7 @@ from fastreid_clip3d.visualization.transport import transport_maps, transport_sh
 
 def transport(
     *,
-    model: str,
+    model: str | ModelSource,
     images: Sequence[str],
     phrases: Sequence[str],
     output: str = "transport.png",
@@ -36,12 +37,13 @@ def transport(
     """Transport plans of phrases over images (Figure 3).
 
     Args:
-        model: run folder or checkpoint. images: files, folders, globs, lists. phrases: some of the paper's 32.
+        model: a run folder, a checkpoint, or a checkpoint with its config.
+        images: files, folders, globs, lists. phrases: some of the paper's 32.
         most: images drawn at most, 1 or more. device: as in ``load_model``.
     """
     check_writable(output, FIGURE_ENDINGS)
     paths = pictures_of(images, most)
-    student = load_torch_model(model, device)
+    student = as_source(model).load_torch(device)
     found = transport_maps(student, paths, phrases)
     path = transport_sheet(paths, found, output, student.size)
     low, high = float(found.maps.min()), float(found.maps.max())
@@ -50,7 +52,7 @@ def transport(
 
 def bodies(
     *,
-    model: str,
+    model: str | ModelSource,
     bodies: str = "",
     images: Sequence[str] = (),
     output: str = "bodies.png",
@@ -61,16 +63,17 @@ def bodies(
     """Predicted beside true bodies (Figure 5).
 
     Args:
-        model: run folder or checkpoint. bodies: folder of synthetic bodies. images: or images with unknown bodies.
+        model: as in :func:`transport`. bodies: folder of synthetic bodies. images: or images with unknown bodies.
         most: bodies drawn at most, 1 or more. seed: of the choice of bodies. device: as in ``load_model``.
     """
     if bool(images) == bool(bodies):
         raise ClearError("Give either --bodies FOLDER (from `clip3d render-bodies`) or --images.")
     check_writable(output, FIGURE_ENDINGS)
-    checkpoint, _ = find_run_files(model)
+    source = as_source(model)
+    checkpoint, _ = find_run_files(source.source, source.config)
     weights = read_weights(checkpoint)
     phi_of(weights)
-    student = load_torch_model(model, device)
+    student = source.load_torch(device)
     if bodies:
         index = read_index(bodies)
         seen = known_bodies(student, weights, index, choose_bodies(index, most, seed))
@@ -111,16 +114,18 @@ def ranking(
     return path, f"{len(chosen)} queries, {order}; {', '.join(scores)}"
 
 
-def alike(*, model: str, images: tuple[str, str], output: str = "alike.png", device: str = "") -> tuple[Path, str]:
+def alike(
+    *, model: str | ModelSource, images: tuple[str, str], output: str = "alike.png", device: str = ""
+) -> tuple[Path, str]:
     """Which patches make two pictures alike.
 
     Args:
-        model: run folder or checkpoint. images: two files. device: as in ``load_model``.
+        model: any source of ``load_model`` that has a feature map. images: two files. device: as in ``load_model``.
     """
     check_writable(output, FIGURE_ENDINGS)
-    student = load_torch_model(model, device)
-    found = find_alike(student, *images)
-    path = alike_sheet(images, found, output, student.size)
+    loaded = open_model(model, device)
+    found = find_alike(loaded, *images)
+    path = alike_sheet(images, found, output, loaded.size)
     return path, f"similarity {found.similarity:.3f}; the shares of the patches add up to {found.explained:.3f}"
 
 
