@@ -2,7 +2,7 @@
 
 On disk, below one folder::
 
-    images/00012_03.png   body 12 in its fourth pose, 8-bit, one channel
+    images/00012_03.png   body 12 in its fourth pose, 8-bit, one channel; with a scene 00012_03.jpg, RGB
     index.npz             one row per picture: names, betas, gender, scores, phrase_choices, poses, cameras, lights,
                           sizes
     meta.json             settings, seed, fingerprints, thresholds, population statistics, version
@@ -66,6 +66,11 @@ class SyntheticIndex:
         return len(self.paths)
 
     @property
+    def has_scene(self) -> bool:
+        """Whether the bodies stand in scenes; such pictures have colours."""
+        return "scene" in self.meta
+
+    @property
     def version(self) -> str:
         """Hash of everything the set was made from."""
         return self.meta["version"]
@@ -79,7 +84,10 @@ def read_index(folder: str | Path) -> SyntheticIndex:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ClearError(f"no synthetic bodies at {folder}: make them with {TOOL} --output {folder}")
+        raise ClearError(
+            f"no synthetic bodies at {folder}: make them with {TOOL} --output {folder} and the set's other flags, "
+            "such as --size or --scene"
+        )
     meta = read_meta(folder)
     if meta is None:
         raise ClearError(f"{folder} has no meta.json: make the set with {TOOL} --output {folder}")
@@ -158,6 +166,6 @@ def sizes_there(folder: Path) -> dict[str, int]:
     """Bytes of every picture there is."""
     try:
         with os.scandir(folder / "images") as entries:
-            return {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith(".png")}
+            return {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith((".png", ".jpg"))}
     except FileNotFoundError:
         return {}

@@ -65,7 +65,10 @@ _DESCRIBED_AT_ONCE = 50
 """Most bodies of one sex whose descriptors are computed together."""
 
 PICTURES_AT_ONCE = 10
-"""Most pictures rendered together: bounds memory."""
+"""Most pictures rendered together: bounds memory. Part of the format of sets with a scene."""
+
+_KEYS_OF_SOME_SETS = ("rasterizer", "scene")
+"""Keys of meta.json that a set has only if it was not drawn in the usual way."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,8 @@ class SyntheticSettings:
 class SyntheticSet:
     """Makes the pictures and the index of one set, or goes on where an earlier run stopped.
 
+    A subclass draws other pictures of the same bodies: it overrides `_render`, `encode`, `ending` and `_configuration`.
+
     Args:
         folder: where the set goes.
         settings: what it is made of.
@@ -111,6 +116,9 @@ class SyntheticSet:
     Raises:
         ClearError: the folder holds another set, body model or poses cannot be read, or there is no such device.
     """
+
+    ending = ".png"
+    """Of the pictures' names."""
 
     def __init__(self, folder: str | Path, settings: SyntheticSettings, workers: int = 0, device: str = "cpu") -> None:
         self.device = find_device(device)
@@ -188,7 +196,9 @@ class SyntheticSet:
 
     def names(self, bodies: range) -> list[str]:
         """File names of the pictures of some bodies, in order."""
-        return [f"{body:05d}_{pose:02d}.png" for body in bodies for pose in range(self.settings.poses_per_body)]
+        return [
+            f"{body:05d}_{pose:02d}{self.ending}" for body in bodies for pose in range(self.settings.poses_per_body)
+        ]
 
     def _groups(self) -> list[range]:
         total = self.settings.bodies
@@ -197,7 +207,7 @@ class SyntheticSet:
     # -- making
 
     def render_body(self, body: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """All pictures of one body: uint8 [poses, H, W], cameras [poses, 6], lights [poses, 6]."""
+        """All pictures of one body: uint8 [poses, H, W], or RGB [poses, H, W, 3]; cameras, lights [poses, 6]."""
         count = self.settings.poses_per_body
         groups = [range(count)[first : first + PICTURES_AT_ONCE] for first in range(0, count, PICTURES_AT_ONCE)]
         images, views, lights = zip(*(self._render(body, group) for group in groups))
@@ -217,6 +227,10 @@ class SyntheticSet:
             images = self.renderers[sex].render(*scene)
         return to_bytes(images), views.numpy(), lights.numpy()
 
+    def encode(self, image: np.ndarray) -> bytes:
+        """A picture of :meth:`render_body` as the content of its file."""
+        return encode_png(image)
+
     def _make_group(self, group: range, stop: threading.Event) -> int:
         cameras, lights = [], []
         sizes: dict[str, int] = {}
@@ -228,7 +242,7 @@ class SyntheticSet:
             cameras.append(views)
             lights.append(lamps)
             for image in images:
-                data = encode_png(image)
+                data = self.encode(image)
                 name = next(names)
                 sizes[name] = len(data)
                 write_atomically(self.folder / "images" / name, data, durable=False)
@@ -335,7 +349,8 @@ class SyntheticSet:
             return
         if meta["version"] == self.version:
             return
-        found = differences({key: meta.get(key) for key in self.configuration}, self.configuration)
+        keys = dict.fromkeys((*self.configuration, *_KEYS_OF_SOME_SETS))
+        found = differences({key: meta.get(key) for key in keys}, {key: self.configuration.get(key) for key in keys})
         changes = [change.removeprefix("settings.") for change in found]
         raise ClearError(
             f"{self.folder} holds a set made with other settings ({'; '.join(changes) or 'unknown'}): "

@@ -10,7 +10,7 @@ from fastreid_clip3d.cli.run_options import add_device, add_json, positive
 from fastreid_clip3d.errors import ClearError
 
 if TYPE_CHECKING:
-    from fastreid_clip3d.inference.crops.cut import BoxesOf
+    from fastreid_clip3d.inference.crops.box_sources import BoxSource
     from fastreid_clip3d.inference.crops.frames import Footage
 
 EXAMPLES = """\
@@ -34,6 +34,7 @@ examples:
 A track's crops are CROPS/TRACK/FRAME.jpg, with several videos CROPS/VIDEO/TRACK/FRAME.jpg. CROPS/crops.csv has the box
 of each crop. A json file of boxes is a list of {"frame": 1, "id": 7, "xyxy": [x1, y1, x2, y2], "score": 0.9}; id and
 score may be missing, "xywh" can take the place of "xyxy", and frame can be a photo's file name. No weights are fetched.
+After a kill the same command goes on: it keeps the boxes that were found and cuts the crops that are missing.
 
 exit code: 0 done, 1 there are no crops, or some frames or photos could not be read, 2 nothing could be done
 """
@@ -44,7 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "sources", nargs="+", metavar="VIDEO_OR_PHOTOS", help="videos, photos, folders of photos, globs"
     )
-    parser.add_argument("--output", required=True, metavar="FOLDER", help="folder of the crops, missing or empty")
+    parser.add_argument(
+        "--output",
+        required=True,
+        metavar="FOLDER",
+        help="folder of the crops: new, empty, or left by this command when it was stopped",
+    )
     parser.add_argument("--boxes", default="", metavar="FILE", help="boxes from a file: MOT .txt or .json")
     parser.add_argument(
         "--detector",
@@ -73,25 +79,20 @@ def run(arguments: argparse.Namespace) -> int:
     """Cuts the crops; 1 if there are none, or if something could not be read."""
     if arguments.boxes and (arguments.detector or arguments.weights):
         raise ClearError("Give either --boxes or a detector (--detector, --weights).")
+    from fastreid_clip3d.common.files import check_writable_folder
     from fastreid_clip3d.common.json_file import check_json, write_json
     from fastreid_clip3d.inference.crops.box_files import read_boxes
-    from fastreid_clip3d.inference.crops.cut import (
-        CropSettings,
-        boxes_behind_the_end,
-        boxes_from_file,
-        boxes_of_detector,
-        check_new_folder,
-        cut_crops,
-    )
+    from fastreid_clip3d.inference.crops.box_sources import boxes_behind_the_end, boxes_from_file, boxes_of_detector
+    from fastreid_clip3d.inference.crops.cut import CropSettings, cut_crops
     from fastreid_clip3d.inference.crops.detectors import build_detector
     from fastreid_clip3d.inference.crops.frames import find_footage
 
     check_json(arguments.json)
-    check_new_folder(arguments.output)
+    check_writable_folder(arguments.output, "--output")
     height, width = arguments.min_size
     settings = CropSettings(arguments.min_score, arguments.margin, height, width, arguments.every)
     footage = find_footage(arguments.sources)
-    work: list[tuple[Footage, BoxesOf]] = []
+    work: list[tuple[Footage, BoxSource]] = []
     boxes = None
     if arguments.boxes:
         if len(footage) > 1:

@@ -10,6 +10,7 @@ EXAMPLES = """examples:
   clip3d render-bodies                                        the paper's 1,000 bodies in 10 poses each
   clip3d render-bodies --bodies 40 --poses-per-body 5 --size 128 64 --output datasets/SyntheticBodies-tiny
   clip3d render-bodies --body-model ~/smpl --poses my_poses.npz --framing fixed
+  clip3d render-bodies --scene --framing fixed                the same bodies in SynthCC's scenes, by its cameras
   clip3d render-bodies --sheet bodies.png                     pictures to look at in place of a set
 
 The same command goes on after an interruption.
@@ -21,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         default=None,
-        help="folder of the set (SyntheticBodies below $FASTREID_DATASETS, or below ./datasets)",
+        help="folder of the set (SyntheticBodies, with --scene SyntheticBodies-scene, below $FASTREID_DATASETS, or "
+        "below ./datasets)",
     )
     parser.add_argument("--bodies", type=int, default=1000, help="number of bodies, half of them female (1000)")
     parser.add_argument("--poses-per-body", type=int, default=10, help="pictures of each body (10)")
@@ -39,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("crop", "fixed"),
         default="crop",
         help="crop: the body fills the picture, as a detector cuts it; fixed: one scale, so that stature shows (crop)",
+    )
+    parser.add_argument(
+        "--scene",
+        action="store_true",
+        help="put the same grey bodies into SynthCC's scenes, with its cameras, boxes, light, blur and noise (a plain "
+        "white background)",
     )
     parser.add_argument("--body-model", default="", help="folder or file of SMPL models (the embedded ones)")
     parser.add_argument("--poses", default="", help="axis-angle poses [K, 72], .npy or .npz (100 built-in poses)")
@@ -63,8 +71,10 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     from fastreid_clip3d.body.synthetic_writer import SyntheticSet, SyntheticSettings
     from fastreid_clip3d.common.dataset_root import below_dataset_root
+    from fastreid_clip3d.synthcc.grey_bodies import FOLDER, GreyBodiesInScenes
 
-    output = arguments.output or below_dataset_root("SyntheticBodies")
+    kind = GreyBodiesInScenes if arguments.scene else SyntheticSet
+    output = arguments.output or below_dataset_root(FOLDER if arguments.scene else "SyntheticBodies")
     settings = SyntheticSettings(
         bodies=arguments.bodies,
         poses_per_body=arguments.poses_per_body,
@@ -74,6 +84,6 @@ def run(arguments: argparse.Namespace) -> int:
         body_model=arguments.body_model,
         poses=arguments.poses,
     )
-    index = SyntheticSet(output, settings, arguments.workers, arguments.device).make(progress=not arguments.quiet)
+    index = kind(output, settings, arguments.workers, arguments.device).make(progress=not arguments.quiet)
     print(f"{len(index)} pictures of {settings.bodies} bodies in {output}, version {index.version}")
     return 0

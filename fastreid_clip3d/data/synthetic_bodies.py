@@ -30,7 +30,7 @@ class SyntheticBodies(Dataset):
         folder: the set's folder.
         transform: PIL image to float tensor [3, H, W].
         flip_probability: of the mirror image, 0..1; the mirror image has the same shape and descriptors.
-        cache_mib: we keep all images decoded, as 8-bit grey, if they fit into so many MiB.
+        cache_mib: we keep all images decoded, as 8-bit grey or, with scenes, RGB, if they fit into so many MiB.
 
     Raises:
         ClearError: the folder is missing, incomplete or damaged; the message names the command that makes it.
@@ -56,10 +56,14 @@ class SyntheticBodies(Dataset):
         return len(self.paths)
 
     def _decoded(self, cache_mib: float) -> torch.Tensor | None:
-        """All images as uint8 [N, H, W] in memory shared by worker processes, or None if they do not fit."""
+        """All images in memory that worker processes share, uint8 [N, H, W] or, with scenes, [N, H, W, 3].
+
+        None if they do not fit.
+        """
         if not self.paths or cache_mib <= 0:
             return None
-        first = np.asarray(read_image(self.paths[0]).convert("L"))
+        mode = "RGB" if self.index.has_scene else "L"
+        first = np.asarray(read_image(self.paths[0]).convert(mode))
         needed = first.size * len(self.paths) / 2**20
         if needed > cache_mib:
             logger.info(
@@ -70,7 +74,7 @@ class SyntheticBodies(Dataset):
         pixels = torch.empty((len(self.paths), *first.shape), dtype=torch.uint8)
         progress = tqdm(self.paths, desc="decoding synthetic bodies", unit="image", leave=False, disable=None)
         for position, path in enumerate(progress):
-            pixels[position] = torch.from_numpy(np.array(read_image(path).convert("L")))
+            pixels[position] = torch.from_numpy(np.array(read_image(path).convert(mode)))
         return pixels.share_memory_()
 
     def _image(self, index: int) -> Image.Image:

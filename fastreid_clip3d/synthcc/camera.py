@@ -86,6 +86,8 @@ FIXED_HEIGHT: float = 2.12
 """Metres between the bottom and the top of a picture in `fixed` framing, measured at the person."""
 FIXED_FLOOR: float = 0.06
 """Metres of floor below the person's feet that a `fixed` picture shows."""
+TARGET_HEIGHT: float = 0.95
+"""Metres above the floor of the point that a camera turns around."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,14 +159,20 @@ class View:
         return grid @ self.rotation.astype(np.float32)
 
 
-def aim(shot: Shot, vertices: np.ndarray | None, framing: Framing, aspect: float = 2.0) -> View:
-    """The view of a shot; `aspect` is height / width of the picture.
+def aim(
+    shot: Shot,
+    vertices: np.ndarray | None,
+    framing: Framing,
+    aspect: float = 2.0,
+    target_height: float = TARGET_HEIGHT,
+) -> View:
+    """The view of a shot; `aspect` is height / width of the picture, at least 1.
 
     ``fixed`` maps the floor and a height of :data:`FIXED_HEIGHT` to fixed rows, so that the height of a person shows.
     ``crop`` fits the box of the person's world points `vertices` [V, 3], as a detector does.
     """
     angle = np.deg2rad(shot.elevation)
-    target = np.array([0.0, 0.95, 0.0])
+    target = np.array([0.0, target_height, 0.0])
     back = np.array([0.0, np.sin(angle), np.cos(angle)])
     centre = target + shot.distance * back
     forward = -back

@@ -6,6 +6,8 @@ Legend: B images of a batch, H x W final size, S supersampling.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -40,6 +42,10 @@ class Pictures:
     parts: Tensor
 
 
+Shader = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""The arguments of :func:`shading.shade` before `materials`, in its order; returns linear RGB [N, 3]."""
+
+
 def render(
     people: list[Dressed],
     shots: list[Shot],
@@ -56,6 +62,21 @@ def render(
     """
     posed = [pose_person(person, poses[shot.pose], shot.heading) for person, shot in zip(people, shots)]
     views = [aim(shot, body.vertices, framing, height / width) for shot, body in zip(shots, posed)]
+    shader = partial(shade, materials=tables(people, shots))
+    return draw(posed, views, shots, streams, shader, height, width, supersampling)
+
+
+def draw(
+    posed: list[Posed],
+    views: list[View],
+    shots: list[Shot],
+    streams: list[np.random.Generator],
+    shader: Shader,
+    height: int,
+    width: int,
+    supersampling: int = 2,
+) -> Pictures:
+    """Draws B images of posed meshes, each before its own scene; `shader` colours the meshes."""
     big_height, big_width = height * supersampling, width * supersampling
     seen = []
     for body, view in zip(posed, views):
@@ -74,7 +95,7 @@ def render(
         (big_height, big_width),
     )
     image = covered // (big_height * big_width)
-    depths = torch.full((len(people) * big_height * big_width,), -1.0).index_copy_(0, covered, depth)
+    depths = torch.full((len(posed) * big_height * big_width,), -1.0).index_copy_(0, covered, depth)
     occlusion = _occlusion(depths.view(-1, big_height, big_width), supersampling).reshape(-1).index_select(0, covered)
     features = torch.cat(
         (
@@ -84,7 +105,6 @@ def render(
     )
     part = torch.from_numpy(np.concatenate([body.face_part for body in posed])).index_select(0, face)
     centres = torch.from_numpy(np.stack([view.centre for view in views], 1).astype(np.float32))
-    materials = tables(people, shots)
     colours = []
     for start in range(0, len(covered), PIXELS_AT_ONCE):
         some = slice(start, start + PIXELS_AT_ONCE)
@@ -97,14 +117,14 @@ def render(
         normals = torch.where(facing < -0.05, -normals, normals)
         reached = occlusion[some] * torch.where(facing < -0.25, 0.6, 1.0)
         columns = (mixed[:3].t(), normals.t(), mixed[9], toward.t())
-        colours.append(shade(*columns, reached, part[some], image[some], materials))
+        colours.append(shader(*columns, reached, part[some], image[some]))
 
-    canvas = torch.zeros(len(people) * big_height * big_width, 4)
+    canvas = torch.zeros(len(posed) * big_height * big_width, 4)
     canvas[covered, :3] = torch.cat(colours)
     canvas[covered, 3] = 1.0
     canvas = canvas.view(-1, big_height, big_width, 4).permute(0, 3, 1, 2)
     canvas = F.avg_pool2d(canvas, supersampling)
-    part_map = torch.full((len(people) * big_height * big_width,), NOTHING, dtype=torch.uint8)
+    part_map = torch.full((len(posed) * big_height * big_width,), NOTHING, dtype=torch.uint8)
     part_map[covered] = part.to(torch.uint8)
     middle = slice(supersampling // 2, None, supersampling)
     part_map = part_map.view(-1, big_height, big_width)[:, middle, middle].clone()

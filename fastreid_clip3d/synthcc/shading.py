@@ -22,7 +22,16 @@ from fastreid_clip3d.synthcc.wardrobe import PATTERNS
 
 
 @dataclasses.dataclass
-class Materials:
+class Lamps:
+    """The light of each image of the batch."""
+
+    key: Tensor  # [B, 3], unit vector towards the key light
+    key_light: Tensor  # [B], its strength
+    ambient: Tensor  # [B], strength of the light from everywhere
+
+
+@dataclasses.dataclass
+class Materials(Lamps):
     """Tables of the batch: [B * P, ...] one row per image and part, [B, ...] one row per image."""
 
     colours: Tensor  # [B * P, 3, 3], sRGB
@@ -39,9 +48,16 @@ class Materials:
     sling: Tensor  # [B], 1 where a bag hangs on a strap across the chest
     backpack: Tensor  # [B], 1 where a backpack hangs on two straps
     strap: Tensor  # [B, 3], colour
-    key: Tensor  # [B, 3], unit vector towards the key light
-    key_light: Tensor  # [B], its strength
-    ambient: Tensor  # [B], strength of the light from everywhere
+
+
+def lamps(shots: list[Shot]) -> Lamps:
+    """The light of each shot, as its camera has it."""
+    cameras = [CAMERAS[shot.camera] for shot in shots]
+    return Lamps(
+        key=_table(key_light_direction(shot) for shot in shots),
+        key_light=_table(camera.key_light for camera in cameras),
+        ambient=_table(camera.ambient for camera in cameras),
+    )
 
 
 def tables(people: list[Dressed], shots: list[Shot]) -> Materials:
@@ -49,26 +65,23 @@ def tables(people: list[Dressed], shots: list[Shot]) -> Materials:
     nothing = Cloth(np.zeros((3, 3)), scale=0.0, shine=0.0, folds=0.0)
     cloths = [cloth or nothing for person in people for cloth in person.materials]
     bags = [person.outfit.bag for person in people]
-    cameras = [CAMERAS[shot.camera] for shot in shots]
-
-    def table(values: Iterable) -> Tensor:
-        return torch.from_numpy(np.array(list(values), dtype=np.float32))
-
     return Materials(
-        colours=table(cloth.colours for cloth in cloths),
+        **vars(lamps(shots)),
+        colours=_table(cloth.colours for cloth in cloths),
         pattern=torch.tensor([PATTERNS.index(cloth.pattern) for cloth in cloths]),
-        **{name: table(getattr(cloth, name) for cloth in cloths) for name in _CLOTH_FIELDS},
-        marks={name: table(getattr(person.figure.marks, name) for person in people) for name in _MARKS},
-        hair=table(person.look.hair * 0.85 for person in people),
-        beard=table(person.look.beard for person in people),
-        sock=table(person.outfit.shoes.sock for person in people),
-        sling=table(bag is not None and bag.kind == "sling" for bag in bags),
-        backpack=table(bag is not None and bag.kind == "backpack" for bag in bags),
-        strap=table(np.zeros(3) if bag is None else bag.cloth.colours[0] * 0.8 for bag in bags),
-        key=table(key_light_direction(shot) for shot in shots),
-        key_light=table(camera.key_light for camera in cameras),
-        ambient=table(camera.ambient for camera in cameras),
+        **{name: _table(getattr(cloth, name) for cloth in cloths) for name in _CLOTH_FIELDS},
+        marks={name: _table(getattr(person.figure.marks, name) for person in people) for name in _MARKS},
+        hair=_table(person.look.hair * 0.85 for person in people),
+        beard=_table(person.look.beard for person in people),
+        sock=_table(person.outfit.shoes.sock for person in people),
+        sling=_table(bag is not None and bag.kind == "sling" for bag in bags),
+        backpack=_table(bag is not None and bag.kind == "backpack" for bag in bags),
+        strap=_table(np.zeros(3) if bag is None else bag.cloth.colours[0] * 0.8 for bag in bags),
     )
+
+
+def _table(values: Iterable) -> Tensor:
+    return torch.from_numpy(np.array(list(values), dtype=np.float32))
 
 
 _CLOTH_FIELDS = ("scale", "phase", "shine", "folds", "closure")
@@ -113,8 +126,21 @@ def shade(
     tilt = [waves(stretched, torch.full_like(folds, period), phase + shift) for period, shift in folds_of_axes]
     tilted = normals.t().index_add(1, cloth, torch.stack(tilt) * folds)
     normals = F.normalize(tilted, dim=0).t()
-    key = materials.key.t().contiguous().index_select(1, image).t()
-    key_light, ambient_light = materials.key_light.index_select(0, image), materials.ambient.index_select(0, image)
+    return lit(albedo, shine, normals, toward, occlusion, image, materials)
+
+
+def lit(
+    albedo: Tensor,
+    shine: Tensor | float,
+    normals: Tensor,
+    toward: Tensor,
+    occlusion: Tensor,
+    image: Tensor,
+    lights: Lamps,
+) -> Tensor:
+    """Linear RGB [N, 3] of pixels with sRGB reflectance `albedo` [N, 3] and gloss `shine` [N]; see :func:`shade`."""
+    key = lights.key.t().contiguous().index_select(1, image).t()
+    key_light, ambient_light = lights.key_light.index_select(0, image), lights.ambient.index_select(0, image)
     diffuse = ((normals * key).sum(1) * 0.9 + 0.1).clamp_min(0) * (0.35 + 0.65 * occlusion)
     ambient = (0.78 + 0.30 * normals[:, 1]) * occlusion
     half = F.normalize(key + toward, dim=1)

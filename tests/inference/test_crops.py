@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -19,9 +20,12 @@ from fastreid_clip3d.data.folder_layouts import read_folder
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.crops import detectors
 from fastreid_clip3d.inference.crops.box_files import Box, read_boxes
-from fastreid_clip3d.inference.crops.cut import CropSettings, boxes_of_detector, cut_crops
+from fastreid_clip3d.inference.crops.box_sources import BoxSource, boxes_of_detector
+from fastreid_clip3d.inference.crops.cut import CropReport, CropSettings, cut_crops
 from fastreid_clip3d.inference.crops.detectors import ByteTracked, TorchvisionDetector, build_detector
-from fastreid_clip3d.inference.crops.frames import find_footage
+from fastreid_clip3d.inference.crops.frames import Frame, find_footage
+from tests.common.kills import files_of as all_files
+from tests.common.kills import kill_everywhere
 from tests.inference.footage import FRAMES, frames_and_boxes, people, write_mot, write_video
 
 
@@ -147,6 +151,94 @@ def test_without_tracks_and_with_several_videos(video: Path, tmp_path: Path) -> 
         read_folder(tmp_path / "loose")
 
 
+# -- after a kill ----------------------------------------------------------------------------------------------------
+
+
+class Following:
+    """A detector with a tracker: the boxes of each frame that it sees carry the number of this frame."""
+
+    def __init__(self, dies_at: int = 0) -> None:
+        self.found, self.joined, self.dies_at = 0, 0, dies_at
+
+    def find(self, frame: Frame) -> list[Box]:
+        self.found += 1
+        if frame.number == self.dies_at:
+            raise KeyboardInterrupt
+        return [Box(10.25, 20, 60, 140, 0.9), Box(80, 20, 130, 140.5, 1 / 3)]
+
+    def join(self, boxes: list[Box]) -> list[Box]:
+        self.joined += 1
+        return [box._replace(track=f"{place}.{(self.joined + 1) // 2}") for place, box in enumerate(boxes)]
+
+    def source(self, has_memory: bool = False) -> BoxSource:
+        return BoxSource(self.find, self.join, has_memory)
+
+
+def test_killed_anywhere_it_goes_on_to_the_same_folder(tmp_path: Path) -> None:
+    film = write_video(tmp_path / "short.avi", frames_and_boxes()[0][:3])
+    settings, folder = CropSettings(min_score=0.2), tmp_path / "out"
+
+    def work() -> CropReport:
+        return cut_crops([(find_footage([film])[0], Following().source())], folder, settings)
+
+    expected_report = work().as_json()
+    expected = all_files(folder)
+    assert len(files_of(folder)) == 6 and set(expected) == {*files_of(folder), "crops.csv", "crops.json", "crops.jsonl"}
+    shutil.rmtree(folder)
+
+    def check_rest(number: int) -> None:
+        assert work().as_json() == expected_report
+        assert all_files(folder) == expected, number
+        shutil.rmtree(folder)
+
+    assert kill_everywhere(work, check_rest) > 20
+
+
+@pytest.mark.parametrize("has_memory", [False, True])
+def test_frames_that_are_done_are_not_searched_again(video: Path, tmp_path: Path, has_memory: bool) -> None:
+    def cut(boxes: Following, folder: str) -> CropReport:
+        source = boxes.source(has_memory)
+        return cut_crops([(find_footage([video])[0], source)], tmp_path / folder, CropSettings(min_score=0.2))
+
+    with pytest.raises(KeyboardInterrupt):
+        cut(Following(dies_at=6), "out")
+    first = tmp_path / "out" / "0.1" / "000001.jpg"
+    first_written = first.stat().st_mtime_ns
+    (tmp_path / "out" / "0.1" / "000002.jpg").write_bytes(b"")  # what a power failure leaves
+    again = Following()
+    report, undisturbed = cut(again, "out"), cut(Following(), "whole")
+    assert again.found == (FRAMES if has_memory else FRAMES - 5)
+    assert all_files(tmp_path / "out") == all_files(tmp_path / "whole") and report.tracks == undisturbed.tracks
+    assert first.stat().st_mtime_ns == first_written
+
+
+def test_a_folder_of_other_settings_is_refused_with_the_difference(video: Path, boxes: Path, tmp_path: Path) -> None:
+    crops(video, "--boxes", boxes, "--output", tmp_path / "out")
+    before = all_files(tmp_path / "out")
+    crops(video, "--boxes", boxes, "--output", tmp_path / "out")
+    for words, message in (
+        (["--margin", "0.1"], r"begun with other settings \(settings.margin was 0.0, now 0.1\)"),
+        (["--no-tracks"], r"\(tracks_wanted was True, now False\)"),
+    ):
+        with pytest.raises(ClearError, match=message):
+            crops(video, "--boxes", boxes, "--output", tmp_path / "out", *words)
+    boxes.write_text(boxes.read_text().splitlines()[0] + "\n")
+    with pytest.raises(ClearError, match="footage.walk.boxes.signature was"):
+        crops(video, "--boxes", boxes, "--output", tmp_path / "out")
+    assert all_files(tmp_path / "out") == before
+
+
+def test_a_folder_without_any_frame_takes_the_mended_video(video: Path, boxes: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "film" / "walk.avi"
+    broken.parent.mkdir()
+    broken.write_bytes(b"no video at all")
+    with pytest.raises(ClearError, match="OpenCV reads no frame of it"):
+        crops(broken, "--boxes", boxes, "--output", tmp_path / "out")
+    shutil.copy(video, broken)
+    crops(broken, "--boxes", boxes, "--output", tmp_path / "out")
+    assert len(files_of(tmp_path / "out")) == 3 * FRAMES
+
+
 def test_photos_by_number_and_by_name(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -209,7 +301,7 @@ def test_a_wrong_file_of_boxes_is_named_with_its_place(name: str, text: str, mes
 def test_what_cannot_be_done_is_said_before_the_work(video: Path, boxes: Path, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "note.txt").write_text("mine")
-    with pytest.raises(ClearError, match="full holds files already"):
+    with pytest.raises(ClearError, match=r"full has other contents \(note.txt\)"):
         crops(video, "--boxes", boxes, "--output", tmp_path / "full")
     (tmp_path / "broken.mp4").write_bytes(b"no video at all")
     for words, message in (
@@ -276,15 +368,33 @@ def test_torchvisions_weights_are_found_in_torchs_cache(
 
 
 def test_bytetrack_joins_a_detectors_boxes(video: Path, tmp_path: Path) -> None:
-    """The real ByteTrack: three people who walk steadily are three tracks."""
+    """The real ByteTrack: three people who walk steadily are three tracks, also after a kill in the middle."""
     truth = frames_and_boxes()[1]
-    boxes = iter([[Box(x, y, x + w, y + h, 0.9) for n, _, x, y, w, h in truth if n == k] for k in range(1, FRAMES + 1)])
-    tracked = ByteTracked(lambda frame: next(boxes))
-    report = cut_crops([(find_footage([video])[0], boxes_of_detector(tracked))], tmp_path / "out", CropSettings())
+
+    class Detecting:
+        def __init__(self, first: int, dies_at: int = 0) -> None:
+            self.frame, self.dies_at = first - 1, dies_at
+
+        def __call__(self, frame: np.ndarray) -> list[Box]:
+            self.frame += 1
+            if self.frame == self.dies_at:
+                raise KeyboardInterrupt
+            return [Box(x, y, x + w, y + h, 0.9) for n, _, x, y, w, h in truth if n == self.frame]
+
+    def cut(detecting: Detecting, folder: str) -> CropReport:
+        return cut_crops(
+            [(find_footage([video])[0], boxes_of_detector(ByteTracked(detecting)))], tmp_path / folder, CropSettings()
+        )
+
+    report = cut(Detecting(1), "out")
     assert len(report.tracks) == 3 and min(report.tracks.values()) >= FRAMES - 2
     for track in report.tracks:
         kept = [cv2.imread(str(path)) for path in sorted((tmp_path / "out" / track).glob("*.jpg"))]
         assert mean_difference(kept[0], kept[-1][: kept[0].shape[0], : kept[0].shape[1]]) < 15
+    with pytest.raises(KeyboardInterrupt):
+        cut(Detecting(1, dies_at=7), "killed")
+    cut(Detecting(7), "killed")
+    assert all_files(tmp_path / "killed") == all_files(tmp_path / "out")
 
 
 def test_ultralytics_is_called_as_it_publishes(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,6 +440,11 @@ def test_ultralytics_is_called_as_it_publishes(video: Path, tmp_path: Path, monk
         "verbose": False,
         "device": "cpu",
     }
+    calls.clear()
+    crops(video, "--weights", weights, "--output", tmp_path / "out", "--device", "cpu")
+    assert len(calls) == FRAMES  # its tracker needs every frame again
+    with pytest.raises(ClearError, match="boxes.tracked was True, now False"):
+        crops(video, "--weights", weights, "--output", tmp_path / "out", "--device", "cpu", "--no-tracks")
     photo = tmp_path / "photo.png"
     cv2.imwrite(str(photo), frames_and_boxes()[0][0])
     crops(photo, "--weights", weights, "--output", tmp_path / "photos", "--device", "cpu")

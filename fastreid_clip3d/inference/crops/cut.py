@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,21 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from fastreid_clip3d.common.files import check_writable_folder, write_atomically
+from fastreid_clip3d.common.files import check_writable_folder, remove_leftovers, write_atomically
+from fastreid_clip3d.common.locks import lock_folder
 from fastreid_clip3d.common.names import as_utf8, printable
 from fastreid_clip3d.data.folder_layouts import CROPS_FILE
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.boxes import whole_pixels
-from fastreid_clip3d.inference.crops.box_files import Box, BoxFile
-from fastreid_clip3d.inference.crops.detectors import Detector
+from fastreid_clip3d.inference.crops.box_files import Box
+from fastreid_clip3d.inference.crops.box_sources import BoxSource
 from fastreid_clip3d.inference.crops.frames import Footage, Frame
+from fastreid_clip3d.inference.crops.progress import FoundBoxes
+from fastreid_clip3d.inference.pictures import signature_of
 
 COLUMNS = ("file", "track", "frame", "x1", "y1", "x2", "y2", "score")
 UNTRACKED = "untracked"
 JPEG_QUALITY = 95
-
-BoxesOf = Callable[[Frame], "list[Box]"]
 
 
 @dataclass(frozen=True)
@@ -84,56 +86,8 @@ class CropReport:
         }
 
 
-def check_new_folder(output: str | Path) -> Path:
-    """The folder of the crops, which is missing or empty.
-
-    Raises:
-        ClearError: it holds files already, or cannot be written.
-    """
-    folder = check_writable_folder(output, "--output")
-    if folder.exists() and any(folder.iterdir()):
-        raise ClearError(
-            f"{printable(str(folder))} holds files already. Crops of two runs would mix: choose another --output, or "
-            "remove it."
-        )
-    return folder
-
-
-def boxes_from_file(file: BoxFile, footage: Footage) -> BoxesOf:
-    """The boxes of each frame, by its number or by the photo's name.
-
-    Raises:
-        ClearError: the file names a photo that is not there.
-    """
-    names = {path.name for path in footage.paths}
-    strangers = [key for key in file.boxes if isinstance(key, str) and (footage.is_video or key not in names)]
-    if strangers:
-        kind = "a video, whose frames have numbers" if footage.is_video else "photos, none of which has this name"
-        raise ClearError(
-            f"{printable(str(file.path))} has boxes of {printable(strangers[0])!r}, and {printable(footage.name)} is "
-            f"{kind}."
-        )
-    return lambda frame: [*file.boxes.get(frame.number, ()), *file.boxes.get(frame.name, ())]
-
-
-def boxes_of_detector(detector: Detector) -> BoxesOf:
-    """The boxes that a detector finds in a frame."""
-    return lambda frame: detector(frame.pixels)
-
-
-def boxes_behind_the_end(file: BoxFile, footage: Footage) -> str:
-    """The remark that a file has boxes of frames behind the last one that was read; "" where it has none."""
-    behind = [len(boxes) for key, boxes in file.boxes.items() if isinstance(key, int) and key > footage.last]
-    if not behind:
-        return ""
-    return (
-        f"{sum(behind)} boxes of {printable(str(file.path))}: they are of frames behind frame {footage.last}, the last "
-        f"one of {printable(footage.name)}"
-    )
-
-
 def cut_crops(
-    work: Sequence[tuple[Footage, BoxesOf]],
+    work: Sequence[tuple[Footage, BoxSource]],
     output: str | Path,
     settings: CropSettings = CropSettings(),
     tracks_wanted: bool = True,
@@ -144,17 +98,42 @@ def cut_crops(
     Boxes of a photo without tracks become ``OUTPUT/PHOTO/NUMBER.jpg``. Of a video they become
     ``OUTPUT/untracked/FRAME_NUMBER.jpg``, unless tracks are wanted; then boxes without one are left out.
 
+    After a kill the same call goes on, and the folder ends as without the kill.
+
     Args:
-        work: footage, each with the boxes of its frames. output: a folder that is missing or empty.
+        work: footage, each with the boxes of its frames.
+        output: a folder that is missing, empty or was begun by the same call.
         tracks_wanted: leave out a video's boxes that belong to no track.
 
     Raises:
-        ClearError: as in :func:`check_new_folder`, or a video that cannot be read.
+        ClearError: the folder has other contents, was begun with other settings or cannot be written; a video that
+            cannot be read.
     """
-    folder = check_new_folder(output)
+    folder = check_writable_folder(output, "--output")
+    footage = {
+        printable(one.name): {
+            "signature": signature_of((path.name, path) for path in one.paths),
+            "boxes": dict(source.about),
+        }
+        for one, source in work
+    }
+    decisive = {"footage": footage, "settings": asdict(settings), "tracks_wanted": tracks_wanted}
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock_folder(folder), closing(FoundBoxes(folder, decisive)) as found:
+        return _cut(work, folder, settings, tracks_wanted, progress, found)
+
+
+def _cut(
+    work: Sequence[tuple[Footage, BoxSource]],
+    folder: Path,
+    settings: CropSettings,
+    tracks_wanted: bool,
+    progress: bool,
+    found: FoundBoxes,
+) -> CropReport:
     report = CropReport(folder)
     rows: list[tuple[object, ...]] = []
-    for footage, boxes_of in work:
+    for footage, source in work:
         prefix = f"{footage.name}/" if len(work) > 1 else ""
         bar = tqdm(
             footage.frames(settings.every),
@@ -165,10 +144,12 @@ def cut_crops(
         )
         for frame in bar:
             report.frames += 1
-            for name, box, corners in _kept(boxes_of(frame), frame, footage, settings, tracks_wanted, report):
+            boxes = source.join(_found_boxes(footage, source, frame, found))
+            for name, box, corners in _kept(boxes, frame, footage, settings, tracks_wanted, report):
                 track = f"{prefix}{box.track}" if box.track else ""
                 path = f"{prefix}{name}"
-                _write_crop(folder / path, frame.pixels, corners)
+                if not _has_content(folder / path):
+                    _write_crop(folder / path, frame.pixels, corners)
                 rows.append(
                     (path, track, frame.number if footage.is_video else frame.name, *corners, f"{box.score:.4f}")
                 )
@@ -176,10 +157,26 @@ def cut_crops(
                 if track:
                     report.tracks[track] += 1
         report.unreadable += footage.unreadable
+    for parent in {folder, *((folder / str(row[0])).parent for row in rows)}:
+        remove_leftovers(parent)
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
     write_atomically(folder / CROPS_FILE, text.getvalue().encode("utf-8", "surrogateescape"))
     return report
+
+
+def _found_boxes(footage: Footage, source: BoxSource, frame: Frame, found: FoundBoxes) -> list[Box]:
+    known = found.get(footage.name, frame.number)
+    if known is not None and not source.has_memory:
+        return known
+    boxes = source.find(frame)
+    if known is None:
+        found.add(footage.name, frame.number, boxes)
+    return boxes if known is None else known
+
+
+def _has_content(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
 
 
 def _kept(

@@ -20,6 +20,7 @@ from fastreid_clip3d.common.devices import find_device
 from fastreid_clip3d.common.names import printable
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.crops.box_files import Box
+from fastreid_clip3d.inference.pictures import signature_of
 
 DetectorName = Literal["", "ultralytics", "torchvision"]
 LOWEST_SCORE = 0.05
@@ -73,6 +74,7 @@ class UltralyticsDetector:
             raise ClearError(f"{printable(weights)}: no such weights file. They are not downloaded.")
         library = _library("ultralytics", "ultralytics, or take boxes from a file with --boxes")
         self.model, self.tracked = library.YOLO(weights), tracked
+        self.about = _about("ultralytics", Path(weights), tracked)
         self.device = str(find_device(device))
 
     def __call__(self, frame: np.ndarray) -> list[Box]:
@@ -96,6 +98,7 @@ class TorchvisionDetector:
 
     def __init__(self, weights: str, device: str = "") -> None:
         path = Path(weights) if weights else _cached_weights()
+        self.about = _about("torchvision", path, tracked=False)
         state = _read_state(path)
         name = _architecture(path, state)
         self.model: Any = detection.__dict__[name](weights=None, weights_backbone=None, num_classes=91)
@@ -117,12 +120,15 @@ class ByteTracked:
 
     def __init__(self, detector: Detector) -> None:
         hint = "trackers (ByteTrack joins the boxes of a video to tracks), or give --no-tracks"
-        self.detector = detector
+        self.detector, self.about = detector, {**getattr(detector, "about", {}), "tracked": True}
         self.tracker: Any = _library("trackers", hint).ByteTrackTracker()
         self.supervision = _library("supervision", hint)
 
     def __call__(self, frame: np.ndarray) -> list[Box]:
-        boxes = self.detector(frame)
+        return self.join(self.detector(frame))
+
+    def join(self, boxes: list[Box]) -> list[Box]:
+        """The boxes of the next frame with their tracks."""
         corners = np.array([box[:4] for box in boxes], dtype=np.float32).reshape(-1, 4)
         scores = np.array([box.score for box in boxes], dtype=np.float32)
         found = self.tracker.update(self.supervision.Detections(xyxy=corners, confidence=scores))
@@ -131,6 +137,12 @@ class ByteTracked:
             _box(corner, float(score), "" if track < 0 else str(int(track)))
             for corner, score, track in zip(found.xyxy.tolist(), found.confidence, tracks)
         ]
+
+
+def _about(name: str, weights: Path, tracked: bool) -> dict[str, Any]:
+    """What decides the boxes of a detector, as json takes it."""
+    signature = signature_of([(weights.name, weights)])
+    return {"detector": name, "weights": printable(weights.name), "signature": signature, "tracked": tracked}
 
 
 def _box(corners: Sequence[float], score: float, track: str = "") -> Box:
