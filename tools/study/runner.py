@@ -25,6 +25,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.common.locks import lock_folder
+from fastreid_clip3d.common.parent_death import children_end_at_once
 from fastreid_clip3d.config import get_cfg
 from fastreid_clip3d.config_loading import all_keys, load_config
 from fastreid_clip3d.errors import ClearError
@@ -250,9 +251,11 @@ class _Training:
         self.record.pop("failure", None)
         write_record(run.folder, self.record)
         self.log = (run.folder / LOG).open("ab")  # _note_time closes it
-        self.process = subprocess.Popen(
-            run.command, cwd=REPOSITORY, env={**os.environ, **environment}, stdout=self.log, stderr=subprocess.STDOUT
-        )
+        with children_end_at_once():  # a killed study leaves no training behind
+            variables = {**os.environ, **environment}
+            self.process = subprocess.Popen(
+                run.command, cwd=REPOSITORY, env=variables, stdout=self.log, stderr=subprocess.STDOUT
+            )
 
     def finish(self) -> str:
         """Writes scores or the failure into ``run.json``; returns a sentence if the run failed, else ""."""

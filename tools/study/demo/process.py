@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from fastreid_clip3d.common.parent_death import children_end_at_once
 from fastreid_clip3d.errors import ClearError
 
 SHOWN = ("eta:", "Resum", "Loading checkpoint", "WARNING", "Start inference")
@@ -34,12 +35,13 @@ def run_command(
     """
     log_file.parent.mkdir(parents=True, exist_ok=True)
     last_lines: deque[str] = deque(maxlen=15)
-    process = subprocess.Popen(
-        command,
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    with children_end_at_once():  # a killed tool leaves no training behind
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
     with log_file.open("a", encoding="utf-8") as log:
         errors = threading.Thread(target=_relay_errors, args=(process, last_lines), daemon=True)
         errors.start()
