@@ -63,6 +63,11 @@ def test_float16_halves_the_file(run: Path, pictures: Path, tmp_path: Path, caps
     assert 0.45 < half.stat().st_size / whole.stat().st_size < 0.6
     numbers, _ = kinds(half)
     assert numbers[onnx.TensorProto.FLOAT16] > 0.99 * sum(numbers.values())
+    graph = onnx.load(str(half)).graph
+    makers = {name: node for node in graph.node for name in node.output}
+    (length,) = (node for node in graph.node if node.op_type == "ReduceL2")
+    cast = makers[length.input[0]]  # the L2 normalisation is in float32
+    assert cast.op_type == "Cast" and cast.attribute[0].i == onnx.TensorProto.FLOAT
     model, loaded = load_model(run, "cpu"), load_model(half, "cpu")
     assert loaded.fingerprint != model.fingerprint and len(loaded.fingerprint) == 32
     paths = sorted(pictures.iterdir())[:32]
@@ -86,6 +91,12 @@ def test_int8_has_quantised_weights_and_its_scores_are_compared(
     printed = capsys.readouterr().out
     numbers, operators = kinds(path)
     assert numbers[onnx.TensorProto.INT8] > 0.98 * sum(numbers.values()) and "QuantizeLinear" in operators
+    stored = {value.name: onnx.numpy_helper.to_array(value) for value in onnx.load(str(path)).graph.initializer}
+    zeros = [value for name, value in stored.items() if name.endswith("zero_point")]
+    assert zeros and not any(value.any() for value in zeros)  # symmetric, as TensorRT takes it
+    weights = [name for name in stored if name.endswith("_quantized") and stored[name].ndim == 4]
+    scales = [stored[name.removesuffix("_quantized") + "_scale"].shape for name in weights]
+    assert weights and scales == [stored[name].shape[:1] for name in weights]  # one scale per channel
     expected = []
     paths = sorted(pictures.iterdir())
     people, cameras = (np.array([int(path.stem.split("_c")[place]) for path in paths]) for place in (0, 1))
