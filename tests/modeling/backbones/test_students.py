@@ -222,4 +222,7 @@ def test_the_large_student_has_the_width_and_size_of_its_config() -> None:
         tokens = network.forward_features(torch.zeros(1, 3, 256, 128, device="meta"))
         assert tokens.shape == (1, 1 + 18 * 9, cfg.MODEL.BACKBONE.FEAT_DIM)
         assert sum(weight.numel() for weight in network.parameters()) == pytest.approx(304e6, rel=0.01)
+        published = timm.get_pretrained_cfg(cfg.MODEL.BACKBONE.DEPTH)
+        for ours, theirs in ((cfg.MODEL.PIXEL_MEAN, published.mean), (cfg.MODEL.PIXEL_STD, published.std)):
+            assert ours == pytest.approx([255 * value for value in theirs], abs=1e-3)
         assert (cfg.MODEL.META_ARCHITECTURE == "Baseline") == path.startswith("Baselines")
