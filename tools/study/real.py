@@ -12,7 +12,7 @@ from tabulate import tabulate
 from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.errors import ClearError
 from tools.study import paper, results
-from tools.study.demo.stages import REPOSITORY
+from tools.study.repository import REPOSITORY
 from tools.study.study import Study
 from tools.study.variants import Variant
 

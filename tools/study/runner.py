@@ -32,7 +32,7 @@ from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.features_file import read_features
 from fastreid_clip3d.evaluation.protocols import GENERAL
 from fastreid_clip3d.evaluation.ranking import evaluate
-from tools.study.demo.stages import REPOSITORY
+from tools.study.repository import REPOSITORY
 from tools.study.variants import Variant
 
 RECORD, LOG = "run.json", "train.log"
@@ -153,6 +153,15 @@ def check_settings(runs: Sequence[Run]) -> None:
             f"{len(other)} run folders hold runs with other settings: {shown}{'; ...' if len(other) > 4 else ''}. "
             "Choose another --study-folder, or delete these."
         )
+
+
+def training_environment(data_folder: Path, threads: int) -> dict[str, str]:
+    """Variables of a training: the folder of the datasets, and the number of threads (0: no limit)."""
+    environment = {"FASTREID_DATASETS": str(data_folder), "PYTHONUNBUFFERED": "1"}
+    if threads:
+        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        environment |= dict.fromkeys(names, str(threads))
+    return environment
 
 
 def _value(cfg: CfgNode, key: str) -> Any:

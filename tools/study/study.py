@@ -13,9 +13,9 @@ from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.errors import ClearError
 from tools.study import results
 from tools.study.demo.process import run_command
-from tools.study.demo.stages import REPOSITORY
 from tools.study.people import interval_lines
-from tools.study.runner import RECORD, Run, run_all
+from tools.study.repository import REPOSITORY
+from tools.study.runner import RECORD, Run, run_all, training_environment
 from tools.study.variants import Variant
 
 MADE = "study.json"
@@ -66,11 +66,7 @@ class Study:
     @property
     def environment(self) -> dict[str, str]:
         """Variables of each run: the folder of the datasets and the number of threads."""
-        environment = {"FASTREID_DATASETS": str(self.data_folder), "PYTHONUNBUFFERED": "1"}
-        if self.threads:
-            names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-            environment |= dict.fromkeys(names, str(self.threads))
-        return environment
+        return training_environment(self.data_folder, self.threads)
 
     @property
     def results_name(self) -> str:

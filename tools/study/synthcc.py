@@ -8,7 +8,7 @@ from pathlib import Path
 from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.teacher.guidance import cache_folder
 from tools.study.demo import Demo
-from tools.study.demo.stages import REPOSITORY
+from tools.study.repository import REPOSITORY
 from tools.study.study import Study
 from tools.study.true_answers import write_true_answers
 from tools.study.variants import METHOD, Variant

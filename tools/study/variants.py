@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.errors import ClearError
-from tools.study.demo.stages import REPOSITORY
+from tools.study.repository import REPOSITORY
 from tools.study.true_answers import EMBEDDINGS, LABELS
 
 METHOD = "configs/CLIP3D/synthcc.yml"

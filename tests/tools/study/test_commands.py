@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from fastreid_clip3d.cli import verb_parser
+from fastreid_clip3d.config_loading import load_config
 from tools.study import real, variants
-from tools.study.demo import Demo, stages
+from tools.study.demo import Demo
 from tools.study.synthcc import SynthCCStudy
 
 Commands = list[tuple[str, list[str]]]
@@ -53,11 +54,16 @@ def test_a_study_on_datasets_caches_the_teacher_with_a_verb(
     assert verb == "cache-teacher" and str(tmp_path / "teacher_cache" / "CelebReID") in arguments
 
 
-def test_the_demo_renders_caches_and_trains_with_verbs(commands: Commands, tmp_path: Path) -> None:
-    demo = Demo(tmp_path, tmp_path / "demo")
+def test_the_demo_renders_and_caches_with_verbs_and_trains_both_students(commands: Commands, tmp_path: Path) -> None:
+    demo = Demo(tmp_path, tmp_path / "demo", seed=3, epochs=2)
     demo.prepare()
-    demo._train("baseline")
     demo._cache_teacher()
-    demo._train("clip3d")
-    assert [verb for verb, _ in commands] == ["render-people", "render-bodies", "train", "cache-teacher", "train"]
-    assert all((stages.REPOSITORY / path).is_file() for path in stages.RUNS.values())
+    assert [verb for verb, _ in commands] == ["render-people", "render-bodies", "cache-teacher"]
+    baseline, method = demo.runs()
+    for run in (baseline, method):
+        cfg = load_config(run.config_file, run.all_options)
+        assert (3, 2, str(run.folder)) == (cfg.SEED, cfg.SOLVER.MAX_EPOCH, cfg.OUTPUT_DIR)
+        assert cfg.TEST.EVALUATION.SAVE_FEATURES and tuple(cfg.DATASETS.TESTS) == ("SynthCCTiny",)
+    assert {key for key, value in method.config().items() if value != baseline.config()[key]} == {
+        "MODEL.LOSSES.NAME", "DATALOADER.SYNTHETIC_PER_BATCH",
+    }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -15,9 +16,11 @@ from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.protocols import CC
 from fastreid_clip3d.evaluation.ranking import evaluate
 from tools.study.demo.process import run_command
-from tools.study.demo.scores import chance_rows, rows_of, seconds_per_step, what_was_learned
+from tools.study.demo.scores import TITLES, chance_rows, rows_of, seconds_per_step, what_was_learned
+from tools.study.repository import REPOSITORY
+from tools.study.runner import Run, run_all, training_environment
+from tools.study.variants import Variant
 
-REPOSITORY = Path(__file__).resolve().parents[3]
 DATASET = "SynthCCTiny"
 MARKER = ".fastreid_clip3d_demo"
 RUNS = {"baseline": "configs/Baselines/synthcc_without_guidance.yml", "clip3d": "configs/CLIP3D/synthcc.yml"}
@@ -65,9 +68,8 @@ class Demo:
         self._claim_output()
         self.prepare()
         self._stage("Scoring the untrained student", self._score_untrained)
-        self._stage("Training and scoring the student without guidance", lambda: self._train("baseline"))
         self._stage("Caching the teacher's answers on every training image", self._cache_teacher)
-        self._stage("Training and scoring CLIP3DReID", lambda: self._train("clip3d"))
+        self._stage("Training and scoring the student without and with guidance, side by side", self._train_both)
         self._stage("Comparing the scores and drawing rankings", self._compare)
         (self.output / "stages.json").write_text(json.dumps(self.seconds, indent=1) + "\n")
         return self.rows
@@ -122,7 +124,7 @@ class Demo:
             "64",
         )
 
-    def _run_options(self, name: str) -> list[str]:
+    def _run_options(self, name: str) -> tuple[str, ...]:
         options = {
             "MODEL.BACKBONE.PRETRAIN_PATH": str(self.pretrained),
             "OUTPUT_DIR": str(self.output / name),
@@ -132,7 +134,7 @@ class Demo:
         }
         if self.epochs:
             options["SOLVER.MAX_EPOCH"] = str(self.epochs)
-        return [text for pair in options.items() for text in pair] + self.options
+        return (*(text for pair in options.items() for text in pair), *self.options)
 
     def _config(self, name: str) -> Any:
         return load_config(str(REPOSITORY / RUNS[name]), self._run_options(name))
@@ -140,11 +142,24 @@ class Demo:
     def _features_file(self, name: str) -> Path:
         return self.output / name / "evaluation" / f"{DATASET}_features.npz"
 
-    def _train(self, name: str) -> None:
-        if (self.output / name / "model_final.pth").is_file() and self._features_file(name).is_file():
-            print("    finished already", flush=True)
-            return
-        self._run_verb("train", "--config-file", str(REPOSITORY / RUNS[name]), "--resume", *self._run_options(name))
+    def _train_both(self) -> None:
+        """Trains both students at the same time where there are two cores: faster than one after the other on both.
+
+        Raises:
+            ClearError: a training failed; names its log.
+        """
+        cores = os.cpu_count() or 1
+        jobs = min(len(RUNS), cores)
+        failed = run_all(self.runs(), jobs, training_environment(self.data, cores // jobs), folder=self.output)
+        if failed:
+            raise ClearError("; ".join(f"{run.name} {run.record()['failure']}" for run in failed))
+
+    def runs(self) -> list[Run]:
+        """The trainings of both students."""
+        return [
+            Run(Variant(name, TITLES[name], config), self.seed, self.output / name, self._run_options(name), (DATASET,))
+            for name, config in RUNS.items()
+        ]
 
     def _cache_teacher(self) -> None:
         self._run_verb("cache-teacher", "--config-file", str(REPOSITORY / RUNS["clip3d"]), *self._run_options("clip3d"))
