@@ -21,6 +21,7 @@ from tools.study.true_answers import EMBEDDINGS, LABELS
 METHOD = "configs/CLIP3D/synthcc.yml"
 BAG_OF_TRICKS = "configs/Baselines/synthcc_bagtricks.yml"
 OT, GLOBAL, BODY, TRIPLET = "OTLoss", "GlobalDistillLoss", "BodyShapeLoss", "TripletLoss"
+CROSS_ENTROPY, CLOTHES = "CrossEntropyLoss", "ClothesAdversarialLoss"
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,34 @@ def outside_baselines() -> list[Variant]:
 
 def table_10() -> list[Variant]:
     """The ablation on SynthCC, fast-reid's methods, and the extra rows."""
-    return [*synthcc_ablation(), *outside_baselines(), *with_triplet(), *with_true_answers()]
+    return [*synthcc_ablation(), *outside_baselines(), *other_guidance(), *with_triplet(), *with_true_answers()]
+
+
+def other_guidance() -> list[Variant]:
+    """The method's student with other guidance in place of ours: CAL, and the true shape without any CLIP."""
+
+    def losses(name: str) -> tuple[str, ...]:
+        return "MODEL.LOSSES.NAME", repr((CROSS_ENTROPY, name)), "DATALOADER.SYNTHETIC_PER_BATCH", "0"
+
+    return [
+        Variant(
+            "cal",
+            "CAL, the clothes-based adversarial loss, from the second of four epochs on",
+            METHOD,
+            (*losses(CLOTHES), "MODEL.LOSSES.CLOTHES_ADVERSARIAL.START_EPOCH", "1"),
+            extra=True,
+        ),
+        Variant(
+            "true_shape_alone",
+            "L_global alone, true shape as g",
+            METHOD,
+            (*losses(GLOBAL), "MODEL.TEACHER.MODE", "cached"),
+            teacher=True,
+            cache="teacher_cache_true_shape",
+            truth=(LABELS, EMBEDDINGS),
+            extra=True,
+        ),
+    ]
 
 
 def synthcc_ablation() -> list[Variant]:

@@ -54,6 +54,16 @@ ALL = set(load_config(str(variants.REPOSITORY / variants.METHOD)).MODEL.LOSSES.N
         ("without_all", ALL - OURS, {LOSSES, SYNTHETIC}),
         ("full_triplet", ALL | {"TripletLoss"}, {LOSSES}),
         ("without_all_triplet", ALL - OURS | {"TripletLoss"}, {LOSSES, SYNTHETIC}),
+        (
+            "cal",
+            {"CrossEntropyLoss", "ClothesAdversarialLoss"},
+            {LOSSES, SYNTHETIC, "MODEL.LOSSES.CLOTHES_ADVERSARIAL.START_EPOCH"},
+        ),
+        (
+            "true_shape_alone",
+            {"CrossEntropyLoss", "GlobalDistillLoss"},
+            {LOSSES, SYNTHETIC, "MODEL.TEACHER.MODE"},
+        ),
         ("true_labels", ALL, {"MODEL.TEACHER.MODE"}),
         ("true_shape", ALL, {"MODEL.TEACHER.MODE"}),
     ],
