@@ -263,7 +263,7 @@ RULES: tuple[StandIn, ...] = (
     StandIn(
         "demo",
         "",
-        "`make demo` is a quarter of an hour: its stages are named, not run",
+        "`make demo` takes minutes: its stages are named, not run",
         patches={
             "tools.study.demo.stages.Demo._stage": lambda self, title, work: self.seconds.setdefault(title, 0.0),
             "tools.study.demo.stages.Demo.rows": [],
