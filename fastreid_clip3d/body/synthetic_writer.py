@@ -125,7 +125,8 @@ class SyntheticSet:
         self.folder = Path(folder)
         self.settings = settings
         self.workers = workers or os.cpu_count() or 1
-        self.models: list[BodyModel] = [load_body_model(settings.body_model, gender=gender) for gender in GENDERS]
+        with one_thread():  # sums of the models decide pixels
+            self.models: list[BodyModel] = [load_body_model(settings.body_model, gender=gender) for gender in GENDERS]
         self.pool = load_pose_pool(settings.poses)
         self.renderers = [
             GreyRenderer(model.faces, settings.image_size, settings.grey, settings.background) for model in self.models

@@ -18,6 +18,7 @@ import torch
 
 from fastreid_clip3d.body.constants import ARM_JOINTS, GENDERS, JOINTS, LEG_JOINTS
 from fastreid_clip3d.body.model import BodyModel, load_body_model
+from fastreid_clip3d.common.threads import one_thread
 from fastreid_clip3d.synthcc.mesh_tools import vertex_normals
 
 CANONICAL, REST, NORMAL, WEIGHTS, SMOOTH = slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 33), slice(33, 36)
@@ -135,8 +136,9 @@ def _neighbour_means(faces: np.ndarray, count: int) -> scipy.sparse.csr_matrix:
 
 @functools.lru_cache(maxsize=4)
 def load_figure(gender: int) -> Figure:
-    """The embedded body of sex 0 (female) or 1 (male), prepared once per process."""
-    return Figure(load_body_model(gender=GENDERS[gender]))
+    """The embedded body of sex 0 (female) or 1 (male), prepared once per process, with one thread."""
+    with one_thread():  # its sums decide pixels
+        return Figure(load_body_model(gender=GENDERS[gender]))
 
 
 def _landmarks(template: np.ndarray, joints: np.ndarray, weights: np.ndarray) -> Landmarks:

@@ -435,6 +435,25 @@ def test_the_number_of_workers_and_threads_changes_no_byte(small_set, tmp_path):
     assert digest(other) == digest(small_set)
 
 
+@pytest.mark.parametrize("gender", [0, 1])
+def test_threads_change_no_bit_of_a_figure(gender):
+    """Processes inherit the figure of their parent, which may have computed it with more threads."""
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            load_figure.cache_clear()
+            found.append(load_figure(gender))
+    finally:
+        torch.set_num_threads(before)
+        load_figure.cache_clear()
+    one, two = found
+    assert one is not two and one.marks == two.marks
+    for name, value in vars(one.model).items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, getattr(two.model, name)), name
+
+
 def test_a_stopped_run_goes_on_and_mends_what_is_broken(small_set, tmp_path, monkeypatch):
     config = dataclasses.replace(SMALL)
     expected = digest(small_set)
