@@ -39,6 +39,17 @@ def is_running(process: int) -> bool:
         return not Path("/proc/self").exists()
 
 
+def left_running(processes: list[int], seconds: float) -> list[int]:
+    """Those of the processes that still run after so many seconds; they are killed."""
+    deadline = time.monotonic() + seconds
+    while any(map(is_running, processes)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    left = [process for process in processes if is_running(process)]
+    for process in left:
+        os.kill(process, signal.SIGKILL)
+    return left
+
+
 @pytest.mark.parametrize(
     "method, sent", [("fork", signal.SIGKILL), ("fork", signal.SIGTERM), ("spawn", signal.SIGKILL)]
 )
@@ -51,13 +62,7 @@ def test_workers_of_a_killed_program_end(tmp_path, method, sent):
     assert len(workers) == 2 and all(map(is_running, workers))
     parent.send_signal(sent)
     parent.wait()
-    deadline = time.monotonic() + 10
-    while any(map(is_running, workers)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    left = [worker for worker in workers if is_running(worker)]
-    for worker in left:
-        os.kill(worker, signal.SIGKILL)
-    assert not left
+    assert not left_running(workers, 10)
 
 
 PARENT_OF_A_RANK = """
@@ -90,13 +95,7 @@ def test_linux_ends_a_rank_with_its_command(tmp_path: Path, moment: str) -> None
         time.sleep(0.01)
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + 20
-    while is_running(child) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    left = is_running(child)
-    if left:
-        os.kill(child, signal.SIGKILL)
-    assert not left
+    assert not left_running([child], 20)
 
 
 def test_the_main_program_cannot_call_it():

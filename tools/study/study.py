@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ MADE = "study.json"
 
 
 @dataclass
-class Study:
+class Study(ABC):
     """One table.
 
     The calling program must set FASTREID_DATASETS to `data_folder`, since its own process reads datasets as well.
@@ -73,9 +74,9 @@ class Study:
         """Name of the files of the results, without an ending."""
         return "results" if self.split == "test" else f"results_{self.split}"
 
+    @abstractmethod
     def prepare(self) -> None:
         """Makes the data that the runs need. Rows that cannot run move from `variants` to `left_out`."""
-        raise NotImplementedError
 
     def own_options(self, variant: Variant) -> dict[str, str]:
         """Keys and values for every run. The options of the row and of the user replace them."""

@@ -6,13 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from fastreid_clip3d.errors import ClearError
-from tests.common.test_processes import is_running
+from tests.common.test_processes import is_running, left_running
 from tests.conftest import REPOSITORY
 from tools.study.demo.process import run_command
 
@@ -42,10 +41,4 @@ def test_a_killed_tool_leaves_no_training_behind(tmp_path: Path, kind: signal.Si
     assert is_running(child)
     tool.send_signal(kind)
     tool.wait()
-    deadline = time.monotonic() + 20
-    while is_running(child) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    left = is_running(child)
-    if left:
-        os.kill(child, signal.SIGKILL)
-    assert not left
+    assert not left_running([child], 20)
