@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_root(parser)
     parser.add_argument("--output", default="", metavar="FOLDER", help="default: reliance in the run folder")
     parser.add_argument(
-        "--people", type=positive, default=0, metavar="N", help="only the first N test people (default: all 150)"
+        "--people", type=positive, default=0, metavar="N", help="only the first N test people (default: all 300)"
     )
     parser.add_argument("--seed", type=not_negative, default=0, help="of the bootstrap (default: 0)")
     parser.add_argument(

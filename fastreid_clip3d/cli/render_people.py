@@ -11,7 +11,7 @@ from fastreid_clip3d.common.dataset_root import dataset_root
 
 EXAMPLES = """\
 examples:
-  # datasets/SynthCC-tiny: 600 people, 9,600 images of 128 x 64; give it again after an interruption
+  # datasets/SynthCC-tiny: 800 people, 12,800 images of 128 x 64; give it again after an interruption
   clip3d render-people
 
   # the official benchmark: 1,400 people, 22,400 images of 256 x 128

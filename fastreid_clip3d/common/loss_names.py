@@ -9,7 +9,9 @@ from fastreid_clip3d.errors import ClearError
 
 OT, GLOBAL_DISTILL, BODY_SHAPE, CLOTHES = "OTLoss", "GlobalDistillLoss", "BodyShapeLoss", "ClothesAdversarialLoss"
 OURS = (OT, GLOBAL_DISTILL, BODY_SHAPE, CLOTHES)
-FASTREID = ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface")
+PAIRWISE = ("TripletLoss", "CircleLoss", "Cosface")
+"""Those of fast-reid that compare images of one person with each other."""
+FASTREID = ("CrossEntropyLoss", *PAIRWISE)
 
 
 def check_loss_names(names: Iterable[str], known: Iterable[str] = FASTREID + OURS) -> None:

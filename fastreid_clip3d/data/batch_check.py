@@ -7,8 +7,9 @@ from typing import Any
 
 from fastreid.config import CfgNode
 
+from fastreid_clip3d.common.loss_names import PAIRWISE
 from fastreid_clip3d.common.near_names import did_you_mean
-from fastreid_clip3d.data.samplers import NEVER_GIVES_A_BATCH, SAMPLERS
+from fastreid_clip3d.data.samplers import BY_PEOPLE, NEVER_GIVES_A_BATCH, SAMPLERS
 from fastreid_clip3d.errors import ClearError
 
 
@@ -16,10 +17,11 @@ def check_batch_fits(cfg: CfgNode, dataset: Any, world_size: int) -> None:
     """Refuses a batch that the training set cannot fill.
 
     fast-reid does not check: Naive- and BalancedIdentitySampler search for people for ever, a batch above the training
-    set divides by an epoch of zero iterations, and batch norm fails on one image per process.
+    set divides by an epoch of zero iterations, batch norm fails on one image per process, and its triplet loss takes an image
+    as its own positive where a person has one.
 
     Args:
-        cfg: we read ``SOLVER.IMS_PER_BATCH``, ``DATALOADER.SAMPLER_TRAIN`` and ``DATALOADER.NUM_INSTANCE``.
+        cfg: we read ``SOLVER.IMS_PER_BATCH``, ``DATALOADER.{SAMPLER_TRAIN, NUM_INSTANCE}`` and ``MODEL.LOSSES.NAME``.
         dataset: has ``img_items``, a list of (path, pid, camid). world_size: number of processes.
 
     Raises:
@@ -37,6 +39,12 @@ def check_batch_fits(cfg: CfgNode, dataset: Any, world_size: int) -> None:
         raise ClearError(
             f"SOLVER.IMS_PER_BATCH {batch} on {world_size} process(es) gives {batch // world_size} image(s) per "
             f"process, and batch norm needs at least 2. Set SOLVER.IMS_PER_BATCH to {2 * world_size} or more."
+        )
+    pairwise = [name for name in cfg.MODEL.LOSSES.NAME if name in PAIRWISE]
+    if pairwise and sampler in BY_PEOPLE and cfg.DATALOADER.NUM_INSTANCE == 1:
+        raise ClearError(
+            f"{', '.join(pairwise)} compares images of one person, and DATALOADER.NUM_INSTANCE 1 gives one image per "
+            "person. Set DATALOADER.NUM_INSTANCE to 2 or more (fast-reid's configs: 4), or leave the loss out."
         )
     images_of = Counter(record[1] for record in dataset.img_items)
     people, images = len(images_of), len(dataset.img_items)

@@ -29,6 +29,8 @@ SAMPLERS = (
     *NEVER_GIVES_A_BATCH,
 )
 """The known names for DATALOADER.SAMPLER_TRAIN: ours, then fast-reid's."""
+BY_PEOPLE = (MIXED_SAMPLER, "NaiveIdentitySampler", "BalancedIdentitySampler")
+"""Those that draw ``DATALOADER.NUM_INSTANCE`` images of each person."""
 
 
 class MixedIdentitySampler(Sampler[int]):

@@ -79,7 +79,7 @@ class SetConfig:
 
 
 FULL = SetConfig("SynthCC", train_people=1000, test_people=300, val_people=100, height=256, width=128)
-TINY = SetConfig("SynthCC-tiny", train_people=400, test_people=150, val_people=50, height=128, width=64)
+TINY = SetConfig("SynthCC-tiny", train_people=400, test_people=300, val_people=100, height=128, width=64)
 SETS: dict[str, SetConfig] = {config.name: config for config in (FULL, TINY)}
 
 

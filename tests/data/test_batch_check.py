@@ -51,6 +51,20 @@ def test_one_image_per_process_is_refused(sampler: str, batch: int, processes: i
         check_batch_fits(config(sampler, batch, 1), training_set(8, 8), processes)
 
 
+@pytest.mark.parametrize("sampler", ("MixedIdentitySampler", *BY_PEOPLE))
+@pytest.mark.parametrize("loss", ("TripletLoss", "CircleLoss", "Cosface"))
+def test_a_loss_between_images_of_a_person_needs_two_of_them(sampler: str, loss: str) -> None:
+    cfg = config(sampler, 4, instances=1)
+    check_batch_fits(cfg, training_set(2, 2, 2, 2), 1)
+    cfg.MODEL.LOSSES.NAME = ("CrossEntropyLoss", loss)
+    with pytest.raises(ClearError, match=f"{loss} compares images of one person.*NUM_INSTANCE to 2 or more"):
+        check_batch_fits(cfg, training_set(2, 2, 2, 2), 1)
+    cfg.DATALOADER.NUM_INSTANCE = 2
+    check_batch_fits(cfg, training_set(2, 2, 2, 2), 1)
+    cfg.DATALOADER.NUM_INSTANCE, cfg.DATALOADER.SAMPLER_TRAIN = 1, "TrainingSampler"  # it draws images, not people
+    check_batch_fits(cfg, training_set(2, 2, 2, 2), 1)
+
+
 @pytest.mark.parametrize("sampler", BY_PEOPLE)
 def test_too_few_people_are_refused(sampler: str) -> None:
     with pytest.raises(ClearError) as error:

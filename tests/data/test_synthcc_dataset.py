@@ -8,7 +8,7 @@ import pytest
 from fastreid_clip3d.cli import verb_parser
 from fastreid_clip3d.data.datasets import build_dataset
 from fastreid_clip3d.data.datasets.listing import DatasetNotFound
-from fastreid_clip3d.data.datasets.synthcc import FULL_COUNTS, FULL_VAL_COUNTS, TINY_COUNTS, VAL_COUNTS
+from fastreid_clip3d.data.datasets.synthcc import FULL_COUNTS, FULL_VAL_COUNTS, TINY_COUNTS, TINY_VAL_COUNTS
 
 NAMES = (
     "SynthCC",
@@ -88,7 +88,7 @@ def test_a_missing_set_names_the_command_that_makes_it(name, tmp_path):
 def test_official_counts_are_what_the_plans_make():
     from fastreid_clip3d.synthcc.plan import FULL, TINY
 
-    for config, counts, val in ((FULL, FULL_COUNTS, FULL_VAL_COUNTS), (TINY, TINY_COUNTS, VAL_COUNTS)):
+    for config, counts, val in ((FULL, FULL_COUNTS, FULL_VAL_COUNTS), (TINY, TINY_COUNTS, TINY_VAL_COUNTS)):
         images = config.outfits * config.images_per_outfit
         assert counts["train"] == (config.train_people, config.train_people * images)
         assert counts["query"] == (config.test_people, config.test_people * config.outfits)

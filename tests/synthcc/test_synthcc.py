@@ -317,7 +317,7 @@ def test_patterns_stay_within_colours_and_are_not_constant(pattern):
 def test_official_sizes():
     assert FULL.train_people >= 1000 and FULL.test_people >= 300 and FULL.outfits >= 4
     assert (FULL.train_people + FULL.test_people) * FULL.outfits * FULL.images_per_outfit >= 20000
-    assert (TINY.train_people, TINY.test_people, TINY.height, TINY.width) == (400, 150, 128, 64)
+    assert (TINY.train_people, TINY.test_people, TINY.height, TINY.width) == (400, 300, 128, 64)
     assert set(SETS) == {"SynthCC", "SynthCC-tiny"}
 
 

@@ -14,7 +14,7 @@ from tools.study.true_answers import write_true_answers
 from tools.study.variants import METHOD, Variant
 
 CACHE_KEYS = ("MODEL.TEACHER.NAME", "MODEL.TEACHER.PRETRAINED", "DATASETS.NAMES")
-TEST_SETS = {"test": "SynthCCTiny", "val": "SynthCCTinyVal"}
+TEST_SETS = {"test": ("SynthCCTiny", "SynthCCTinyShapeOnly"), "val": ("SynthCCTinyVal",)}
 
 
 class SynthCCStudy(Study):
@@ -36,12 +36,12 @@ class SynthCCStudy(Study):
         return own
 
     def tests(self, variant: Variant) -> tuple[str, ...]:
-        return variant.tests or (TEST_SETS[self.split],)
+        return variant.tests or TEST_SETS[self.split]
 
     def prepare(self) -> None:
         """Makes data, ImageNet weights and the teacher's answers, each where it is missing."""
         self.demo.prepare()
-        if any("SynthCCTinyShapeOnly" in variant.tests for variant in self.variants):
+        if any("SynthCCTinyShapeOnly" in self.tests(variant) for variant in self.variants):
             self.run_verb("render-people", "--root", str(self.data_folder), "--variant", "shape-only")
         made: dict[tuple[str, ...], str] = {}
         for variant in list(self.variants):

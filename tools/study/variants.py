@@ -141,6 +141,7 @@ def with_triplet() -> list[Variant]:
         names = load_config(str(REPOSITORY / METHOD), rows[name].options).MODEL.LOSSES.NAME
         losses = ("MODEL.LOSSES.NAME", repr((*names, *(loss for loss in (TRIPLET,) if loss not in names))))
         others = [text for pair in _pairs(rows[name].options) for text in pair if pair[0] != losses[0]]
+        others += ["DATALOADER.NUM_INSTANCE", "4"]  # as in the outside baselines; it compares images of a person
         title = f"{rows[name].title}, with triplet loss"
         made.append(
             dataclasses.replace(rows[name], name=f"{name}_triplet", title=title, options=(*losses, *others), extra=True)

@@ -25,7 +25,7 @@ def _counts(train_people: int, test_people: int) -> dict[str, tuple[int, int]]:
 
 
 FULL_COUNTS, FULL_VAL_COUNTS = _counts(1000, 300), _counts(1000, 100)
-TINY_COUNTS, VAL_COUNTS = _counts(400, 150), _counts(400, 50)
+TINY_COUNTS, TINY_VAL_COUNTS = _counts(400, 300), _counts(400, 100)
 
 VARIANTS = {
     "": ("", "", ""),
@@ -75,8 +75,8 @@ def _register(name: str, folder: str, options: str, counts: dict, description: s
 for _base, _folder, _option, _official, _official_val, _what in (
     ("SynthCC", "SynthCC", "--set SynthCC", FULL_COUNTS, FULL_VAL_COUNTS,
      "The official benchmark: 1,000 training and 300 test people, 4 outfits, 8 cameras, 256 x 128"),
-    ("SynthCCTiny", "SynthCC-tiny", "", TINY_COUNTS, VAL_COUNTS,
-     "A benchmark for two cores and minutes: 400 training and 150 test people, 128 x 64"),
+    ("SynthCCTiny", "SynthCC-tiny", "", TINY_COUNTS, TINY_VAL_COUNTS,
+     "A benchmark for two cores and minutes: 400 training and 300 test people, 128 x 64"),
 ):  # fmt: skip
     for _ending, (_folder_ending, _variant, _difference) in VARIANTS.items():
         _register(
