@@ -11,7 +11,7 @@ from tools.study.demo import Demo
 from tools.study.repository import REPOSITORY
 from tools.study.study import Study
 from tools.study.true_answers import write_true_answers
-from tools.study.variants import METHOD, Variant
+from tools.study.variants import METHOD, SCENE_BODIES, Variant
 
 CACHE_KEYS = ("MODEL.TEACHER.NAME", "MODEL.TEACHER.PRETRAINED", "DATASETS.NAMES")
 TEST_SETS = {"test": ("SynthCCTiny", "SynthCCTinyShapeOnly"), "val": ("SynthCCTinyVal",)}
@@ -43,6 +43,10 @@ class SynthCCStudy(Study):
         self.demo.prepare()
         if any("SynthCCTinyShapeOnly" in self.tests(variant) for variant in self.variants):
             self.run_verb("render-people", "--root", str(self.data_folder), "--variant", "shape-only")
+        if any(SCENE_BODIES in variant.options for variant in self.variants):
+            folder = ("--output", str(self.data_folder / SCENE_BODIES))
+            like_synthcc = ("--scene", "--framing", "fixed", "--size", "128", "64", "--poses-per-body", "4")
+            self.run_verb("render-bodies", *folder, *like_synthcc)
         made: dict[tuple[str, ...], str] = {}
         for variant in list(self.variants):
             if not variant.teacher:

@@ -22,6 +22,7 @@ METHOD = "configs/CLIP3D/synthcc.yml"
 BAG_OF_TRICKS = "configs/Baselines/synthcc_bagtricks.yml"
 OT, GLOBAL, BODY, TRIPLET = "OTLoss", "GlobalDistillLoss", "BodyShapeLoss", "TripletLoss"
 CROSS_ENTROPY, CLOTHES = "CrossEntropyLoss", "ClothesAdversarialLoss"
+SCENE_BODIES = "SyntheticBodies-scene"
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def table_10() -> list[Variant]:
 
 
 def other_guidance() -> list[Variant]:
-    """The method's student with other guidance in place of ours: CAL, and the true shape without any CLIP."""
+    """Other guidance for the method's student: CAL, the true shape without any CLIP, grey bodies in scenes."""
 
     def losses(name: str) -> tuple[str, ...]:
         return "MODEL.LOSSES.NAME", repr((CROSS_ENTROPY, name)), "DATALOADER.SYNTHETIC_PER_BATCH", "0"
@@ -123,6 +124,14 @@ def other_guidance() -> list[Variant]:
             teacher=True,
             cache="teacher_cache_true_shape",
             truth=(LABELS, EMBEDDINGS),
+            extra=True,
+        ),
+        Variant(
+            "scene_bodies",
+            "CLIP3DReID, grey bodies in SynthCC's scenes",
+            METHOD,
+            ("DATASETS.SYNTHETIC", SCENE_BODIES),
+            teacher=True,
             extra=True,
         ),
     ]

@@ -43,6 +43,14 @@ def test_a_study_on_synthcc_prepares_its_data_with_verbs(commands: Commands, tmp
     assert study.variants == rows and not study.left_out
 
 
+def test_a_row_with_grey_bodies_in_scenes_renders_them(commands: Commands, tmp_path: Path) -> None:
+    rows = variants.chosen(variants.table_10(), ["scene_bodies"])
+    SynthCCStudy("10", "a title", rows, rows, tmp_path / "study", tmp_path, split="val").prepare()
+    verbs = [verb for verb, _ in commands]
+    assert verbs == ["render-people", "render-bodies", "render-bodies", "cache-teacher"]
+    assert "--scene" in commands[2][1] and str(tmp_path / variants.SCENE_BODIES) in commands[2][1]
+
+
 def test_a_study_on_datasets_caches_the_teacher_with_a_verb(
     commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
