@@ -17,8 +17,8 @@ def check_batch_fits(cfg: CfgNode, dataset: Any, world_size: int) -> None:
     """Refuses a batch that the training set cannot fill.
 
     fast-reid does not check: Naive- and BalancedIdentitySampler search for people for ever, a batch above the training
-    set divides by an epoch of zero iterations, batch norm fails on one image per process, and its triplet loss takes an image
-    as its own positive where a person has one.
+    set divides by an epoch of zero iterations, batch norm fails on one image per process, and the triplet loss compares
+    an image with itself where a person has one.
 
     Args:
         cfg: we read ``SOLVER.IMS_PER_BATCH``, ``DATALOADER.{SAMPLER_TRAIN, NUM_INSTANCE}`` and ``MODEL.LOSSES.NAME``.
