@@ -50,6 +50,17 @@ def test_one_epoch_is_one_pass_over_the_real_images() -> None:
     assert len(drawn) == 80 and set(drawn) == set(range(50)), "synthetic images are dealt in whole passes"
 
 
+def test_one_image_of_each_person_gives_batches_of_different_people() -> None:
+    records = records_of([16] * 400)
+    sampler = MixedIdentitySampler(records, 64, 1, 0, 0, seed=0)
+    assert sampler.batches_per_epoch == 100
+    epoch = batches(sampler, 100)
+    for batch in epoch:
+        assert len({records[index][1] for index in batch}) == 64
+    seen = Counter(index for batch in epoch for index in batch)
+    assert len(seen) > 0.98 * len(records) and max(seen.values()) <= 2, "a pass but for its last people, who are fewer than a batch"
+
+
 def test_synthetic_indices_stay_in_range_and_repeat_only_after_a_pass() -> None:
     sampler = MixedIdentitySampler(records_of([4] * 8), 8, 4, 10, 5, seed=3)
     drawn = [index - 32 for batch in batches(sampler, 4) for index in batch[8:]]
