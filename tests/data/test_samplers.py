@@ -58,7 +58,9 @@ def test_one_image_of_each_person_gives_batches_of_different_people() -> None:
     for batch in epoch:
         assert len({records[index][1] for index in batch}) == 64
     seen = Counter(index for batch in epoch for index in batch)
-    assert len(seen) > 0.98 * len(records) and max(seen.values()) <= 2, "a pass but for its last people, who are fewer than a batch"
+    assert len(seen) > 0.98 * len(records) and max(seen.values()) <= 2, (
+        "a pass but for its last people, who are fewer than a batch"
+    )
 
 
 def test_synthetic_indices_stay_in_range_and_repeat_only_after_a_pass() -> None:
