@@ -41,10 +41,11 @@ def parameters() -> dict[str, Any]:
     """Every drawn number of a few people, and counts and means over many people, which see every table."""
     few = [_flat(person, variant) for variant in ("natural", "shape-only") for person in range(4)]
     many = [_flat(person, variant) for variant in ("natural", "shape-only") for person in range(600)]
+    config = dataclasses.replace(TINY, test_people=150)  # validation people are numbered after the test people
     images = [
         dataclasses.asdict(plan.shot) | {"file": plan.file, "clothes_id": plan.clothes_id}
-        for population, first, _ in TINY.populations
-        for plan in plan_person(TINY, population, first, 100)
+        for population, first, _ in config.populations
+        for plan in plan_person(config, population, first, 100)
     ]
     counts: dict[str, int] = {}
     sums: dict[str, list[float]] = {}

@@ -1,7 +1,8 @@
-"""A SynthCC-tiny of a few people, synthetic bodies and a tiny teacher, and options for two iterations on them."""
+"""A small SynthCC-tiny in both renderings, synthetic bodies and a tiny teacher; options for two iterations on them."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ def make_benchmark(root: Path) -> Path:
     arrays = {"files": np.array(files), "split": np.array(splits), "phrase_choices": np.array(choices)}
     arrays |= {"betas": np.array(bodies, np.float32), "scores": 0.7 - 1.4 * np.array(choices, np.float32)}
     np.savez(root / "SynthCC-tiny" / "index.npz", **arrays)
+    shutil.copytree(root / "SynthCC-tiny", root / "SynthCC-tiny-shape-only")
     write_bodies(root / "SyntheticBodies")
     tiny_teacher_folder(root / "teacher")
     return root

@@ -46,6 +46,7 @@ def datasets_folder(benchmark_folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_finished_run_has_its_scores_and_what_it_was_made_with(folder: Path) -> None:
     record = runner.read_record(folder / "table10" / "full" / "seed0")
+    assert set(record["scores"]) == {"SynthCCTiny", "SynthCCTinyShapeOnly"}
     assert set(record["scores"]["SynthCCTiny"]) == {"CC", "SC", "general"}
     assert 0 <= record["scores"]["SynthCCTiny"]["CC"]["mAP"] <= 100
     assert record["seconds"] > 0 and record["config"]["SOLVER.IMS_PER_BATCH"] == "16" and "failure" not in record
@@ -99,7 +100,7 @@ def test_the_same_model_is_scored_on_the_validation_people_without_training(
     before = model.stat().st_mtime_ns
     assert not run.is_done() and runner.run_all([run], 1, study.environment, study.write_tables) == []
     assert run.is_done() and model.stat().st_mtime_ns == before
-    assert set(run.record()["scores"]) == {"SynthCCTiny", "SynthCCTinyVal"}
+    assert set(run.record()["scores"]) == {"SynthCCTiny", "SynthCCTinyShapeOnly", "SynthCCTinyVal"}
     assert {row["dataset"] for row in results.read_csv(folder / "table10" / "results_val.csv")} == {"SynthCCTinyVal"}
 
 
