@@ -15,7 +15,7 @@ from fastreid_clip3d.errors import run_tool
 
 EXAMPLES = """\
 examples:
-  # everything, about 11 minutes on two cores; a second run reuses what is there
+  # everything, about 12 minutes on two cores; a second run reuses what is there
   python tools/demo.py
 
   # another seed, in a folder of its own
