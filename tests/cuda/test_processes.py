@@ -73,14 +73,14 @@ def test_a_training_under_nccl(datasets_folder: Path, tmp_path: Path) -> None:
     import subprocess
     import sys
 
-    from tests.conftest import REPOSITORY
+    from tests.conftest import PYTHON_PATH
     from tests.engine.tiny_run import CONFIG, options
 
     processes = min(2, torch.cuda.device_count())
     keys = {"MODEL__DEVICE": "cuda", "MODEL__BACKBONE__NORM": "syncBN", "MODEL__HEADS__NORM": "syncBN"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command += ["-m", "fastreid_clip3d", "train", "--config-file", CONFIG, *options(datasets_folder, tmp_path, **keys)]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "FASTREID_DATASETS": str(datasets_folder)}
+    environment = {**os.environ, "PYTHONPATH": PYTHON_PATH, "FASTREID_DATASETS": str(datasets_folder)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "model_final.pth").is_file()

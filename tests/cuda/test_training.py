@@ -15,7 +15,7 @@ import torch
 
 from fastreid_clip3d import cli
 from fastreid_clip3d.inference import load_model
-from tests.conftest import REPOSITORY
+from tests.conftest import PYTHON_PATH
 from tests.cuda.precision import relative_difference
 from tests.engine.tiny_run import CONFIG, options
 
@@ -143,7 +143,7 @@ def test_kill_and_resume(precision: str, device: str, data: Path, tmp_path: Path
     if device == "cpu":
         keys["SOLVER__AMP__ENABLED"] = "False"
     command = [sys.executable, "-m", "fastreid_clip3d", "train", "--config-file", CONFIG]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "FASTREID_DATASETS": str(data)}
+    environment = {**os.environ, "PYTHONPATH": PYTHON_PATH, "FASTREID_DATASETS": str(data)}
     killed = tmp_path / "killed"
     process = subprocess.Popen(
         [*command, *options(data, killed, **keys)],

@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         def steps() -> None:
             for _ in range(settings.steps):
                 started = time.perf_counter()
-                training.train_step()
+                training.train_step()["total"].item()
                 times.append(time.perf_counter() - started)
 
         peak, _ = peak_mib(steps, device)

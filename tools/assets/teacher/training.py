@@ -43,6 +43,7 @@ _FEATURE_RMS = 0.45
 NUM_SHAPES = 26
 """Numbers of a body without words: 16 scores and 10 betas."""
 
+_STEPS_BETWEEN_READS = 20  # of the losses
 _OPPOSITE_COSINE = -0.5  # of opposite phrases at the start, see TeacherTraining._separate_phrases
 
 
@@ -320,8 +321,10 @@ class TeacherTraining:
         self.seconds = 0.0  # of all steps, without interruptions
         self.tokenizer = open_clip.SimpleTokenizer(context_length=settings.context_length)
         self.sentences = torch.stack([self.tokenizer(single_phrase_sentences(wording)) for wording in WORDINGS])
-        self.mean = torch.tensor(settings.mean).view(3, 1, 1)
-        self.std = torch.tensor(settings.std).view(3, 1, 1)
+        self._tokens: dict[str, torch.Tensor] = {}  # of the captions so far; there are 28,000 different ones
+        self.mean = torch.tensor(settings.mean, device=self.device).view(3, 1, 1)
+        self.std = torch.tensor(settings.std, device=self.device).view(3, 1, 1)
+        self._images = torch.from_numpy(pictures.images).to(self.device)  # a copy only on CUDA
         self._views: np.ndarray | None = None
         order = np.argsort(pictures.pids, kind="stable")
         starts = np.flatnonzero(np.diff(pictures.pids[order], prepend=-1))
@@ -349,10 +352,12 @@ class TeacherTraining:
         while self.step < last_step:
             started = time.monotonic()
             losses = self.train_step()
+            if self.step % _STEPS_BETWEEN_READS == 0 or self.step == last_step:  # a read waits for the device
+                values = {name: value.item() for name, value in losses.items()}
+                if not math.isfinite(values["total"]):
+                    raise ClearError(f"The teacher's loss is not finite at step {self.step}. Lower --learning-rate.")
+                bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
             self.seconds += time.monotonic() - started
-            if not math.isfinite(losses["total"]):
-                raise ClearError(f"The teacher's loss is not finite at step {self.step}. Lower --learning-rate.")
-            bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
             bar.update()
             if self.step % save_every == 0 or self.step == last_step:
                 self._save()
@@ -381,8 +386,8 @@ class TeacherTraining:
             optimizer.step()
         self.average.load_state_dict(self.model.state_dict())
 
-    def train_step(self) -> dict[str, float]:
-        """One optimiser step; its random numbers depend on the seed and the step alone."""
+    def train_step(self) -> dict[str, torch.Tensor]:
+        """One optimiser step; its random numbers depend on the seed and the step alone. Returns the losses."""
         settings = self.settings
         rng = np.random.default_rng([settings.seed, self.step])
         rows = self._draw_rows(rng)
@@ -398,7 +403,7 @@ class TeacherTraining:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**62)))  # dropout, the same after an interruption
             features = self._late(views)
-        text = self.model.encode_text(torch.cat((self.sentences[wording], self.tokenizer(captions))).to(self.device))
+        text = self.model.encode_text(torch.cat((self.sentences[wording], self._tokenized(captions))).to(self.device))
         scale = self.model.logit_scale.exp().clamp(max=100)
         pairs = pair_loss(features, text[:32], scale, targets)
         contrast = caption_loss(features, text[32:], scale, torch.from_numpy(fits).to(self.device))
@@ -411,7 +416,15 @@ class TeacherTraining:
         self.optimizer.step()
         self.step += 1
         self._update_average()
-        return {"total": loss.item(), "pairs": pairs.item(), "captions": contrast.item(), "shape": shape.item()}
+        losses = {"total": loss, "pairs": pairs, "captions": contrast, "shape": shape}
+        return {name: value.detach() for name, value in losses.items()}
+
+    def _tokenized(self, captions: list[str]) -> torch.Tensor:
+        """The tokenizer's answer, which takes longer than a step on a fast device; int64 [B, context length]."""
+        for text in captions:
+            if text not in self._tokens:
+                self._tokens[text] = self.tokenizer(text)[0]
+        return torch.stack([self._tokens[text] for text in captions])
 
     def _draw_rows(self, rng: np.random.Generator) -> np.ndarray:
         """Indices of about `batch` pictures: people at random, each with all of their pictures."""
@@ -429,10 +442,9 @@ class TeacherTraining:
             stored = torch.from_numpy(self._views[rows, rng.integers(self.settings.views, size=len(rows))])
             return stored.to(self.device).float().contiguous(memory_format=torch.channels_last)
         self._early.eval()
-        images = torch.from_numpy(self.pictures.images[rows]).permute(0, 3, 1, 2).float() / 255
+        images = self._images[torch.from_numpy(rows).to(self.device)].permute(0, 3, 1, 2).float() / 255
         seen = augment(images, torch.Generator().manual_seed(int(rng.integers(2**62))))
-        seen = ((seen - self.mean) / self.std).to(self.device)
-        return self._early(seen.contiguous(memory_format=torch.channels_last))
+        return self._early(((seen - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
 
     @torch.no_grad()
     def _compute_views(self, progress: bool) -> np.ndarray:
@@ -452,13 +464,11 @@ class TeacherTraining:
     def _write_views(self, path: Path, progress: bool) -> None:
         count, views = len(self.pictures.images), None
         for start in tqdm(range(0, count, 64), desc="views", unit="batch", disable=not progress, mininterval=2):
-            images = torch.from_numpy(self.pictures.images[start : start + 64]).permute(0, 3, 1, 2).float() / 255
+            images = self._images[start : start + 64].permute(0, 3, 1, 2).float() / 255
             for view in range(self.settings.views):
                 generator = torch.Generator().manual_seed((self.settings.seed * 1_000_003 + start) * 64 + view)
                 seen = (augment(images, generator) - self.mean) / self.std
-                out = (
-                    self._early(seen.to(self.device).contiguous(memory_format=torch.channels_last)).half().cpu().numpy()
-                )
+                out = self._early(seen.contiguous(memory_format=torch.channels_last)).half().cpu().numpy()
                 if views is None:
                     shape = (count, self.settings.views, *out.shape[1:])
                     views = np.lib.format.open_memmap(path, "w+", np.float16, shape)
