@@ -56,7 +56,8 @@ class Part:
 
 def step_words(name: str, *more: str) -> tuple[str, ...]:
     """A step benchmark whose figures go into the session's folder."""
-    return ("tools/benchmark.py", "step", "--device", "{device}", "--workers", "8", "--json", "{output}/" + name + ".json", *more)
+    file = "{output}/" + name + ".json"
+    return ("tools/benchmark.py", "step", "--device", "{device}", "--workers", "8", "--json", file, *more)
 
 
 PARTS = (

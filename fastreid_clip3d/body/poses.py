@@ -10,6 +10,7 @@ Legend: K poses, 24 joints, 72 = 24 x 3 axis-angle in radians.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import zipfile
 from pathlib import Path
@@ -43,7 +44,7 @@ def load_pose_pool(path: str | Path = "") -> torch.Tensor:
         ClearError: the file is missing, unreadable or of another shape, or it holds NaN or infinite numbers.
     """
     if not str(path):
-        return make_pose_pool()
+        return _built_in_pool().clone()
     path = Path(path)
     wanted = "wanted are axis-angle poses in radians, float [K, 72], as .npy or .npz"
     if not path.is_file():
@@ -79,6 +80,12 @@ def pool_fingerprint(poses: torch.Tensor) -> str:
     """Hash of a pool, to a ten-thousandth of a radian."""
     rounded = np.round(poses.numpy().astype(np.float64) * 1e4).astype(np.int64)
     return hashlib.sha256(rounded.tobytes()).hexdigest()[:16]
+
+
+@functools.cache
+def _built_in_pool() -> torch.Tensor:
+    """Made once: a tenth of a second."""
+    return make_pose_pool()
 
 
 def make_pose_pool(seed: int = POOL_SEED) -> torch.Tensor:

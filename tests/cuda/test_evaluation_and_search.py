@@ -16,7 +16,7 @@ from fastreid_clip3d.engine.run import evaluate as evaluate_model
 from fastreid_clip3d.evaluation.protocols import CC, GENERAL, SC
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures, evaluate
 from fastreid_clip3d.inference import load_model
-from tests.cuda.precision import relative_difference
+from tests.cuda.precision import PRECISIONS, computing_in, relative_difference
 from tests.engine.tiny_run import CONFIG, options
 from tests.inference.conftest import write_run
 from tests.standins import small_config, tiny_teacher_folder
@@ -80,7 +80,8 @@ def test_a_whole_evaluation(keys: dict[str, str], run: Path, datasets_folder: Pa
 
 def test_features(run: Path, device: str) -> None:
     pictures = list(np.random.default_rng(0).integers(0, 256, (5, 80, 40, 3), dtype=np.uint8))
-    expected, found = (load_model(run, where)(pictures) for where in ("cpu", device))
+    with computing_in(PRECISIONS["float32"], device):
+        expected, found = (load_model(run, where)(pictures) for where in ("cpu", device))
     assert relative_difference(found, expected) < 1e-3
 
 
@@ -95,7 +96,8 @@ def test_extraction_and_search(run: Path, device: str, tmp_path: Path) -> None:
     features = {}
     for where in {"cpu", device}:
         file = tmp_path / f"{where}.npz"
-        cli.run_verb(["extract", str(gallery), "--model", str(run), "--output", str(file), "--device", where])
+        with computing_in(PRECISIONS["float32"], device):
+            cli.run_verb(["extract", str(gallery), "--model", str(run), "--output", str(file), "--device", where])
         with np.load(file) as stored:
             features[where] = torch.from_numpy(stored["features"])
     assert relative_difference(features[device], features["cpu"]) < 1e-3
@@ -128,7 +130,7 @@ def test_exported_files(ending: str, run: Path, device: str, tmp_path: Path) -> 
     if ending == "onnx":
         found = load_model(path, device).encode(images)
     else:
-        with torch.no_grad():
+        with torch.no_grad(), computing_in(PRECISIONS["float32"], device):
             found = loaded(path, device)(images.to(device).float())
     assert relative_difference(found, expected) < 1e-3
 

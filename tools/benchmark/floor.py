@@ -19,13 +19,18 @@ Interval = tuple[float, float]
 def machine_rates(device: str, precision: str) -> dict[str, float]:
     """What the device does at best: ``tflops`` of a large matrix product, ``gb_per_second`` of a large copy.
 
-    The product is of random numbers in the precision of the step (with TF32 where torch's setting allows it); the copy
-    counts bytes read and bytes written.
+    The product is of random numbers in the precision of the step, in TF32 where convolutions may use it: they are
+    nearly all of a step's arithmetic. The copy counts bytes read and bytes written.
     """
     on_cuda = device.startswith("cuda")
     size = 8192 if on_cuda else 1024
     a, b = (torch.randn(size, size, device=device).to(DTYPES[precision]) for _ in range(2))
-    product = _seconds(lambda: a @ b, device)
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+    try:
+        product = _seconds(lambda: a @ b, device)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
     source = torch.randn((1 << 28) if on_cuda else (1 << 24), device=device)
     target = torch.empty_like(source)
     copy = _seconds(lambda: target.copy_(source), device)

@@ -23,6 +23,7 @@ from tools.assets.teacher.training import (
     evaluate,
     export,
     pair_loss,
+    relation_loss,
     split_trunk,
 )
 
@@ -177,6 +178,47 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
     model = TeacherTraining(short, striped(64, 0), tmp_path / "stopped").run(progress=False)
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(model.state_dict()[name], value, atol=1e-6, rtol=1e-6)
+
+
+def test_images_are_to_be_as_similar_as_their_bodies():
+    """Against a loop over the pairs; a turned copy of the bodies meets it, whatever its lengths."""
+    rng = np.random.default_rng(0)
+    features, shapes = rng.standard_normal((5, 40)), rng.standard_normal((5, NUM_SHAPES))
+
+    def cosine(one: np.ndarray, other: np.ndarray) -> float:
+        return one @ other / math.sqrt((one @ one) * (other @ other))
+
+    expected = np.mean(
+        [
+            (cosine(features[i], features[j]) - cosine(shapes[i], shapes[j])) ** 2
+            for i in range(5)
+            for j in range(5)
+            if i != j
+        ]
+    )
+    assert relation_loss(torch.tensor(features), torch.tensor(shapes)).item() == pytest.approx(expected)
+    turned = 3.0 * shapes @ np.linalg.qr(rng.standard_normal((NUM_SHAPES, NUM_SHAPES)))[0]
+    assert relation_loss(torch.tensor(turned), torch.tensor(shapes)).item() == pytest.approx(0.0, abs=1e-12)
+    assert relation_loss(torch.tensor(features[:1]), torch.tensor(shapes[:1])).item() == 0.0
+
+
+def test_mixed_images_hidden_patches_and_dropped_blocks_are_seeded(tmp_path):
+    strong = {"frozen_stages": 0, "views": 0, "relation_weight": 1.0, "mixup": 1.0, "hidden": 0.5, "drop_path": 0.1}
+    settings = TrainingSettings(**{**SETTINGS.__dict__, "steps": 4, **strong})
+    trainings = [TeacherTraining(settings, striped(64, 0), tmp_path / name) for name in ("one", "other")]
+    losses = [[training.train_step() for _ in range(3)] for training in trainings]
+    for one, other in zip(*losses):
+        assert {name: value.item() for name, value in one.items()} == {name: v.item() for name, v in other.items()}
+    plain = TeacherTraining(TrainingSettings(**{**settings.__dict__, "mixup": 0.0}), striped(64, 0), tmp_path / "plain")
+    assert plain.train_step()["pairs"].item() != losses[0][0]["pairs"].item()
+
+
+def test_a_caption_is_tokenized_once(tmp_path):
+    training = TeacherTraining(SETTINGS, striped(64, 0), tmp_path)
+    captions = [caption(np.array([0, 1] * 8), np.array(pairs)) for pairs in ([4], [0, 1, 5], [4])]
+    assert torch.equal(training._tokenized(captions), training.tokenizer(captions))
+    training.tokenizer = None
+    assert len(training._tokenized(captions)) == 3
 
 
 def test_other_settings_do_not_go_on(run):

@@ -65,7 +65,11 @@ class LabelledPictures(NamedTuple):
     @property
     def phrase_choices(self) -> np.ndarray:
         """int64 [N, 16], 0 = phrase 1."""
-        return (self.targets <= 0.5).astype(np.int64)
+        return _choices_of(self.targets)
+
+
+def _choices_of(targets: np.ndarray) -> np.ndarray:
+    return (targets <= 0.5).astype(np.int64)
 
 
 @dataclass
@@ -75,7 +79,10 @@ class TrainingSettings:
     The first `frozen_stages` stages of the visual trunk keep their ImageNet weights. With `views` above 0, their output
     is computed once for that many random views per picture, which halves the cost of a step. With 0, each step draws
     new views. `shape_weight` weighs a linear head, for training only, that reads the body's scores and betas off the
-    image embedding: phrases say on which side of a threshold a body lies, the head asks by how much.
+    image embedding: phrases say on which side of a threshold a body lies, the head asks by how much. `relation_weight`
+    asks that two images be as similar as their bodies are, so that clothes do not fill the embedding. Against learning
+    people by heart: `dropout` before the projection, `drop_path` of blocks, `hidden`, the share of views with a patch
+    painted over, and `mixup`, the share of batches whose images are averages of two.
     """
 
     steps: int = 1500
@@ -86,7 +93,11 @@ class TrainingSettings:
     text_steps: int = 200
     caption_weight: float = 0.05
     shape_weight: float = 1.0
+    relation_weight: float = 0.0
     dropout: float = 0.2
+    drop_path: float = 0.0
+    hidden: float = 0.0
+    mixup: float = 0.0
     average_decay: float = 0.995
     seed: int = 0
     frozen_stages: int = 0
@@ -102,6 +113,7 @@ class TrainingSettings:
 
     def model_config(self) -> dict[str, Any]:
         """``model_cfg`` of open_clip_config.json."""
+        drop_path = {"timm_drop_path": self.drop_path} if self.drop_path else {}
         return {
             "embed_dim": self.embed_dim,
             "vision_cfg": {
@@ -110,6 +122,7 @@ class TrainingSettings:
                 "timm_pool": "",
                 "timm_proj": "linear",
                 "timm_drop": self.dropout,
+                **drop_path,
                 "image_size": list(self.image_size),
             },
             "text_cfg": {
@@ -282,6 +295,17 @@ def caption_loss(
     return (to_captions + to_images) / 2
 
 
+def relation_loss(features: torch.Tensor, shapes: torch.Tensor) -> torch.Tensor:
+    """Mean squared difference of two cosines, of the images' embeddings and of their bodies, over pairs of images.
+
+    Args:
+        features: [B, d], B at least 2; shapes: [B, 26], in standard deviations.
+    """
+    found, wanted = (F.normalize(value, dim=-1) @ F.normalize(value, dim=-1).T for value in (features, shapes))
+    others = ~torch.eye(len(features), dtype=torch.bool, device=features.device)
+    return ((found - wanted).square() * others).sum() / others.sum().clamp(min=1)
+
+
 class TeacherTraining:
     """One training. It is seeded, and an interruption does not change its result.
 
@@ -392,8 +416,13 @@ class TeacherTraining:
         rng = np.random.default_rng([settings.seed, self.step])
         rows = self._draw_rows(rng)
         views = self._draw_views(rows, rng)
-        targets = torch.from_numpy(self.pictures.targets[rows]).to(self.device)
-        captions, fits = draw_captions(self.pictures.phrase_choices[rows], rng)
+        targets, shapes = (
+            torch.from_numpy(values[rows]).to(self.device) for values in (self.pictures.targets, self.pictures.shapes)
+        )
+        if settings.mixup and rng.random() < settings.mixup:
+            share, order = rng.uniform(0.5, 1.0), torch.from_numpy(rng.permutation(len(rows))).to(self.device)
+            views, targets, shapes = (share * own + (1 - share) * own[order] for own in (views, targets, shapes))
+        captions, fits = draw_captions(_choices_of(self.pictures.targets[rows]), rng)
         wording = 0 if rng.random() < 0.5 else int(rng.integers(len(WORDINGS)))
 
         self.model.train()
@@ -407,16 +436,17 @@ class TeacherTraining:
         scale = self.model.logit_scale.exp().clamp(max=100)
         pairs = pair_loss(features, text[:32], scale, targets)
         contrast = caption_loss(features, text[32:], scale, torch.from_numpy(fits).to(self.device))
-        shapes = torch.from_numpy(self.pictures.shapes[rows]).to(self.device)
         shape = F.smooth_l1_loss(self.shape_head(features), shapes)
+        relation = relation_loss(features, shapes)
         loss = pairs + settings.caption_weight * contrast + settings.shape_weight * shape
+        loss = loss + settings.relation_weight * relation
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
         self.optimizer.step()
         self.step += 1
         self._update_average()
-        losses = {"total": loss, "pairs": pairs, "captions": contrast, "shape": shape}
+        losses = {"total": loss, "pairs": pairs, "captions": contrast, "shape": shape, "relation": relation}
         return {name: value.detach() for name, value in losses.items()}
 
     def _tokenized(self, captions: list[str]) -> torch.Tensor:
@@ -443,7 +473,8 @@ class TeacherTraining:
             return stored.to(self.device).float().contiguous(memory_format=torch.channels_last)
         self._early.eval()
         images = self._images[torch.from_numpy(rows).to(self.device)].permute(0, 3, 1, 2).float() / 255
-        seen = augment(images, torch.Generator().manual_seed(int(rng.integers(2**62))))
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        seen = augment(images, generator, hidden=self.settings.hidden)
         return self._early(((seen - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
 
     @torch.no_grad()
