@@ -149,6 +149,19 @@ TABLE = (
         why="fast-reid does not ask for torch's fused step, which reads every weight once, not once per operation.",
         until="fast-reid passes fused=True, or torch makes it the default.",
     ),
+    Replacement(
+        names=(
+            "fastreid.utils.params:ContiguousParams",
+            "fastreid.solver.build:ContiguousParams",
+            "fastreid.engine.train_loop:ContiguousParams",
+        ),
+        needed=optimizer.leaves_parameters_unaligned,
+        make=optimizer.aligned,
+        why="In fast-reid's flat buffer every weight behind a parameter of one number, such as the p of GeM pooling, "
+        "begins at an address that CUDA cannot read four numbers from. SBS then ends in its first steps with "
+        "`misaligned address`.",
+        until="fast-reid aligns the parameters, or its flat buffer goes.",
+    ),
     *(
         Replacement(
             names=tuple(

@@ -121,6 +121,15 @@ def check_same_optimizer(optimizer: torch.optim.Optimizer, state: Any, checkpoin
             f"{checkpoint} has {len(groups)} groups of parameters, and the network of this config has "
             f"{len(optimizer.param_groups)}. Resume with the config of the run."
         )
+    sizes = [weights.numel() for group in optimizer.param_groups for weights in group["params"]]
+    for own, values in zip(sizes, state.get("state", {}).values()):
+        for value in values.values():
+            if torch.is_tensor(value) and value.dim() and value.numel() != own:
+                raise ClearError(
+                    f"{checkpoint} holds an optimizer's state of {value.numel()} numbers, and this training has {own}. "
+                    "It is of another network, or of a release that laid out the weights otherwise. Resume with the "
+                    "config and the release of the run, or leave --resume out and set MODEL.WEIGHTS."
+                )
 
 
 class LastCheckpoints(hooks.PeriodicCheckpointer):

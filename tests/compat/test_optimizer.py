@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastreid_clip3d import get_cfg
-from fastreid_clip3d.compat.optimizer import fused
+from fastreid_clip3d.compat.optimizer import ALIGNMENT, fused
 
 
 @pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD"])
@@ -39,6 +39,40 @@ def test_steps_are_those_of_the_optimiser_on_single_parameters(name: str) -> Non
     for key, value in reference.state_dict().items():
         assert not torch.equal(model.state_dict()[key], before[key]), f"{key} was not trained"
         torch.testing.assert_close(model.state_dict()[key], value)
+
+
+class OddSizes(nn.Module):
+    """Parameters of 1, 6, 3 and 8 numbers, as GeM pooling and a head have them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.power = nn.Parameter(torch.full((1,), 3.0))
+        self.first = nn.Parameter(torch.arange(6.0).view(2, 3))
+        self.shift = nn.Parameter(torch.arange(3.0))
+        self.last = nn.Parameter(torch.arange(8.0).view(4, 2))
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.001])
+def test_every_parameter_and_gradient_begins_where_cuda_can_read(decay: float) -> None:
+    """In fast-reid's own layout `first` begins 4 bytes behind `power`; on CUDA its norm is then a misaligned read."""
+    cfg = get_cfg()
+    cfg.SOLVER.OPT, cfg.SOLVER.WEIGHT_DECAY = "AdamW", decay
+    model = OddSizes()
+    before = copy.deepcopy(model.state_dict())
+    optimizer, wrapper = build_optimizer(cfg, model)
+    for name, parameter in model.named_parameters():
+        assert parameter.data_ptr() % ALIGNMENT == 0 and parameter.grad.data_ptr() % ALIGNMENT == 0, name
+        assert torch.equal(parameter.data, before[name]), name
+    optimizer.zero_grad()
+    sum(parameter.square().sum() for parameter in model.parameters()).backward()
+    optimizer.step()
+    wrapper.assert_buffer_is_valid()
+    used = {index for one in model.parameters() for index in range(one.data_ptr(), one.data_ptr() + one.nbytes)}
+    for group in optimizer.param_groups:
+        for buffer in group["params"]:
+            bytes_of = [buffer.data_ptr() + buffer.element_size() * place for place in range(buffer.numel())]
+            gaps = torch.tensor([place not in used for place in bytes_of])
+            assert not buffer.detach()[gaps].any() and not buffer.grad[gaps].any(), "the gaps stay zero"
 
 
 def test_gradients_do_not_pile_up() -> None:

@@ -23,7 +23,7 @@ class Precision(NamedTuple):
 PRECISIONS = {
     "float64": Precision(1e-9, torch.float64),
     "float32": Precision(1e-3),
-    "float32 with TF32": Precision(1.5e-2, tf32=True),
+    "float32 with TF32": Precision(1e-2, tf32=True),
     "float16": Precision(3e-2, autocast=torch.float16),
     "bfloat16": Precision(1.5e-1, autocast=torch.bfloat16),
 }

@@ -132,7 +132,8 @@ def test_exported_files(ending: str, run: Path, device: str, tmp_path: Path) -> 
     else:
         with torch.no_grad(), computing_in(PRECISIONS["float32"], device):
             found = loaded(path, device)(images.to(device).float())
-    assert relative_difference(found, expected) < 1e-3
+    # TorchScript keeps the permission for TF32 of the day of its export
+    assert relative_difference(found, expected) < (1e-2 if ending == "pt" else 1e-3)
 
 
 def loaded(path: Path, device: str) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -49,7 +49,12 @@ def with_statistics_of(images: Tensor, student: nn.Module) -> nn.Module:
 
 
 def assert_output_agrees(student: nn.Module, precision: str, device: str) -> None:
-    """The feature map and all gradients, in eval mode: batch norms of a small batch amplify every rounding."""
+    """The feature map and all gradients, in eval mode: batch norms of a small batch amplify every rounding.
+
+    In float32 they agree closely. With fewer digits, 50 layers of random weights amplify the rounding of each: an H200
+    was up to 0.45 away in the gradients. A gradient that has nothing to do with the right one is 1.4 away.
+    """
+    exact = precision in ("float64", "float32")
     tolerance = 3 * PRECISIONS[precision].tolerance  # many layers
     student = with_statistics_of(images(16), student)
     results = []
@@ -63,7 +68,7 @@ def assert_output_agrees(student: nn.Module, precision: str, device: str) -> Non
         results.append((found.detach().float().cpu(), torch.cat(gradients)))
     assert results[0][0].abs().max() > 0
     assert relative_difference(results[1][0], results[0][0]) <= tolerance
-    assert relative_difference(results[1][1], results[0][1]) <= 3 * tolerance
+    assert relative_difference(results[1][1], results[0][1]) <= (3 * tolerance if exact else 0.7)
 
 
 @pytest.mark.parametrize("head", ["MLPHead", "EmbeddingHead"])
@@ -104,7 +109,7 @@ def test_the_embedded_teacher(precision: str, tolerance: float, device: str) -> 
     pictures = torch.randint(0, 256, (4, 3, 128, 64), dtype=torch.uint8)
     expected = load_teacher(precision="fp32").encode_images(pictures)
     teacher = load_teacher(device=device, precision=precision)
-    with torch.autocast(device, torch.bfloat16):  # the caller's, which is not the teacher's
+    with computing_in(PRECISIONS["bfloat16"], device):  # the caller's autocast, which is not the teacher's
         features, scores, choices = teacher.label_images(pictures)
     assert features.dtype == scores.dtype == torch.float32 and features.device.type == device
     assert relative_difference(features, expected) <= tolerance

@@ -169,6 +169,7 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (lambda content: content.pop("epoch"), "cannot be resumed: it has no epoch"),
         (lambda content: content["model"].pop("backbone.conv1.weight"), "lacks 1 .*backbone.conv1.weight"),
         (lambda content: content["optimizer"].update(param_groups=[]), "optimizer has no parameter groups"),
+        (lambda content: content["optimizer"]["state"][0].update(exp_avg=torch.zeros(3)), "state of 3 numbers"),
     ],
 )
 def test_checkpoints_that_cannot_be_resumed_are_named(

@@ -40,10 +40,10 @@ class Stage:
 class TeacherRecipe:
     """All settings of the shipped teacher. Each stage starts from the weights of the one before."""
 
-    stages: tuple[Stage, ...] = (Stage(12800, 850),)
-    grey: int = 8000
+    stages: tuple[Stage, ...] = (Stage(51200, 951, learning_rate=2e-3),)
+    grey: int = 24000
     held_out: int = 384
-    batch: int = 64
+    batch: int = 384
     seed: int = 0
 
 
