@@ -20,7 +20,7 @@ from fastreid_clip3d.synthcc.background import paint_background, paint_occluder
 from fastreid_clip3d.synthcc.camera import CAMERAS, Shot, View, aim, key_light_direction
 from fastreid_clip3d.synthcc.dressing import Dressed
 from fastreid_clip3d.synthcc.posing import Posed, pose_person
-from fastreid_clip3d.synthcc.shading import shade, tables
+from fastreid_clip3d.synthcc.shading import shade, tables, unit_vectors
 
 NOTHING: int = 255
 """Value of `parts` where no person is."""
@@ -111,8 +111,8 @@ def draw(
         corners = faces.index_select(1, face[some])
         of_corners = [features.index_select(1, row) * share for row, share in zip(corners, bary[:, some])]
         mixed = of_corners[0] + of_corners[1] + of_corners[2]
-        toward = F.normalize(centres.index_select(1, image[some]) - mixed[6:9], dim=0)
-        normals = F.normalize(mixed[3:6], dim=0)
+        toward = unit_vectors(centres.index_select(1, image[some]) - mixed[6:9])
+        normals = unit_vectors(mixed[3:6])
         facing = (normals * toward).sum(0)
         normals = torch.where(facing < -0.05, -normals, normals)
         reached = occlusion[some] * torch.where(facing < -0.25, 0.6, 1.0)

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fastreid_clip3d.synthcc.camera import CAMERAS, Shot, key_light_direction
@@ -125,8 +124,14 @@ def shade(
     folds_of_axes = ((0.16, 0.1), (0.11, 0.5), (0.13, 0.8))  # metres of a repeat, shift of the phase
     tilt = [waves(stretched, torch.full_like(folds, period), phase + shift) for period, shift in folds_of_axes]
     tilted = normals.t().index_add(1, cloth, torch.stack(tilt) * folds)
-    normals = F.normalize(tilted, dim=0).t()
+    normals = unit_vectors(tilted).t()
     return lit(albedo, shine, normals, toward, occlusion, image, materials)
+
+
+def unit_vectors(vectors: Tensor) -> Tensor:
+    """Vectors [3, N] over their lengths. torch's normalize takes ten times as long along a first axis of three."""
+    x, y, z = vectors
+    return vectors / (x * x + y * y + z * z).sqrt().clamp_min(1e-12)
 
 
 def lit(
@@ -143,7 +148,7 @@ def lit(
     key_light, ambient_light = lights.key_light.index_select(0, image), lights.ambient.index_select(0, image)
     diffuse = ((normals * key).sum(1) * 0.9 + 0.1).clamp_min(0) * (0.35 + 0.65 * occlusion)
     ambient = (0.78 + 0.30 * normals[:, 1]) * occlusion
-    half = F.normalize(key + toward, dim=1)
+    half = unit_vectors((key + toward).t()).t()
     gloss = shine * (normals * half).sum(1).clamp_min(0) ** 24 * key_light
     light = key_light * diffuse * 1.25 + ambient_light * ambient
     return albedo.clamp(0, 1) ** 2.2 * light[:, None] + gloss[:, None] * 0.5
