@@ -437,17 +437,18 @@ class TeacherTraining:
         pairs = pair_loss(features, text[:32], scale, targets)
         contrast = caption_loss(features, text[32:], scale, torch.from_numpy(fits).to(self.device))
         shape = F.smooth_l1_loss(self.shape_head(features), shapes)
-        relation = relation_loss(features, shapes)
         loss = pairs + settings.caption_weight * contrast + settings.shape_weight * shape
-        loss = loss + settings.relation_weight * relation
+        losses = {"pairs": pairs, "captions": contrast, "shape": shape}
+        if settings.relation_weight:
+            losses["relation"] = relation_loss(features, shapes)
+            loss = loss + settings.relation_weight * losses["relation"]
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
         self.optimizer.step()
         self.step += 1
         self._update_average()
-        losses = {"total": loss, "pairs": pairs, "captions": contrast, "shape": shape, "relation": relation}
-        return {name: value.detach() for name, value in losses.items()}
+        return {name: value.detach() for name, value in {"total": loss, **losses}.items()}
 
     def _tokenized(self, captions: list[str]) -> torch.Tensor:
         """The tokenizer's answer, which takes longer than a step on a fast device; int64 [B, context length]."""
