@@ -77,16 +77,16 @@ def check_schedule(cfg: CfgNode, iterations_per_epoch: int) -> None:
             f"{did_you_mean(solver.WARMUP_METHOD, WARMUP_METHODS)}"
         )
     length = (
-        f"This training has {solver.MAX_EPOCH} epochs (SOLVER.MAX_EPOCH) of {iterations_per_epoch} iterations, as many "
+        f"This training has {_epochs(solver.MAX_EPOCH)} (SOLVER.MAX_EPOCH) of {iterations_per_epoch} iterations, as many "
         "as the training set has whole batches"
     )
     warmup_epochs = math.ceil(solver.WARMUP_ITERS / iterations_per_epoch)
     if warmup_epochs >= solver.MAX_EPOCH and solver.WARMUP_ITERS:
         most = (solver.MAX_EPOCH - 1) * iterations_per_epoch
-        remedy = f"Set SOLVER.WARMUP_ITERS to at most {most}" if most else "Set SOLVER.WARMUP_ITERS 0"
         raise ClearError(
-            f"{length}. A warm-up of {solver.WARMUP_ITERS} iterations takes {warmup_epochs} epochs of them and leaves "
-            f"none for {solver.SCHED}. {remedy}, or raise SOLVER.MAX_EPOCH."
+            f"{length}. A warm-up of {solver.WARMUP_ITERS} iterations takes {_epochs(warmup_epochs)} of them and "
+            f"leaves none for {solver.SCHED}. Set SOLVER.WARMUP_EPOCHS to 0 and SOLVER.WARMUP_ITERS to "
+            f"{'at most ' if most else ''}{most}, or raise SOLVER.MAX_EPOCH."
         )
     first = max(warmup_epochs, solver.DELAY_EPOCHS)
     if first >= solver.MAX_EPOCH:
@@ -101,6 +101,10 @@ def check_schedule(cfg: CfgNode, iterations_per_epoch: int) -> None:
                 f"{length}. SOLVER.STEPS {', '.join(map(str, late))} lie beyond its end (fast-reid counts them from "
                 "the last epoch of the warm-up on), so the learning rate is not lowered there."
             )
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'' if count == 1 else 's'}"
 
 
 class LearningRate(hooks.LRScheduler):

@@ -126,7 +126,7 @@ def test_the_small_configs_fit_training_sets_of_any_size(images: int) -> None:
         ),
         ({"WARMUP_ITERS": 500}, "leaves none for CosineAnnealingLR"),
         ({"WARMUP_ITERS": 500, "SCHED": "MultiStepLR"}, "leaves none for MultiStepLR"),
-        ({"WARMUP_ITERS": 3, "MAX_EPOCH": 1}, "Set SOLVER.WARMUP_ITERS 0"),
+        ({"WARMUP_ITERS": 3, "MAX_EPOCH": 1}, "has 1 epoch .* takes 1 epoch of .*WARMUP_ITERS to 0, or raise"),
         ({"WARMUP_ITERS": -1}, "neither may be negative"),
         ({"MAX_EPOCH": 0}, "MAX_EPOCH is 0; it must be at least 1"),
         ({"SCHED": "CosineAnealingLR"}, "Did you mean CosineAnnealingLR"),
@@ -136,6 +136,14 @@ def test_the_small_configs_fit_training_sets_of_any_size(images: int) -> None:
 def test_schedules_that_cannot_run_are_refused(changes: dict, message: str) -> None:
     with pytest.raises(ClearError, match=message):
         check_schedule(solver(**changes), PER_EPOCH)
+
+
+def test_the_remedy_for_a_long_warm_up_works_where_the_config_counts_it_in_epochs() -> None:
+    cfg = solver(WARMUP_EPOCHS=0.5, MAX_EPOCH=1)
+    with pytest.raises(ClearError, match="WARMUP_EPOCHS to 0 and SOLVER.WARMUP_ITERS to 0"):
+        check_schedule(with_warmup_in_iterations(cfg, PER_EPOCH), PER_EPOCH)
+    cured = solver(WARMUP_EPOCHS=0.0, WARMUP_ITERS=0, MAX_EPOCH=1)
+    check_schedule(with_warmup_in_iterations(cured, PER_EPOCH), PER_EPOCH)
 
 
 @pytest.mark.parametrize(
