@@ -77,8 +77,8 @@ def check_schedule(cfg: CfgNode, iterations_per_epoch: int) -> None:
             f"{did_you_mean(solver.WARMUP_METHOD, WARMUP_METHODS)}"
         )
     length = (
-        f"This training has {_epochs(solver.MAX_EPOCH)} (SOLVER.MAX_EPOCH) of {iterations_per_epoch} iterations, as many "
-        "as the training set has whole batches"
+        f"This training has {_epochs(solver.MAX_EPOCH)} (SOLVER.MAX_EPOCH) of {iterations_per_epoch} iterations, as "
+        "many as the training set has whole batches"
     )
     warmup_epochs = math.ceil(solver.WARMUP_ITERS / iterations_per_epoch)
     if warmup_epochs >= solver.MAX_EPOCH and solver.WARMUP_ITERS:
