@@ -7,8 +7,6 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from fastreid_clip3d.common.host_memory import keep_memory
-
 OPTIONAL = {
     "faiss": "faiss-cpu",
     "gdown": "gdown",
@@ -39,9 +37,8 @@ def run_tool(main: Callable[[], int | None]) -> NoReturn:
     """Runs a command line's `main` and turns a :class:`ClearError` into one message and exit code 2.
 
     An optional library that is missing ends the same way. Ctrl-C ends with code 130, as shells expect. Any other
-    exception is a bug and keeps its traceback. The process keeps the memory that it frees, for speed.
+    exception is a bug and keeps its traceback.
     """
-    keep_memory()
     try:
         sys.exit(main() or 0)
     except ClearError as error:

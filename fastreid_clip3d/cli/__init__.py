@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from fastreid_clip3d.common.host_memory import keep_memory
 from fastreid_clip3d.common.near_names import did_you_mean
 from fastreid_clip3d.errors import ClearError, run_tool
 from fastreid_clip3d.registration import COMMAND, register
@@ -47,6 +48,7 @@ VERBS = {
 def main(words: Sequence[str] | None = None) -> NoReturn:
     """Runs the command and ends the process with the verb's exit code."""
     words = sys.argv[1:] if words is None else list(words)
+    keep_memory()
     run_tool(lambda: run_verb(words))
 
 

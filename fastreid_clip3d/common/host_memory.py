@@ -56,12 +56,11 @@ def _ask_for_huge_pages(libc: ctypes.CDLL) -> None:
 
 
 def _addresses_are_limited() -> bool:
-    import resource  # not on Windows
-
-    limits = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
-    if any(limit != resource.RLIM_INFINITY for limit in limits):
-        return True
+    """Whether this process may have fewer addresses than it asks for, or Linux counts them as memory."""
     try:
-        return Path("/proc/sys/vm/overcommit_memory").read_text().strip() == "2"
+        limits = Path("/proc/self/limits").read_text().splitlines()
+        counted = Path("/proc/sys/vm/overcommit_memory").read_text().strip() == "2"
     except OSError:
         return True
+    soft = [line.split()[3] for line in limits if line.startswith(("Max address space", "Max data size"))]
+    return counted or soft != ["unlimited", "unlimited"]

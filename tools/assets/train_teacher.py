@@ -11,6 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from fastreid_clip3d.common.host_memory import keep_memory
 from fastreid_clip3d.errors import run_tool
 
 EXAMPLES = """\
@@ -99,4 +100,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_memory()
     run_tool(main)
