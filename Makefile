@@ -1,5 +1,5 @@
 # make setup      the installation alone: .venv with the exact versions of requirements.lock
-# make demo       installs what is missing, then trains and evaluates the method on the embedded data (about 14 minutes on 2 cores)
+# make demo       installs what is missing, then trains and evaluates the method on the embedded data (about 12 minutes on 2 cores)
 # make test       installs what is missing, checks style and types, then runs all tests
 # make test-cuda  runs the tests that need a CUDA device
 # make lint       checks style, format and types (ruff, mypy)

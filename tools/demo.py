@@ -10,12 +10,13 @@ from pathlib import Path
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+from fastreid_clip3d.cli.run_options import not_negative, positive
 from fastreid_clip3d.common.dataset_root import VARIABLE
 from fastreid_clip3d.errors import run_tool
 
 EXAMPLES = """\
 examples:
-  # everything, about 12 minutes on two cores; a second run reuses what is there
+  # everything, about 10 minutes on two cores; a second run reuses what is there
   python tools/demo.py
 
   # another seed, in a folder of its own
@@ -36,12 +37,12 @@ def main() -> None:
     parser.add_argument(
         "--output", type=Path, default=Path("logs/demo"), help="folder for the runs (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="random seed of both runs (default: 0)")
+    parser.add_argument("--seed", type=not_negative, default=0, help="random seed of both runs (default: 0)")
     parser.add_argument(
-        "--epochs", type=int, default=0, help="passes over the real images (default: those of the configs)"
+        "--epochs", type=not_negative, default=0, help="passes over the real images (default: those of the configs)"
     )
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="rendering processes (default: one per core)"
+        "--workers", type=positive, default=os.cpu_count() or 1, help="rendering processes (default: one per core)"
     )
     parser.add_argument(
         "--prepare", action="store_true", help="render the data, write the pretrained weights, and stop"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Everything that a CUDA machine is for, in one run within a time limit: the CUDA tests, the tables, the study."""
+"""Runs the CUDA tests, the benchmarks and the study on a GPU machine, within a time limit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from fastreid_clip3d.common.dataset_root import below_dataset_root  # noqa: E402
+from fastreid_clip3d.common.dataset_root import below_dataset_root, dataset_root  # noqa: E402
 from fastreid_clip3d.errors import ClearError, run_tool  # noqa: E402
 
 EXAMPLES = """\
@@ -42,7 +42,8 @@ class Part:
     """One command of the session.
 
     Attributes:
-        name: of its output files. words: of the command, behind ``python``; ``{output}`` is the session's folder.
+        name: of its output files. words: of the command, behind ``python``; ``{output}`` is the session's folder,
+            ``{data}`` that of the datasets.
         most: seconds that it may take at most. dataset: it is left out where this folder is missing below the datasets.
         library: it is left out where this library is not installed.
     """
@@ -52,6 +53,11 @@ class Part:
     most: float = 600
     dataset: str = ""
     library: str = ""
+
+
+NO_TIME = "left out: no time"
+INCOMPLETE = ("failed", "stopped", NO_TIME)
+"""How the outcomes of parts begin with which the session is not complete."""
 
 
 def step_words(name: str, *more: str) -> tuple[str, ...]:
@@ -95,8 +101,8 @@ PARTS = (
     Part("tables", ("tools/benchmark.py", "tables", "--folder", "{output}", "--markdown", "{output}/tables.md"), 60),
     Part(
         "study",
-        ("tools/reproduce.py", "--table", "10", "--data", "synthcc", "--study-folder", "{output}/study", "--options",
-         "MODEL.DEVICE", "{device}"),
+        ("tools/reproduce.py", "--table", "10", "--data", "synthcc", "--data-folder", "{data}",
+         "--study-folder", "{output}/study", "--options", "MODEL.DEVICE", "{device}"),
         3600,
         dataset="SynthCC-tiny",
     ),
@@ -115,7 +121,7 @@ def run_parts(parts: Sequence[Part], output: Path, seconds: float, device: str =
     deadline = time.monotonic() + seconds
     reports: list[dict[str, object]] = []
     for part in parts:
-        words = [word.format(output=output, device=device) for word in part.words]
+        words = [word.format(output=output, device=device, data=Path(dataset_root()).absolute()) for word in part.words]
         started = time.monotonic()
         limit = min(part.most, deadline - started)
         code: int | None = None
@@ -124,7 +130,7 @@ def run_parts(parts: Sequence[Part], output: Path, seconds: float, device: str =
         elif part.library and importlib.util.find_spec(part.library) is None:
             outcome = f"left out: {part.library} is not installed"
         elif limit < 5:
-            outcome = "left out: no time"
+            outcome = NO_TIME
         else:
             print(f"{part.name}: at most {limit:.0f} s", flush=True)
             outcome, code = _run([sys.executable, *words], output / f"{part.name}.txt", limit)
@@ -176,7 +182,7 @@ def main() -> int:
 
     find_device(arguments.device)
     reports = run_parts(chosen, Path(arguments.output).absolute(), 60 * arguments.minutes, arguments.device)
-    return int(any(str(report["outcome"]).startswith(("failed", "stopped")) for report in reports))
+    return int(any(str(report["outcome"]).startswith(INCOMPLETE) for report in reports))
 
 
 if __name__ == "__main__":

@@ -51,7 +51,8 @@ exit code: 0 all runs are finished, 1 some runs failed (their logs are printed),
 
 
 ON_DATASETS = ("2", "3", "4", "5", "6", "7", "8")
-TABLES = (*ON_DATASETS, "9", "10", "11", "cross", "labels")
+WITHOUT_TRAININGS = ("9", "labels")
+TABLES = (*ON_DATASETS, *WITHOUT_TRAININGS, "10", "11", "cross")
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -124,6 +125,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parsed.seeds = list(dict.fromkeys(parsed.seeds or ([0] if real else [0, 1, 2])))
     if parsed.jobs < 1 or parsed.bodies < 1 or min(parsed.threads, parsed.epochs, *parsed.seeds) < 0:
         parser.error("--jobs and --bodies must be at least 1; --threads, --epochs and --seeds at least 0")
+    given = [
+        name for name in ("list", "dry_run", "tables_only", "variants", "options", "epochs") if getattr(parsed, name)
+    ]
+    if given and parsed.table in WITHOUT_TRAININGS:
+        flags = ", ".join("--" + name.replace("_", "-") for name in given)
+        parser.error(f"--table {parsed.table} trains nothing and has no rows to choose from; leave out {flags}")
     if not parsed.threads and not real:
         parsed.threads = max(1, cores // parsed.jobs)
     if parsed.data_folder is None:

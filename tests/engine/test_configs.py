@@ -189,13 +189,14 @@ def test_the_papers_setting() -> None:
     assert (cfg.MODEL.TEACHER.NAME, cfg.MODEL.TEACHER.PRETRAINED) == ("ViT-L-14", "openai")
     assert (cfg.MODEL.BACKBONE.NAME, cfg.MODEL.BACKBONE.DEPTH) == ("build_resnet_backbone", "50x")
     assert cfg.SOLVER.IMS_PER_BATCH == cfg.DATALOADER.SYNTHETIC_PER_BATCH == 64
+    assert not cfg.MODEL.HEADS.WITH_BNNECK
 
 
 def test_the_guided_reading_changes_what_our_measurements_ask_for_and_nothing_else() -> None:
     folder = REPOSITORY / "configs" / "CLIP3D"
     letter, guided = (load_config(str(folder / name)) for name in ("celeb.yml", "celeb_guided.yml"))
     assert {key for key in all_keys(letter) if value_of(letter, key) != value_of(guided, key)} == {
-        "MODEL.HEADS.WITH_BNNECK", "MODEL.LOSSES.BODY_SHAPE.IGNORE_SIZE", "MODEL.LOSSES.GLOBAL_DISTILL.REDUCTION",
+        "MODEL.LOSSES.BODY_SHAPE.IGNORE_SIZE", "MODEL.LOSSES.BODY_SHAPE.SCALE", "MODEL.LOSSES.GLOBAL_DISTILL.REDUCTION",
         "MODEL.LOSSES.OT.CENTER", "MODEL.LOSSES.OT.CONTRAST", "MODEL.SYNTHETIC_STATISTICS",
         "DATALOADER.NUM_INSTANCE", "OUTPUT_DIR",
     }  # fmt: skip

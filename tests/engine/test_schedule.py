@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import copy
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from fastreid.config import CfgNode
+from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.solver import build_lr_scheduler
 from fastreid.utils.events import EventStorage
 
 from fastreid_clip3d.config import get_cfg
 from fastreid_clip3d.config_loading import load_config
+from fastreid_clip3d.data.batch_check import check_batch_fits
 from fastreid_clip3d.engine.schedule import FreshSchedule, LearningRate, check_schedule, with_warmup_in_iterations
 from fastreid_clip3d.errors import ClearError
 from tests.conftest import REPOSITORY
 
 PER_EPOCH = 5
+CONFIGS = sorted(path for path in (REPOSITORY / "configs").rglob("*.yml") if not path.name.startswith("Base-"))
 
 
 def solver(**changes: object) -> CfgNode:
@@ -102,6 +106,28 @@ def test_another_rate_takes_effect_and_is_reported(caplog: pytest.LogCaptureFixt
     assert second.optimizer.param_groups[0]["weight_decay"] == 0.25
     # STEPS [2]: after two epochs, one of which the resumed run trains.
     assert second.train(4).rates == pytest.approx([0.02] * PER_EPOCH + [0.002] * 2 * PER_EPOCH)
+
+
+def published_training_set(name: str) -> tuple[int, int]:
+    """(people, images) of a training set, as its authors publish them."""
+    fastreids_own = {"Market1501": (751, 12936), "MSMT17": (1041, 32621)}
+    return fastreids_own.get(name) or DATASET_REGISTRY.get(name).official_counts["train"]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_config_fits_the_published_size_of_its_training_set(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cfg = load_config(str(path))
+    counts = [published_training_set(name) for name in cfg.DATASETS.NAMES]
+    people, images = (sum(column) for column in zip(*counts))
+    check_batch_fits(cfg, SimpleNamespace(img_items=[("", k % people, 0) for k in range(images)]), world_size=1)
+    per_epoch = images // cfg.SOLVER.IMS_PER_BATCH
+    fitted = with_warmup_in_iterations(cfg, per_epoch)
+    with caplog.at_level(logging.WARNING):
+        check_schedule(fitted, per_epoch)
+    assert not caplog.text, "a part of the schedule has no effect"
+    iterations = cfg.SOLVER.MAX_EPOCH * per_epoch
+    assert iterations >= 4 * fitted.SOLVER.WARMUP_ITERS
+    assert iterations >= 8 * cfg.SOLVER.FREEZE_ITERS, "the backbone hardly trains"
 
 
 @pytest.mark.parametrize("images", [64, 801, 1087, 6400])

@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.docs.in_process import parse_only
+from tools import gpu_session
 from tools.gpu_session import PARTS, Part, run_parts
 
 TOOLS = [part for part in PARTS if "pytest" not in part.words]
@@ -19,7 +20,7 @@ TOOLS = [part for part in PARTS if "pytest" not in part.words]
 
 @pytest.mark.parametrize("part", TOOLS, ids=lambda part: part.name)
 def test_every_part_is_a_command_that_its_parser_understands(part: Part, tmp_path: Path) -> None:
-    words = [word.format(output=tmp_path, device="cuda") for word in part.words]
+    words = [word.format(output=tmp_path, device="cuda", data=tmp_path) for word in part.words]
     words = ["clip3d", *words[2:]] if words[:2] == ["-m", "fastreid_clip3d"] else words
     parse_only(words, REPOSITORY)
 
@@ -54,6 +55,20 @@ def test_parts_run_in_order_within_the_time(tmp_path: Path, monkeypatch: pytest.
     assert not Path(tmp_path / "out" / "study.txt").exists()
     late = run_parts(parts[:1], tmp_path / "late", 2, "cpu")
     assert late[0]["outcome"] == "left out: no time"
+
+
+@pytest.mark.parametrize(("minutes", "code"), [("0.01", 1), ("2", 0)])
+def test_a_part_without_time_makes_the_session_incomplete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: str, code: int
+) -> None:
+    monkeypatch.setattr(gpu_session, "PARTS", (Part("quick", ("-c", "pass")),))
+    monkeypatch.setattr(sys, "argv", ["", "--output", str(tmp_path), "--device", "cpu", "--minutes", minutes])
+    assert gpu_session.main() == code
+
+
+def test_the_study_reads_the_data_that_lets_it_run() -> None:
+    (study,) = (part for part in PARTS if part.dataset)
+    assert study.words[study.words.index("--data-folder") + 1] == "{data}"
 
 
 def test_a_machine_without_a_device_and_an_unknown_part_are_named(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from tools.benchmark.figures import write_figures
+
 SIZES = {  # queries, gallery, people, cameras
     "market1501": (3368, 15913, 751, 6),
     "msmt17": (11659, 82161, 3060, 15),
@@ -79,8 +81,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     figures = {key: getattr(arguments, key) for key in ("size", "dims", "metric", "device", "max_memory", "repeats")}
     figures.update(threads=int(rows[0]["threads"]), rows=rows)
     _print_table(figures)
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(figures, indent=2) + "\n")
+    write_figures(arguments.json, figures)
     return figures
 
 

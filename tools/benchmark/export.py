@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from tools.benchmark.figures import write_figures
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,8 +66,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     print(f"{model.backbone_name}, {height} x {width}, cpu, {figures['threads']} threads; images per second\n")
     table = [[row["batch"], *(f"{speed:.1f}" for speed in row["images_per_second"].values())] for row in rows]
     print(tabulate(table, headers=["batch", *runners], tablefmt="pipe", disable_numparse=True))
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(figures, indent=2) + "\n")
+    write_figures(arguments.json, figures)
     return figures
 
 

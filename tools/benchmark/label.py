@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tools.benchmark.figures import write_figures
 from tools.benchmark.memory import mib_text, peak_mib
 
 LEAST_RATIO = 0.9
@@ -161,8 +162,7 @@ def _measure(arguments: argparse.Namespace, name: str, pretrained: str) -> dict[
     print(f"{'labelling from files':<28}{labelled_speed:>10.1f} images/s{mib_text(labelled_peak):>8} MiB")
     verdict = "met" if figures["met"] else "NOT met"
     print(f"ratio {figures['ratio']:.2f} (at least {LEAST_RATIO}: {verdict})")
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(figures, indent=2) + "\n")
+    write_figures(arguments.json, figures)
     return figures
 
 

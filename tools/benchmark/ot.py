@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from tools.benchmark.figures import write_figures
 from tools.benchmark.memory import mib_text, peak_mib
 
 
@@ -56,8 +55,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "rows": rows,
     }
     _print_table(figures)
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(figures, indent=2) + "\n")
+    write_figures(arguments.json, figures)
     return figures
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+
+from tools.benchmark.figures import write_figures
 
 MOST_SCENES = 20
 """Bodies in memory, ten pictures each, on which the rasteriser alone is measured."""
@@ -126,8 +126,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "stock_images": count,
     }
     _print(figures)
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_figures(arguments.json, figures)
     return figures
 
 

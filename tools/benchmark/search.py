@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tabulate import tabulate
+
+from tools.benchmark.figures import write_figures
 
 _ROWS_AT_ONCE = 1 << 14
 
@@ -63,8 +63,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         slowest_seconds=max(seconds),
     )
     _print_table(figures)
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(figures, indent=2) + "\n")
+    write_figures(arguments.json, figures)
     return figures
 
 

@@ -7,7 +7,6 @@ does not depend on what the pixels show; whether reading files keeps up is measu
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import tempfile
@@ -21,6 +20,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from tools.benchmark.figures import write_figures
 from tools.benchmark.floor import DTYPES, busy_share, floor_milliseconds, machine_rates, step_work
 from tools.benchmark.memory import mib_text, peak_mib, tensors_mib
 
@@ -155,9 +155,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "loading": loading,
     }
     _print(figures)
-    if arguments.json:
-        Path(arguments.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(arguments.json).write_text(json.dumps(figures, indent=2) + "\n")
+    write_figures(arguments.json, figures)
     return figures
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from tools.benchmark.figures import write_figures
 from tools.benchmark.markers import replace_between
 
 
@@ -105,8 +105,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     print(table)
     if arguments.markdown:
         replace_between(Path(arguments.markdown), table)
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(figures, indent=2) + "\n")
+    write_figures(arguments.json, figures)
     return figures
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+
+from tools.benchmark.figures import write_figures
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,6 +90,5 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         f"{arguments.tower}, batch {arguments.batch}, on {figures['device']}: {1 / seconds:.2f} steps/s, "
         f"{1000 * seconds:.1f} ms a step, {mib_text(peak)} MiB"
     )
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(figures, indent=2) + "\n")
+    write_figures(arguments.json, figures)
     return figures

@@ -14,6 +14,7 @@ CELEB, LIGHT = "Celeb-reID", "Celeb-reID-light"
 
 TABLES: Mapping[str, Mapping[str, Mapping[str, Score]]] = {
     "2": {
+        "ReIDCaps": {CELEB: (15.8, 63.0), LIGHT: (19.0, 33.5)},
         "RCSAnet": {CELEB: (11.9, 55.6), LIGHT: (16.7, 29.5)},
         "CASE-Net": {CELEB: (18.2, 66.4), LIGHT: (20.4, 35.1)},
         "CAL": {CELEB: (13.7, 59.2), LIGHT: (18.5, 33.6)},

@@ -168,6 +168,20 @@ def mixed_settings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def other_settings(runs: Sequence[Run]) -> list[str]:
+    """Lines that name the finished runs whose settings are not those of the others, such as another number of epochs.
+
+    What a row changes by definition does not count.
+    """
+    names: dict[str, list[str]] = {}
+    for run in runs:
+        if run.is_done():
+            names.setdefault(", ".join(run.changes()), []).append(run.name)
+    if len(names) < 2:
+        return []
+    return [f"{'; '.join(group)}: {changes or 'the settings of this command'}" for changes, group in names.items()]
+
+
 def machine() -> str:
     """Processor, number of cores, device and versions, in one line."""
     import torch
@@ -214,6 +228,7 @@ def write_results(
     parts += [f"- failed: {name}: {failure}" for name, failure in failures.items() if failure]
     parts += [f"- left out: {name}: {why}" for name, why in left_out.items()]
     parts += [f"- **the seeds have different settings, do not use the mean**: {name}" for name in mixed_settings(rows)]
+    parts += [f"- **runs with different settings, do not compare them**: {line}" for line in other_settings(runs)]
     parts += [f"- command: `{command}`", f"- machine: {machine}", ""]
     write_atomically(path.with_suffix(".md"), "\n".join(parts).encode())
     if rows:

@@ -8,6 +8,7 @@ import pytest
 
 from fastreid_clip3d.cli import verb_parser
 from fastreid_clip3d.config_loading import load_config
+from fastreid_clip3d.errors import ClearError
 from tools.study import real, variants
 from tools.study.demo import Demo
 from tools.study.synthcc import SynthCCStudy
@@ -75,3 +76,33 @@ def test_the_demo_renders_and_caches_with_verbs_and_trains_both_students(command
     assert {key for key, value in method.config().items() if value != baseline.config()[key]} == {
         "MODEL.LOSSES.NAME", "DATALOADER.SYNTHETIC_PER_BATCH",
     }  # fmt: skip
+
+
+@pytest.fixture
+def stages(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replaces the stages behind the preparation; they leave nothing behind but the rows."""
+    for stage in ("_score_untrained", "_cache_teacher", "_train_both"):
+        monkeypatch.setattr(Demo, stage, lambda self: None)
+    monkeypatch.setattr(Demo, "_compare", lambda self: setattr(self, "rows", []))
+
+
+def test_the_demo_runs_after_its_data_was_prepared_and_again(stages: None, tmp_path: Path) -> None:
+    Demo(tmp_path / "data", tmp_path / "demo").prepare()
+    assert Demo(tmp_path / "data", tmp_path / "demo").run() == []
+    assert Demo(tmp_path / "data", tmp_path / "demo").run() == []
+    with pytest.raises(ClearError, match="a demo with other settings .*--output"):
+        Demo(tmp_path / "data", tmp_path / "demo", seed=1).run()
+
+
+def test_the_demo_leaves_a_folder_of_somebody_else_alone(stages: None, tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "mine.txt").touch()
+    with pytest.raises(ClearError, match="files that the demo did not write"):
+        Demo(tmp_path / "data", tmp_path / "demo").run()
+
+
+def test_a_misspelt_key_leaves_the_output_folder_free(stages: None, tmp_path: Path) -> None:
+    with pytest.raises(ClearError, match="SOLVER.BASE_LRR"):
+        Demo(tmp_path / "data", tmp_path / "demo", options=["SOLVER.BASE_LRR", "1"]).run()
+    assert not (tmp_path / "demo").exists()
+    assert Demo(tmp_path / "data", tmp_path / "demo", options=["SOLVER.BASE_LR", "1.0"]).run() == []

@@ -44,5 +44,5 @@ def test_clothes_and_what_stays_are_told_apart() -> None:
 def test_a_model_of_clothes_alone_has_no_body() -> None:
     """A match in other clothes is as far away as all pictures of others: its score is chance."""
     sentence = what_was_learned(sides(1.0, 0.0), sides(1.0, 0.5))
-    assert "by clothes, people are found 54.3 points above chance without guidance and 0.0 with it" in sentence
+    assert "clothes are worth 54.3 points above chance without guidance and 0.0 with it" in sentence
     assert sentence.endswith("0.00 and 54.33.")

@@ -33,7 +33,9 @@ def test_defaults_depend_on_the_table() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [["--table", "12"], ["--table", "10", "--data", "real"], ["--table", "4", "--data", "synthcc"],
-     ["--table", "10", "--jobs", "0"], ["--table", "10", "--seeds", "-1"], ["--table", "9", "--bodies", "0"]],
+     ["--table", "10", "--jobs", "0"], ["--table", "10", "--seeds", "-1"], ["--table", "9", "--bodies", "0"],
+     ["--table", "labels", "--list"], ["--table", "9", "--dry-run"], ["--table", "9", "--tables-only"],
+     ["--table", "labels", "--options", "SEED", "1"]],
 )  # fmt: skip
 def test_arguments_that_cannot_be_are_refused(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from fastreid_clip3d.errors import ClearError
-from tools.study import results
+from tools.study import results, variants
+from tools.study.runner import Run, write_record
+from tools.study.synthcc import SynthCCStudy
 
 
 def row(variant: str, seed: int, protocol: str, score: float | None, **more: object) -> dict[str, object]:
@@ -87,3 +89,28 @@ def test_plot_shows_every_seed_the_mean_and_its_deviation(tmp_path: Path, monkey
     assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
     assert ([10.0, 12.0], [0, 0]) in dots and ([9.0, 8.0], [1, 1]) in dots and ([7.5], [2]) in dots
     assert bars[0] == (11.0, 0, pytest.approx(2**0.5)) and bars[2] == (7.5, 2, None)
+
+
+def run_of(folder: Path, name: str, epochs: int) -> Run:
+    rows = variants.chosen(variants.table_10(), [name])
+    return SynthCCStudy("10", "a title", rows, rows, folder, folder, epochs=epochs).run(rows[0], 0)
+
+
+def trained_for(folder: Path, name: str, epochs: int) -> Run:
+    """The run as a command of four epochs sees it; its record says that it was trained for `epochs`."""
+    run = run_of(folder, name, epochs)
+    scores = {dataset: {} for dataset in run.tests}
+    made = {"variant": name, "seed": 0, "settings": run.settings(), "config": run.config(), "scores": scores}
+    write_record(run.folder, made)
+    return run_of(folder, name, 4)
+
+
+def test_rows_that_were_trained_for_another_time_are_named(tmp_path: Path) -> None:
+    names = ("full", "without_ot", "without_all")
+    same = [trained_for(tmp_path / "same", name, 8) for name in names]
+    assert results.other_settings(same) == []  # all have eight epochs, whatever the command says now
+    mixed = [trained_for(tmp_path / "mixed", name, epochs) for name, epochs in zip(names, (8, 4, 4))]
+    assert results.other_settings(mixed) == [
+        "full, seed 0: SOLVER.MAX_EPOCH was 8, is 4",
+        "without_ot, seed 0; without_all, seed 0: the settings of this command",
+    ]

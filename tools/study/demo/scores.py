@@ -71,8 +71,8 @@ def what_was_learned(
     """
     clothes, body = zip(*(_clothes_and_body(*sides) for sides in (baseline, method)))
     return (
-        f"What was learned: by clothes, people are found {clothes[0]:.1f} points above chance without guidance and "
-        f"{clothes[1]:.1f} with it; by skin, hair and shape, which stay when clothes change, {body[0]:.2f} and "
+        f"What was learned: clothes are worth {clothes[0]:.1f} points above chance without guidance and "
+        f"{clothes[1]:.1f} with it; skin, hair and shape, which stay when clothes change, are worth {body[0]:.2f} and "
         f"{body[1]:.2f}."
     )
 

@@ -64,7 +64,14 @@ class Demo:
         self._stage("Rendering synthetic bodies with known shapes", self._render_bodies)
 
     def run(self) -> list[dict[str, Any]]:
-        """Runs all stages; writes the rows of the results table and returns them."""
+        """Runs all stages; writes the rows of the results table and returns them.
+
+        Raises:
+            ClearError: the options are no keys and values of a config, the output folder belongs to something else, or
+                a stage failed.
+        """
+        for name in RUNS:
+            self._config(name)  # refuses a misspelt key before anything is written
         self._claim_output()
         self.prepare()
         self._stage("Scoring the untrained student", self._score_untrained)
@@ -99,9 +106,9 @@ class Demo:
         marker.write_text(settings)
 
     def _run_verb(self, verb: str, *arguments: str) -> None:
-        """Runs ``clip3d VERB ARGUMENTS`` in its own process."""
+        """Runs ``clip3d VERB ARGUMENTS`` in its own process; commands.log in the data folder gets its whole output."""
         command = [sys.executable, "-m", "fastreid_clip3d", verb, *arguments]
-        run_command(command, self.output / "commands.log", self.environment)
+        run_command(command, self.data / "commands.log", self.environment)
 
     def _export_weights(self) -> None:
         from fastreid_clip3d.modeling.backbones.pretrained import export_mobilenetv2_weights
