@@ -21,7 +21,8 @@ examples:
   python tools/offline_bundle.py --python 3.12 --platform manylinux_2_28_x86_64 --machine machine.txt --output bundle
 
   # with the rendered benchmark and bodies, and PyTorch3D's rasteriser
-  python tools/offline_bundle.py --output bundle --with pytorch3d --data SynthCC-tiny SyntheticBodies
+  python tools/offline_bundle.py --output bundle --with pytorch3d \\
+      --data demo/SynthCC-tiny demo/SyntheticBodies demo/mobilenetv2_imagenet.pth
 
 On the machine: `sh bundle/install.sh FOLDER`, then the two lines that it prints. It installs into FOLDER alone.
 """

@@ -58,7 +58,7 @@ def make_bundle(
     folders = [below_dataset_root(name) for name in data]
     for path in (*folders, *map(Path, weights)):
         if not path.exists():
-            raise ClearError(f"{path} is to be taken along and does not exist.")
+            raise ClearError(f"There is no {path} (named by --data or --weights).")
     machine = frozenset(machine)
     output.mkdir(parents=True, exist_ok=True)
     own = build_own(output / "wheels")

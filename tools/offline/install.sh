@@ -14,12 +14,16 @@ import importlib.util, json, sys
 wanted = json.load(open(sys.argv[1]))
 here = ".".join(map(str, sys.version_info[:2]))
 if here != wanted["python"]:
-    sys.exit(f"error: this bundle is for Python {wanted['python']}, and this is {here}: give the right one as second word")
+    sys.exit(
+        f"error: this bundle needs Python {wanted['python']}, and this is {here}. "
+        f"Run: sh install.sh FOLDER /path/to/python{wanted['python']}"
+    )
 missing = [name for name, module in wanted["assumed"].items() if importlib.util.find_spec(module) is None]
 if missing:
     sys.exit(
-        "error: this machine lacks " + ", ".join(missing) + ", which the bundle takes for granted. Write what it has with "
-        "`python3 -m pip list --format=freeze > machine.txt` and make the bundle again with --machine machine.txt."
+        "error: this machine has no " + ", ".join(missing) + ", and the bundle does not contain it. List this machine's "
+        "packages with `python3 -m pip list --format=freeze > machine.txt`, then build the bundle again with "
+        "--machine machine.txt."
     )
 PYTHON
 

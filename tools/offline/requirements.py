@@ -58,7 +58,10 @@ def needed_packages(
         if name in found or name in left_out or _is_present(name, present):
             continue
         if name.startswith(NEVER):
-            raise ClearError(f"{name} is missing on the machine, and a bundle never replaces a part of its torch.")
+            raise ClearError(
+                f"The machine has no {name}. A bundle never contains parts of torch: install {name} there together "
+                "with torch."
+            )
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -96,7 +96,8 @@ def _build(what: str, folder: Path) -> None:
             )
         if not built[0].name.endswith("-none-any.whl"):
             raise ClearError(
-                f"pip has no wheel of {what} for that machine, and one built here ({built[0].name}) runs only here."
+                f"pip has no wheel of {what} for that machine, and the wheel built here ({built[0].name}) holds "
+                "compiled code that would not run there."
             )
         shutil.move(built[0], folder / built[0].name)
 
