@@ -87,10 +87,12 @@ class SafeCheckpointer(Checkpointer):
         return dict(content)
 
     def _load_state(self, owner: Any, state: Any, key: str, checkpoint: Path) -> None:
-        if isinstance(owner, torch.optim.Optimizer):
-            check_same_optimizer(owner, state, checkpoint)
         try:
+            if isinstance(owner, torch.optim.Optimizer):
+                check_same_optimizer(owner, state, checkpoint)
             owner.load_state_dict(state)
+        except ClearError:
+            raise
         except Exception as error:  # whatever a state of another kind makes its owner do
             raise ClearError(
                 f"{checkpoint}: its {key} does not fit this config ({type(error).__name__}: {error}). Resume with the "
@@ -121,8 +123,11 @@ def check_same_optimizer(optimizer: torch.optim.Optimizer, state: Any, checkpoin
             f"{checkpoint} has {len(groups)} groups of parameters, and the network of this config has "
             f"{len(optimizer.param_groups)}. Resume with the config of the run."
         )
-    sizes = [weights.numel() for group in optimizer.param_groups for weights in group["params"]]
-    for own, values in zip(sizes, state.get("state", {}).values()):
+    # Weights are numbered by their place in the groups. The state has them in the order in which they were first
+    # stepped: layers that were frozen at first come last.
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for index, values in state.get("state", {}).items():
+        own = weights[index].numel()
         for value in values.values():
             if torch.is_tensor(value) and value.dim() and value.numel() != own:
                 raise ClearError(

@@ -8,6 +8,7 @@ import torch
 from fastreid.config import CfgNode
 from torch import nn
 
+from fastreid_clip3d.engine.modes import modes_kept
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.modeling.backbones.build import student_maps
 
@@ -25,16 +26,11 @@ def check_image_sizes(cfg: CfgNode, model: nn.Module) -> None:
     """
     backbone = cfg.MODEL.BACKBONE
     student = f"the student {backbone.NAME} {backbone.DEPTH}"
-    was_training = {part: part.training for part in model.modules()}
     devices = [torch.cuda.current_device()] if cfg.MODEL.DEVICE.startswith("cuda") else []
-    model.eval()
-    try:
-        with torch.random.fork_rng(devices=devices), torch.no_grad():
-            for key, size in (("INPUT.SIZE_TRAIN", cfg.INPUT.SIZE_TRAIN), ("INPUT.SIZE_TEST", cfg.INPUT.SIZE_TEST)):
-                _try(model, key, tuple(size), student)
-    finally:
-        for part, training in was_training.items():
-            part.training = training
+    with modes_kept(model), torch.random.fork_rng(devices=devices), torch.no_grad():
+        model.eval()
+        for key, size in (("INPUT.SIZE_TRAIN", cfg.INPUT.SIZE_TRAIN), ("INPUT.SIZE_TEST", cfg.INPUT.SIZE_TEST)):
+            _try(model, key, tuple(size), student)
 
 
 def _try(model: Any, key: str, size: tuple[int, int], student: str) -> None:

@@ -33,6 +33,7 @@ from fastreid_clip3d.engine.config_checks import (
 from fastreid_clip3d.engine.curves import CurveWriter, ResumableJSONWriter, ResumableTensorboardWriter
 from fastreid_clip3d.engine.image_sizes import check_image_sizes
 from fastreid_clip3d.engine.mixed_precision import DTYPES, MixedPrecisionTrainer
+from fastreid_clip3d.engine.modes import modes_kept
 from fastreid_clip3d.engine.reproducible import SeededEpochs, reproducible
 from fastreid_clip3d.engine.schedule import FreshSchedule, LearningRate, check_schedule, with_warmup_in_iterations
 from fastreid_clip3d.engine.tensorboard import unwrapped, with_measurements
@@ -236,9 +237,10 @@ class CLIP3DTrainer(DefaultTrainer):
         results = OrderedDict()
         for dataset_name in cfg.DATASETS.TESTS:
             loader, evaluator = cls.build_evaluator(cfg, dataset_name)
-            results[dataset_name] = inference_on_dataset(
-                ImagesKept(model), loader, evaluator, flip_test=cfg.TEST.FLIP.ENABLED
-            )
+            with modes_kept(model):  # fast-reid would put frozen layers into training mode
+                results[dataset_name] = inference_on_dataset(
+                    ImagesKept(model), loader, evaluator, flip_test=cfg.TEST.FLIP.ENABLED
+                )
             if comm.is_main_process():
                 logger.info(f"Results on {dataset_name}, in percent:\n{results_table(evaluator.results)}")
         if len(results) == 1:

@@ -94,6 +94,28 @@ def test_a_resumed_run_with_augmentation_is_the_undisturbed_one(
     ]
 
 
+FROZEN = {"DATALOADER__SYNTHETIC_PER_BATCH": "0", "MODEL__FREEZE_LAYERS": "('backbone',)", "TEST__EVAL_PERIOD": "1"}
+
+
+@pytest.mark.parametrize("epoch", [0, 1], ids=["stopped while layers are frozen", "stopped when they are thawed"])
+def test_a_run_with_layers_frozen_at_first_is_resumed(epoch: int, data: Path, tmp_path: Path) -> None:
+    changes = {**FROZEN, "SOLVER__FREEZE_ITERS": "3", "SOLVER__MAX_EPOCH": "3"}  # two iterations per epoch
+    whole = start(BAG_OF_TRICKS, data, tmp_path / "whole", **changes)
+    whole.train()
+    killed = as_if_killed_after(epoch, tmp_path / "whole", tmp_path / "killed")
+    resumed = start(BAG_OF_TRICKS, data, killed, resume=True, **changes)
+    assert resumed.start_epoch == epoch + 1
+    resumed.train()
+    assert all(torch.equal(value, state(resumed)[name]) for name, value in state(whole).items())
+
+
+def test_an_evaluation_does_not_thaw_the_batch_norms_of_frozen_layers(data: Path, tmp_path: Path) -> None:
+    trainer = start(BAG_OF_TRICKS, data, tmp_path, **FROZEN, SOLVER__FREEZE_ITERS="100", SOLVER__MAX_EPOCH="3")
+    before = {name: value.clone() for name, value in state(trainer).items() if name.startswith("backbone.")}
+    trainer.train()
+    assert all(torch.equal(value, state(trainer)[name]) for name, value in before.items())
+
+
 def test_float16_goes_on_with_its_loss_scale(data: Path, tmp_path: Path) -> None:
     """The command takes float16 on CUDA only. The trainer takes it on a CPU too, where one step would take minutes."""
     changes = {"DATALOADER__SYNTHETIC_PER_BATCH": "0", "SOLVER__AMP__ENABLED": "True", "SOLVER__AMP__DTYPE": "float16"}
@@ -170,6 +192,10 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (lambda content: content["model"].pop("backbone.conv1.weight"), "lacks 1 .*backbone.conv1.weight"),
         (lambda content: content["optimizer"].update(param_groups=[]), "optimizer has no parameter groups"),
         (lambda content: content["optimizer"]["state"][0].update(exp_avg=torch.zeros(3)), "state of 3 numbers"),
+        (lambda content: content["optimizer"].update(param_groups=[1]), "its optimizer does not fit"),
+        (lambda content: content["optimizer"].update(state=[1, 2]), "its optimizer does not fit"),
+        (lambda content: content["optimizer"].update(state={0: 3}), "its optimizer does not fit"),
+        (lambda content: content["optimizer"].update(state={10**6: {}}), "its optimizer does not fit"),
     ],
 )
 def test_checkpoints_that_cannot_be_resumed_are_named(
