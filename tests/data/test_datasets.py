@@ -387,6 +387,8 @@ def test_csv_junk_and_missing_images_are_noted(root: Path, caplog: pytest.LogCap
         ("path,pid,camid,split\n\na,1,1,test\n", "line 3: split is 'test'"),
         ("path,pid,camid,split\na,b.jpg,1,1,train\n", "line 2: more cells"),
         (b"path,pid,camid,split\n\xff\xfe,1,1,train\n", "UTF-8"),
+        ('path,pid,split,clothes\na,1,train,"red\nb,1,train,red\n', "row after the first line .* a quote not closed"),
+        ("path,pid,split\na,1,train\n" + 200_000 * "x" + ",1,train\n", "after line 2 cannot be read .field larger"),
     ],
 )
 def test_csv_says_what_is_wrong_with_a_file(text: str | bytes, message: str, root: Path):
@@ -395,6 +397,54 @@ def test_csv_says_what_is_wrong_with_a_file(text: str | bytes, message: str, roo
     with pytest.raises(DatasetProblem, match=message) as error:
         build_dataset("CSVDataset", str(root)).query
     assert str(path) in str(error.value)
+
+
+def test_a_list_that_is_a_folder_is_named(root: Path):
+    (root / "dataset.csv").mkdir()
+    with pytest.raises(DatasetProblem, match=r"dataset.csv cannot be read: Is a directory"):
+        build_dataset("CSVDataset", str(root)).query
+    lines = miniatures.ccvid(root) / "train.txt"
+    lines.unlink()
+    lines.mkdir()
+    with pytest.raises(DatasetProblem, match=r"train.txt cannot be read: Is a directory"):
+        build_dataset("CCVID", str(root)).train
+
+
+def test_links_that_lead_nowhere_and_other_kinds_of_images_are_named(root: Path, caplog: pytest.LogCaptureFixture):
+    folder = miniatures.ltcc(root) / "train"
+    known = len(build_dataset("LTCC", str(root)).train)
+    (folder / "009_1_c1_1.png").symlink_to(root / "gone.png")
+    (folder / "009_1_c1_2.png").symlink_to("009_1_c1_2.png")
+    (folder / "009_1_c1_3.tif").touch()
+    (folder / "Thumbs.db").touch()
+    dataset = build_dataset("LTCC", str(root))
+    assert len(dataset.train) == known
+    assert [os.path.basename(path) for path in dataset.notes["train"].missing] == ["009_1_c1_1.png", "009_1_c1_2.png"]
+    assert [os.path.basename(path) for path in dataset.notes["train"].unmatched] == ["009_1_c1_3.tif"]
+    assert "009_1_c1_1.png" in caplog.text and "009_1_c1_3.tif" in caplog.text and "Thumbs" not in caplog.text
+
+
+def test_a_split_that_is_a_file_is_named(root: Path):
+    folder = miniatures.ltcc(root) / "query"
+    shutil.rmtree(folder)
+    folder.touch()
+    with pytest.raises(DatasetProblem, match="query cannot be listed: Not a directory"):
+        build_dataset("LTCC", str(root)).query
+
+
+def test_numbers_that_int_cannot_read_are_names_like_any_other(root: Path):
+    squared = "\u00b2"  # isdigit says yes
+    miniatures.put_images(miniatures.prcc(root) / "train", f"{squared}/A_1.jpg")
+    dataset = build_dataset("PRCC", str(root))
+    assert len(dataset.train) == 3 and squared in dataset.notes["train"].unmatched[0]
+    list_of_changers = miniatures.ltcc(root) / "info" / "cloth-change_id_test.txt"
+    list_of_changers.write_text(f"3\n{squared}\n", encoding="utf-8")
+    with pytest.raises(DatasetProblem, match="line 2"):
+        build_dataset("LTCC", str(root)).protocols
+    with open(miniatures.ccvid(root) / "train.txt", "a") as lines:
+        lines.write(f"session1/001_01 {5000 * '9'} u0\nsession1/001_{5000 * '9'} 001 u0\n")
+    dataset = build_dataset("CCVID", str(root))
+    assert dataset.train and len(dataset.notes["train"].unmatched) == 2
 
 
 def test_csv_from_the_environment_and_under_a_name(root: Path, monkeypatch: pytest.MonkeyPatch):

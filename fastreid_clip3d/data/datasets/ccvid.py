@@ -13,7 +13,7 @@ from fastreid_clip3d.data.datasets.base import ClothesDataset, Item
 from fastreid_clip3d.data.datasets.listing import SplitNotes, image_names, list_lines
 from fastreid_clip3d.evaluation.protocols import Protocol
 
-TRACKLET = re.compile(r"(?P<session>[^/]+)/[^_/]+_(?P<camera>\d+)")
+TRACKLET = re.compile(r"(?P<session>[^/]+)/[^_/]+_(?P<camera>[0-9]{1,9})(?![0-9])")
 CAMERAS_OF_A_SESSION = 12
 
 
@@ -52,7 +52,7 @@ class CCVID(ClothesDataset):
         for number, line in list_lines(path):
             fields = line.replace("\\", "/").split()
             match = TRACKLET.match(fields[0])
-            if len(fields) != 3 or match is None or not re.fullmatch(r"-?\d+", fields[1]):
+            if len(fields) != 3 or match is None or not re.fullmatch(r"-?[0-9]{1,18}", fields[1]):
                 notes.unmatched.append(f"{path}:{number}: {line}")
                 continue
             tracklet, person, clothes = fields[0], int(fields[1]), fields[2]

@@ -30,14 +30,29 @@ def read_csv(path: str) -> list[tuple[int, dict[str, str]]]:
     """Pairs (line number, row) of a CSV file, with stripped cells and without blank lines.
 
     Raises:
-        DatasetProblem: a column is missing or unknown, a required cell is empty, a split is unknown.
+        DatasetProblem: the file cannot be read, a quote is not closed, a column is missing or unknown, a required cell
+            is empty, a split is unknown.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             text = file.read()
     except UnicodeDecodeError as error:
         raise DatasetProblem(f"{path} is not a text file in UTF-8: {error}") from None
-    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True, restkey="")
+    except OSError as error:
+        raise DatasetProblem(f"{path} cannot be read: {error.strerror}") from None
+    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True, restkey="", strict=True)
+    rows: list[tuple[int, dict[str, str]]] = []
+    try:
+        rows.extend(_rows_of(reader, path))
+    except csv.Error as error:
+        last = f"line {rows[-1][0]}" if rows else "the first line"
+        raise DatasetProblem(f"{path}: the row after {last} cannot be read ({error}). Is a quote not closed?") from None
+    if not rows:
+        raise DatasetProblem(f"{path} has no line below its first")
+    return rows
+
+
+def _rows_of(reader: csv.DictReader[str], path: str) -> Iterator[tuple[int, dict[str, str]]]:
     columns = [name.strip() for name in reader.fieldnames or []]
     unknown = [name for name in columns if name not in COLUMNS]
     absent = [name for name in REQUIRED_COLUMNS if name not in columns]
@@ -47,7 +62,6 @@ def read_csv(path: str) -> list[tuple[int, dict[str, str]]]:
             f"{', '.join(REQUIRED_COLUMNS)}, may name camid and clothes, and no other column and none twice."
         )
     reader.fieldnames = columns
-    rows = []
     for row in reader:
         line = reader.line_num
         if "" in row:
@@ -62,10 +76,7 @@ def read_csv(path: str) -> list[tuple[int, dict[str, str]]]:
             raise DatasetProblem(
                 f"{path}, line {line}: split is {cells['split']!r}; it must be one of {', '.join(SPLITS)}"
             )
-        rows.append((line, cells))
-    if not rows:
-        raise DatasetProblem(f"{path} has no line below its first")
-    return rows
+        yield line, cells
 
 
 def _number_or_text(cell: str) -> int | str:

@@ -14,6 +14,8 @@ from fastreid_clip3d.errors import ClearError
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 """What counts as an image, compared in lower case."""
+OTHER_IMAGE_ENDINGS = (".tif", ".tiff", ".gif", ".jfif", ".jp2", ".ppm", ".avif", ".heic")
+"""Images that we do not read; leaving them out without a word would make a dataset smaller."""
 
 
 class DatasetNotFound(ClearError, RuntimeError):
@@ -29,8 +31,10 @@ class SplitNotes:
     """The names that reading a split left out.
 
     Attributes:
-        unmatched: images whose name does not follow the dataset's pattern, and lines of a list that cannot be read.
-        missing: files that a list names and the folder does not have, and tracklets without frames.
+        unmatched: images whose name does not follow the dataset's pattern or has the ending of another kind of image,
+            and lines of a list that cannot be read.
+        missing: files that a list names and the folder does not have, links that lead nowhere, and tracklets without
+            frames.
         junk: images without a person (a negative person number, as in Market-1501).
         ignored: files that are not images (Thumbs.db, ._*).
     """
@@ -56,26 +60,54 @@ def first_few(names: list[str], count: int = 5) -> str:
     return shown + (f" and {len(names) - count} more" if len(names) > count else "")
 
 
-def _names(folder: str, notes: SplitNotes, wanted: Callable[[os.DirEntry[str]], bool]) -> list[str]:
-    with os.scandir(folder) as entries:
-        ordered = sorted(entries, key=lambda entry: entry.name)
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise DatasetProblem(f"{folder} cannot be listed: {error.strerror}. It must be a folder of images.") from None
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    try:
+        return kind()
+    except OSError:  # a link to itself
+        return False
+
+
+def image_names(folder: str, notes: SplitNotes) -> list[str]:
+    """The names of the images directly in a folder, sorted; other files are noted.
+
+    Raises:
+        DatasetProblem: this is no folder, or we may not read it.
+    """
     names = []
-    for entry in ordered:
-        if not entry.name.startswith(".") and wanted(entry):
+    for entry in _entries(folder):
+        path, ending = os.path.join(folder, entry.name), os.path.splitext(entry.name)[1].lower()
+        if entry.name.startswith(".") or ending not in IMAGE_ENDINGS + OTHER_IMAGE_ENDINGS or _is(entry.is_dir):
+            notes.ignored.append(path)
+        elif ending in OTHER_IMAGE_ENDINGS:
+            notes.unmatched.append(path)
+        elif _is(entry.is_file):
+            names.append(entry.name)
+        else:
+            notes.missing.append(path)
+    return names
+
+
+def subfolder_names(folder: str, notes: SplitNotes) -> list[str]:
+    """The names of the folders directly in a folder, sorted; files among them are noted as ignored.
+
+    Raises:
+        DatasetProblem: this is no folder, or we may not read it.
+    """
+    names = []
+    for entry in _entries(folder):
+        if not entry.name.startswith(".") and _is(entry.is_dir):
             names.append(entry.name)
         else:
             notes.ignored.append(os.path.join(folder, entry.name))
     return names
-
-
-def image_names(folder: str, notes: SplitNotes) -> list[str]:
-    """The names of the images directly in a folder, sorted; other files are noted as ignored."""
-    return _names(folder, notes, lambda entry: entry.name.lower().endswith(IMAGE_ENDINGS) and entry.is_file())
-
-
-def subfolder_names(folder: str, notes: SplitNotes) -> list[str]:
-    """The names of the folders directly in a folder, sorted; files among them are noted as ignored."""
-    return _names(folder, notes, lambda entry: entry.is_dir())
 
 
 def files_below(folder: str | os.PathLike[str]) -> Iterator[str]:
@@ -118,7 +150,11 @@ def matching_images(folder: str, pattern: Pattern[str], notes: SplitNotes) -> It
 
 
 def list_lines(path: str) -> Iterator[tuple[int, str]]:
-    """Pairs (line number from 1, stripped text) of a list's lines that are not blank."""
+    """Pairs (line number from 1, stripped text) of a list's lines that are not blank.
+
+    Raises:
+        DatasetProblem: the file cannot be read as text.
+    """
     try:
         with open(path, encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
@@ -126,3 +162,5 @@ def list_lines(path: str) -> Iterator[tuple[int, str]]:
                     yield number, line.strip()
     except UnicodeDecodeError as error:
         raise DatasetProblem(f"{path} is not a text file in UTF-8: {error}. Give the dataset's own list.") from None
+    except OSError as error:
+        raise DatasetProblem(f"{path} cannot be read: {error.strerror}. Give the dataset's own list.") from None

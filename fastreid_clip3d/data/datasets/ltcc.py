@@ -52,7 +52,7 @@ class LTCC(ClothesDataset):
     def _change_ids(self, path: str) -> frozenset[int]:
         ids = set()
         for number, line in list_lines(path):
-            if not line.isdigit():
+            if not re.fullmatch(r"[0-9]{1,18}", line):
                 raise DatasetProblem(f"{path}, line {number}: {line!r} is not a person's number")
             ids.add(int(line))
         if not ids:

@@ -55,7 +55,7 @@ class PRCC(ClothesDataset):
     def _people(folder: str, notes: SplitNotes) -> Iterator[tuple[int, str]]:
         for name in subfolder_names(folder, notes):
             path = os.path.join(folder, name)
-            if name.isdigit():
+            if re.fullmatch(r"[0-9]{1,18}", name):
                 yield int(name), path
             elif re.fullmatch(r"-\d+", name):
                 notes.junk.extend(os.path.join(path, image) for image in image_names(path, notes))
