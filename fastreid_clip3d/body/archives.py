@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -20,6 +21,14 @@ MAX_TOTAL_BYTES = 1 << 30
 """Largest sum over the arrays that are read."""
 
 _MAX_HEADER = 10_000
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""What numpy writes. zipfile inflates the others without a bound."""
+
+
+_DAMAGES = (
+    zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError,
+    tokenize.TokenError, SyntaxError, MemoryError,  # the header of an array is parsed as Python
+)  # fmt: skip
 
 
 def read_npz(path: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
@@ -34,6 +43,11 @@ def read_npz(path: Path, names: Sequence[str] | None = None) -> dict[str, np.nda
             wanted = [name for name in (members if names is None else names) if name in members]
             arrays: dict[str, np.ndarray] = {}
             for name in wanted:
+                if members[name].compress_type not in _COMPRESSIONS:
+                    raise ClearError(
+                        f"'{path}', array '{name}' is compressed by another method than numpy's. Save the file again "
+                        "with numpy.savez_compressed."
+                    )
                 with archive.open(members[name]) as stream:
                     arrays[name] = _read_array(stream, members[name].file_size, f"'{path}', array '{name}'")
                 if sum(array.nbytes for array in arrays.values()) > MAX_TOTAL_BYTES:
@@ -41,7 +55,7 @@ def read_npz(path: Path, names: Sequence[str] | None = None) -> dict[str, np.nda
                         f"'{path}' holds more than the {MAX_TOTAL_BYTES:,} bytes that any body model needs."
                     )
             return arrays
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError) as error:
+    except _DAMAGES as error:
         raise ClearError(f"'{path}' cannot be read as .npz ({error}). Download or copy it again.") from error
 
 

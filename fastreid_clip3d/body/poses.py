@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def load_pose_pool(path: str | Path = "") -> torch.Tensor:
                 poses = loaded[name]
         else:
             poses = loaded
-    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise ClearError(f"cannot read poses from {path} ({error}): {wanted}") from error
     if poses.ndim == 3 and poses.shape[1:] == (NUM_JOINTS, 3):
         poses = poses.reshape(-1, 3 * NUM_JOINTS)
@@ -70,10 +71,12 @@ def load_pose_pool(path: str | Path = "") -> torch.Tensor:
         raise ClearError(f"poses in {path} have the shape {list(poses.shape)}: {wanted}")
     if poses.dtype.kind not in "fiu":
         raise ClearError(f"poses in {path} have the type {poses.dtype}: {wanted}")
+    with np.errstate(over="ignore"):  # too large for float32: infinity, which is refused
+        poses = poses.astype(np.float32)
     broken = np.flatnonzero(~np.isfinite(poses).all(1))
     if len(broken):
         raise ClearError(f"pose {broken[0]} in {path} holds NaN or infinity ({len(broken)} such poses): {wanted}")
-    return torch.from_numpy(poses.astype(np.float32))
+    return torch.from_numpy(poses)
 
 
 def pool_fingerprint(poses: torch.Tensor) -> str:

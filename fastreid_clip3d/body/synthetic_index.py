@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,7 @@ def read_arrays(path: Path, num_images: int) -> dict[str, np.ndarray]:
             if missing:
                 raise ClearError(f"{path} lacks {', '.join(missing)}: {remedy}")
             arrays = {name: file[name] for name in _ARRAYS}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
         raise ClearError(f"{path} is damaged ({error}): {remedy}") from error
     for name, (kind, shape) in _ARRAYS.items():
         array = arrays[name]

@@ -38,6 +38,7 @@ from fastreid_clip3d.common.threads import one_thread
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.synthcc.camera import CAMERAS
 from fastreid_clip3d.synthcc.figure import load_figure
+from fastreid_clip3d.synthcc.index import has_index
 from fastreid_clip3d.synthcc.plan import (
     JPEG_QUALITY,
     SPLITS,
@@ -142,7 +143,7 @@ def _complete(folder: Path, config: SetConfig, workers: int, progress: Callable[
         done += count
         if progress:
             progress(done, total)
-    if missing or meta is None or not meta.get("complete") or not (folder / "index.npz").exists():
+    if missing or meta is None or not meta.get("complete") or not has_index(folder):
         _write_index(folder, config, version)
 
 
@@ -195,12 +196,14 @@ def _read_meta(folder: Path) -> dict | None:
     path = folder / "meta.json"
     if not path.exists():
         return None
+    remedy = "Remove the folder, or choose another with --root."
     try:
-        return json.loads(path.read_text())
+        meta = json.loads(path.read_text())
     except ValueError as error:
-        raise ClearError(
-            f"{path} is not valid JSON ({error}). Remove the folder, or choose another with --root."
-        ) from error
+        raise ClearError(f"{path} is not valid JSON ({error}). {remedy}") from error
+    if not isinstance(meta, dict):
+        raise ClearError(f"{path} does not describe a SynthCC set. {remedy}")
+    return meta
 
 
 def _write_meta(folder: Path, meta: dict) -> None:

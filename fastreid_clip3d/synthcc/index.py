@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.vocabulary import NUM_PAIRS
 
 INDEX = "index.npz"
+_DAMAGES = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def read_columns(folder: str | Path, *names: str) -> list[np.ndarray]:
@@ -24,11 +27,21 @@ def read_columns(folder: str | Path, *names: str) -> list[np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return [arrays[name] for name in names]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except _DAMAGES as error:
         raise ClearError(
             f"{path} cannot be read as the table of a SynthCC set, which holds the true descriptors ({error}). Render "
-            "the set with `clip3d render-people`."
+            "the set with `clip3d render-people`; of a finished set it makes only the table."
         ) from error
+
+
+def has_index(folder: str | Path) -> bool:
+    """Whether the folder has a table whose columns can all be read."""
+    try:
+        with np.load(Path(folder) / INDEX, allow_pickle=False) as arrays:
+            names = arrays.files
+        return bool(names) and len(read_columns(folder, *names)) == len(names)
+    except (ClearError, *_DAMAGES):
+        return False
 
 
 def true_choices(folder: str | Path, splits: Sequence[str] = ()) -> dict[str, np.ndarray]:

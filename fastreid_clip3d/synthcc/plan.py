@@ -57,10 +57,13 @@ class SetConfig:
                 f"A cloth-changing set needs 2 or more outfits and 2 to {len(CAMERAS)} images of each, one per camera, "
                 f"not {self.outfits} and {self.images_per_outfit}."
             )
-        if self.height < 32 or self.width < 16:
+        if self.height < 32 or self.width < 16 or self.width > self.height:
             raise ClearError(
-                f"Images must be at least 32 x 16 pixels (height x width), not {self.height} x {self.width}."
+                "Images must be at least 32 x 16 pixels (height x width) and not wider than high; "
+                f"{self.height} x {self.width} is not."
             )
+        if self.seed < 0:
+            raise ClearError(f"The seed must be at least 0, not {self.seed}.")
 
     @property
     def folder(self) -> str:

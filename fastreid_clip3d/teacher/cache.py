@@ -26,6 +26,7 @@ from PIL import ImageOps
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from fastreid_clip3d.common.dataset_root import dataset_root
 from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.common.images import decode_image
 from fastreid_clip3d.errors import ClearError
@@ -37,6 +38,7 @@ from fastreid_clip3d.vocabulary import NUM_PAIRS
 FORMAT = 1
 MANIFEST, PHRASE_TABLE = "manifest.json", "phrase_table.npy"
 RECOMPUTE = "run `clip3d cache-teacher` again: it recomputes what is missing or changed and keeps the rest"
+MEND = f"{RECOMPUTE} (with --rebuild where the teacher, its prompts or its precision changed)"
 logger = logging.getLogger(__name__)
 
 
@@ -86,10 +88,9 @@ class TeacherCache:
     def __init__(self, folder: str | Path, root: str | Path = "") -> None:
         self.folder = Path(folder)
         self._manifest = _read_manifest(self.folder)
-        self.root = os.path.abspath(root or self._manifest["root"])
         self.fingerprint: dict[str, Any] = self._manifest["fingerprint"]
         self.embed_dim: int = self._manifest["embed_dim"]
-        self.phrase_table = torch.from_numpy(_load_array(self.folder / PHRASE_TABLE).astype(np.float32))
+        self.phrase_table = _read_phrase_table(self.folder / PHRASE_TABLE, self.embed_dim)
         self._places: dict[str, tuple[int, int]] = {}
         self._states: dict[str, ImageState] = {}
         faults = {}
@@ -108,6 +109,13 @@ class TeacherCache:
                 f"({shown}{'; ...' if len(faults) > 5 else ''}); {RECOMPUTE}."
             )
         self._arrays: dict[int, np.ndarray] = {}
+        self.root = os.path.abspath(root or self._root())
+
+    def _root(self) -> str:
+        """The datasets' folder of today if the cache was made below that folder and its images are there now."""
+        datasets, first = dataset_root(), next(iter(self._places), "")
+        moved = self._manifest.get("below_datasets") and os.path.isfile(os.path.join(datasets, first))
+        return datasets if moved else self._manifest["root"]
 
     def __len__(self) -> int:
         """Number of images, mirror images not counted."""
@@ -164,7 +172,7 @@ class TeacherCache:
             elif not _same_content(path, self._states[key], content):
                 changed.append(key)
         if gone:
-            changes.append(f"{len(gone)} images of the cache are gone below {self.root}: {_some(gone)}")
+            changes.append(f"{len(gone)} images that the cache knows no longer exist below {self.root}: {_some(gone)}")
         if changed:
             changes.append(f"{len(changed)} images changed since: {_some(changed)}")
         return changes
@@ -178,9 +186,7 @@ class TeacherCache:
         """:meth:`verify`, raising CacheError with all that changed."""
         changes = self.verify(fingerprint, paths, content)
         if changes:
-            raise CacheError(
-                f"teacher cache {self.folder} does not fit: {'; '.join(changes)}. To mend it, {RECOMPUTE}."
-            )
+            raise CacheError(f"teacher cache {self.folder} does not fit: {'; '.join(changes)}. To mend it, {MEND}.")
 
     def _row(self, path: str | Path) -> np.void:
         key = image_key(path, self.root)
@@ -234,6 +240,7 @@ def build_cache(
     lost = [path for path in absolute if not os.path.isfile(path)]
     if lost:
         raise ClearError(f"{len(lost)} images to be cached do not exist: {_some(lost)}. Check the dataset's folder.")
+    below_datasets = bool(root) and os.path.abspath(root) == os.path.abspath(dataset_root())
     root = os.path.abspath(root or os.path.commonpath([os.path.dirname(path) for path in absolute]))
     keys = [image_key(path, root) for path in absolute]
     shards = [keys[start : start + images_per_shard] for start in range(0, len(keys), images_per_shard)]
@@ -242,11 +249,12 @@ def build_cache(
         "fingerprint": teacher.fingerprint.as_dict(),
         "embed_dim": teacher.embed_dim,
         "root": root,
+        "below_datasets": below_datasets,
         "images_per_shard": images_per_shard,
         "num_images": len(keys),
         "num_shards": len(shards),
     }
-    _prepare_folder(folder, manifest, teacher.fingerprint, rebuild)
+    stored = _prepare_folder(folder, manifest, teacher.fingerprint, rebuild)
 
     kept: list[int] = []
     todo: list[int] = []
@@ -255,6 +263,8 @@ def build_cache(
         (kept if fits else todo).append(shard)
     # The other ranks fill the same disk at the same time.
     _require_space(folder, world_size * sum(len(shards[shard]) for shard in todo), teacher.embed_dim)
+    if stored and not todo:  # the precision and the versions are those of the rows, and no row is computed
+        manifest["fingerprint"] = stored["fingerprint"]
     write_atomically(folder / MANIFEST, json.dumps(manifest).encode())
     _write_array(folder / PHRASE_TABLE, teacher.phrase_table.cpu().numpy())
     if rank == 0:
@@ -407,7 +417,10 @@ def _remove_shards_from(folder: Path, first: int) -> None:
             sidecar.with_suffix(".npy").unlink(missing_ok=True)
 
 
-def _prepare_folder(folder: Path, manifest: dict[str, Any], fingerprint: Fingerprint, rebuild: bool) -> None:
+def _prepare_folder(
+    folder: Path, manifest: dict[str, Any], fingerprint: Fingerprint, rebuild: bool
+) -> dict[str, Any] | None:
+    """Makes the folder; returns the manifest of the cache in it whose rows may be kept, None if there is none."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".write-{os.getpid()}"
@@ -418,7 +431,7 @@ def _prepare_folder(folder: Path, manifest: dict[str, Any], fingerprint: Fingerp
             f"teacher cache folder {folder} cannot be written ({error.strerror}); give another one."
         ) from error
     if not (folder / MANIFEST).is_file():
-        return
+        return None
     try:
         stored = _read_manifest(folder)
     except CacheError:
@@ -428,15 +441,18 @@ def _prepare_folder(folder: Path, manifest: dict[str, Any], fingerprint: Fingerp
     if stored is not None:
         changes = fingerprint_changes(stored["fingerprint"], fingerprint)
         if not changes:
-            if stored["images_per_shard"] != manifest["images_per_shard"] or stored["root"] != manifest["root"]:
+            moved_along = stored.get("below_datasets") and manifest["below_datasets"]
+            other_names = stored["root"] != manifest["root"] and not moved_along
+            if stored["images_per_shard"] != manifest["images_per_shard"] or other_names:
                 _forget_shards(folder)
-            return
+            return stored
         if not rebuild:
             raise CacheError(
                 f"teacher cache {folder} was made by something else: {'; '.join(changes)}. Give another folder "
                 "(MODEL.TEACHER.CACHE_DIR), or --rebuild to replace it."
             )
     _forget_shards(folder)
+    return None
 
 
 def _forget_shards(folder: Path) -> None:
@@ -480,9 +496,10 @@ def _shard_fault(folder: Path, shard: int, embed_dim: int) -> str | None:
         if _hash_file(array) != sidecar["array_sha256"]:
             return "is damaged (its content is not what was written)"
         rows = np.load(array, mmap_mode="r", allow_pickle=False)
-        if rows.dtype != row_type(embed_dim) or len(rows) != len(sidecar["images"]):
+        states = {key: ImageState(*state) for key, state in sidecar["images"].items()}
+        if rows.dtype != row_type(embed_dim) or len(rows) != len(states):
             return "is of another layout"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
         return "is damaged (unreadable)"
     return None
 
@@ -498,10 +515,13 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text())
         if manifest["format"] != FORMAT:
             raise CacheError(
-                f"teacher cache {folder} is of format {manifest['format']}, this package reads {FORMAT}; {RECOMPUTE}."
+                f"teacher cache {folder} is of format {manifest['format']}, this package reads {FORMAT}; make it anew "
+                "with `clip3d cache-teacher --rebuild`."
             )
         for key in ("fingerprint", "embed_dim", "root", "num_shards", "images_per_shard"):
             manifest[key]
+        for key in ("weights", "teacher", "preprocessing", "prompts", "versions"):
+            manifest["fingerprint"][key]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CacheError(f"{path} cannot be read as a cache's manifest; delete {folder} or use --rebuild.") from error
     return manifest
@@ -514,8 +534,15 @@ def _read_sidecar(folder: Path, shard: int) -> dict[str, Any]:
 def _load_array(path: Path) -> np.ndarray:
     try:
         return np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise CacheError(f"{path} is missing or damaged; {RECOMPUTE}.") from error
+
+
+def _read_phrase_table(path: Path, embed_dim: int) -> torch.Tensor:
+    table = _load_array(path)
+    if table.dtype.kind != "f" or table.shape != (2 * NUM_PAIRS, embed_dim) or not np.isfinite(table).all():
+        raise CacheError(f"{path} is no phrase table of {2 * NUM_PAIRS} x {embed_dim} finite numbers; {RECOMPUTE}.")
+    return torch.from_numpy(table.astype(np.float32))
 
 
 def _hash_file(path: str | Path) -> str:

@@ -115,7 +115,10 @@ def label_images(
 
 
 def draw_sheet(labels: Sequence[ImageLabels], path: str | Path, columns: int = 4) -> Path:
-    """A picture of the images with their phrases beside them; the bolder a phrase, the wider its margin."""
+    """A picture of the images with their phrases beside them.
+
+    A phrase is bold and black where its margin is at least the median of these images, else grey.
+    """
     from matplotlib.figure import Figure
 
     columns = max(1, min(columns, len(labels)))
@@ -130,7 +133,7 @@ def draw_sheet(labels: Sequence[ImageLabels], path: str | Path, columns: int = 4
         if place >= len(labels):
             continue
         picture.imshow(np.asarray(read_image(labels[place].path)))
-        picture.set_title(Path(labels[place].path).name, fontsize=8)
+        picture.set_title(printable(Path(labels[place].path).name), fontsize=8, parse_math=False)
         for m, (phrase, *_) in enumerate(labels[place].phrases()):
             strong = margins[place, m] >= typical[m]
             text.text(

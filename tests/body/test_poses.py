@@ -120,6 +120,7 @@ def broken_files() -> dict[str, tuple[str, object]]:
         "shape": ("[3, 63]", np.zeros((3, 63))),
         "empty": ("[0, 72]", np.zeros((0, 72))),
         "nan": ("pose 2", nan),
+        "large": ("pose 1", np.array([72 * [0.0], 72 * [1e39]])),
         "type": ("complex128", np.zeros((3, 72), complex)),
         "pickle": ("cannot read", np.array([{"a": 1}], dtype=object)),
     }

@@ -194,11 +194,17 @@ def test_a_folder_of_other_pictures_is_refused(tmp_path):
         make(tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["missing", "short", "index", "index cut"])
+@pytest.mark.parametrize("damage", ["missing", "short", "index", "index cut", "index flipped"])
 def test_damage_is_reported_and_the_next_run_repairs_it(made, copy, damage):
     victim = copy / ("index.npz" if "index" in damage else "images/00004_01.png")
     if damage in ("missing", "index"):
         victim.unlink()
+    elif damage == "index flipped":
+        whole = victim.read_bytes()
+        start = whole.index(b"betas.npy") + 40  # within the deflated array
+        victim.write_bytes(
+            whole[:start] + bytes(byte ^ 255 for byte in whole[start : start + 64]) + whole[start + 64 :]
+        )
     else:
         victim.write_bytes(victim.read_bytes()[:-20])
     words = {"missing": r"1 of 24 pictures.*missing \(1\)", "short": r"cut short \(1\)", "index": "is missing"}

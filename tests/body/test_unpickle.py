@@ -436,6 +436,9 @@ def test_npz_equals_numpys_reader(tmp_path):
         (b"\x93NUMPY\x02\x00" + struct.pack("<I", (1 << 32) - 1), "header of 4,294,967,295 bytes"),
         (b"\x93NUMPY\x09\x00", "version"),
         (b"nothing", "cannot be read"),
+        (npy((1,), header="{'descr': ("), "cannot be read"),
+        (npy((1,), header=9000 * "["), "cannot be read"),
+        (npy((1,), header=9000 * "-"), "cannot be read"),
     ],
 )
 def test_false_npz_headers_are_refused(tmp_path, member, wanted):
@@ -468,6 +471,14 @@ def test_zip_bomb_is_bounded(tmp_path, monkeypatch):
     with pytest.raises(ClearError, match="asks for 1,048,584 bytes"):
         read_npz(write_npz(tmp_path / "big.npz", a=big))
     assert read_npz(path, names=("a",))["a"].nbytes == 1 << 20
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compressions_that_inflate_without_a_bound_are_refused(tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "m.npz", "w", method) as archive:
+        archive.writestr("a.npy", npy((2,), data=bytes(16)))
+    with pytest.raises(ClearError, match="m.npz', array 'a' is compressed by another method"):
+        read_npz(tmp_path / "m.npz")
 
 
 def test_npz_that_is_no_zip(tmp_path):

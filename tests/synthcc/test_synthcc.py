@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from fastreid_clip3d.synthcc.camera import CAMERAS, FIXED_FLOOR, FIXED_HEIGHT, a
 from fastreid_clip3d.synthcc.dressing import dress
 from fastreid_clip3d.synthcc.figure import CANONICAL, NORMAL, REST, load_figure
 from fastreid_clip3d.synthcc.garments import NUM_PARTS, SKIN, TOP, make_top, top_field
+from fastreid_clip3d.synthcc.index import read_columns
 from fastreid_clip3d.synthcc.mesh_tools import cut, grid_faces
 from fastreid_clip3d.synthcc.outfit import sample_outfit
 from fastreid_clip3d.synthcc.patterns import paint
@@ -392,7 +394,9 @@ def test_versions_do_not_follow_the_source_text():
         ({"framing": "tight"}, "framing 'tight' is unknown"),
         ({"outfits": 1}, "2 or more outfits.* not 1 and"),
         ({"images_per_outfit": 9}, "not .* and 9"),
-        ({"height": 8}, "not 8 x"),
+        ({"height": 8}, "8 x .* is not"),
+        ({"height": 64, "width": 128}, "not wider than high; 64 x 128 is not"),
+        ({"seed": -1}, "seed must be at least 0, not -1"),
     ],
 )
 def test_impossible_sets_are_refused(change, message):
@@ -475,6 +479,35 @@ def test_a_stopped_run_goes_on_and_mends_what_is_broken(small_set, tmp_path, mon
     made.clear()
     generate.generate_set(tmp_path, config, workers=1)
     assert made == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "npy", "empty", "missing"])
+def test_a_damaged_table_is_named_and_made_again_without_rendering(small_set, tmp_path, monkeypatch, damage):
+    folder = tmp_path / small_set.name
+    shutil.copytree(small_set, folder)
+    path = folder / "index.npz"
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    if damage == "missing":
+        path.unlink()
+    elif damage == "npy":
+        with open(path, "wb") as file:
+            np.save(file, np.zeros(3))
+    else:
+        damaged = {"cut": whole[:middle], "empty": b"", "flip": whole[:middle] + bytes(64) + whole[middle + 64 :]}
+        path.write_bytes(damaged[damage])
+    with pytest.raises(ClearError, match="index.npz cannot be read as the table .*clip3d render-people"):
+        read_columns(folder, *np.load(small_set / "index.npz").files)
+    monkeypatch.setattr(generate, "make_shard", lambda *_: pytest.fail("nothing is to be rendered"))
+    assert generate.generate_set(tmp_path, SMALL, workers=1) == folder
+    expected, mended = np.load(small_set / "index.npz"), np.load(path)
+    assert all(np.array_equal(expected[name], mended[name]) for name in expected.files)
+
+
+def test_a_description_that_is_none_is_named(tmp_path):
+    write_meta(tmp_path, [])
+    with pytest.raises(ClearError, match="meta.json does not describe a SynthCC set"):
+        generate.generate_set(tmp_path, SMALL, workers=1)
 
 
 def write_meta(tmp_path, meta):

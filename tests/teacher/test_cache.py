@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pickle
@@ -80,7 +81,7 @@ def test_a_second_run_keeps_everything_and_order_does_not_matter(pictures, teach
     assert {path.name: path.read_bytes() for path in (tmp_path / "cache").iterdir()} == before
 
 
-@pytest.mark.parametrize("harm", ["flip", "cut", "remove", "sidecar"])
+@pytest.mark.parametrize("harm", ["flip", "cut", "remove", "sidecar", "list"])
 def test_a_damaged_shard_is_named_and_only_it_is_made_again(harm, pictures, teacher, tmp_path):
     folder = tmp_path / "cache"
     build(pictures, teacher, folder)
@@ -92,6 +93,9 @@ def test_a_damaged_shard_is_named_and_only_it_is_made_again(harm, pictures, teac
         shard.write_bytes(whole[:-100])
     elif harm == "remove":
         shard.unlink()
+    elif harm == "list":
+        sidecar = json.loads(shard.with_suffix(".json").read_text())
+        shard.with_suffix(".json").write_text(json.dumps({**sidecar, "images": list(sidecar["images"])}))
     else:
         shard.with_suffix(".json").write_text("{")
     with pytest.raises(CacheError, match="shard-00001 is (damaged|missing)") as caught:
@@ -141,8 +145,8 @@ def test_new_and_lost_images_are_reported(pictures, teacher, tmp_path):
     with pytest.raises(CacheError, match="08.png"):
         answers.lookup(pictures[-1])
     Path(pictures[0]).unlink()
-    assert "gone" in answers.verify()[0] and "00.png" in answers.verify()[0]
-    with pytest.raises(CacheError, match="gone"):
+    assert "no longer exist" in answers.verify()[0] and "00.png" in answers.verify()[0]
+    with pytest.raises(CacheError, match="no longer exist"):
         answers.require()
 
 
@@ -179,6 +183,54 @@ def test_the_folder_of_the_images_may_move(pictures, teacher, tmp_path):
     answers = TeacherCache(tmp_path / "cache", root=tmp_path / "elsewhere")
     assert torch.equal(answers.lookup(tmp_path / "elsewhere" / "04.png")[0], expected)
     assert answers.verify() == []
+
+
+def test_the_folder_of_the_datasets_may_move(pictures, teacher, tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "images"))
+    build(pictures, teacher, tmp_path / "cache", root=str(tmp_path / "images"))
+    expected = TeacherCache(tmp_path / "cache").lookup(pictures[4])[0]
+    shutil.move(tmp_path / "images", tmp_path / "elsewhere")
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "elsewhere"))
+    moved = [path.replace("images", "elsewhere") for path in pictures]
+    answers = TeacherCache(tmp_path / "cache")
+    assert torch.equal(answers.lookup(moved[4])[0], expected) and answers.verify(paths=moved) == []
+    assert build(moved, teacher, tmp_path / "cache", root=str(tmp_path / "elsewhere")) == (0, 3, 0, 9)
+    # The cache of a copy that is still there is found where FASTREID_DATASETS names another folder.
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
+    assert torch.equal(TeacherCache(tmp_path / "cache").lookup(moved[4])[0], expected)
+
+
+def test_rows_that_are_kept_keep_the_precision_they_were_computed_in(pictures, teacher, tmp_path, monkeypatch):
+    build(pictures, teacher, tmp_path / "cache")
+    exact = teacher.fingerprint
+    monkeypatch.setattr(teacher, "fingerprint", dataclasses.replace(exact, precision="bf16"))
+    assert build(pictures, teacher, tmp_path / "cache") == (0, 3, 0, 9)
+    assert TeacherCache(tmp_path / "cache").verify(exact, pictures) == []
+    change(pictures[0], seed=7)
+    assert build(pictures, teacher, tmp_path / "cache") == (1, 2, 0, 9)
+    (changed,) = TeacherCache(tmp_path / "cache").verify(exact, pictures)
+    assert "computed in bf16" in changed
+
+
+@pytest.mark.parametrize("table", [b"", np.zeros((3, 2), np.float32), np.full((32, 24), np.nan, np.float32)])
+def test_a_phrase_table_that_is_none_is_refused_and_made_again(table, pictures, teacher, tmp_path):
+    build(pictures, teacher, tmp_path / "cache")
+    path = tmp_path / "cache" / "phrase_table.npy"
+    path.write_bytes(table) if isinstance(table, bytes) else np.save(path, table)
+    with pytest.raises(CacheError, match="phrase_table.npy is .* run `clip3d cache-teacher` again"):
+        TeacherCache(tmp_path / "cache")
+    assert build(pictures, teacher, tmp_path / "cache") == (0, 3, 0, 9)
+    assert TeacherCache(tmp_path / "cache").verify(teacher.fingerprint, pictures) == []
+
+
+@pytest.mark.parametrize(("change", "remedy"), [({"format": 0}, "--rebuild"), ({"fingerprint": {}}, "--rebuild")])
+def test_a_manifest_of_another_kind_names_the_command_that_helps(change, remedy, pictures, teacher, tmp_path):
+    build(pictures, teacher, tmp_path / "cache")
+    path = tmp_path / "cache" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(CacheError, match=remedy):
+        TeacherCache(tmp_path / "cache")
+    assert build(pictures, teacher, tmp_path / "cache", rebuild=True) == (3, 0, 0, 9)
 
 
 def test_workers_can_hold_it(pictures, teacher, tmp_path):

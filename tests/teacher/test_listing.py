@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -42,7 +44,10 @@ def test_nobody_reads_beside_a_teacher_on_a_cpu(teacher):
 
 
 def test_the_sheet(teacher, pictures, tmp_path):
-    labels = list(label_images(teacher, pictures[:3]))
+    strange = [str(tmp_path / name) for name in ("a$_$b.png", os.fsdecode(b"caf\xe9.png"))]
+    for path in strange:
+        shutil.copy(pictures[0], path)
+    labels = list(label_images(teacher, [*pictures[:3], *strange]))
     sheet = draw_sheet(labels, tmp_path / "new" / "sheet.png")
     assert Image.open(sheet).size[0] > 800
 
