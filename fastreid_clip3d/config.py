@@ -125,8 +125,8 @@ def add_clip3d_config(cfg: CN) -> None:
     # Number of shape coefficients, |beta|.
     cfg.MODEL.BODY.NUM_BETAS = 10
 
-    # Batch-norm statistics of the synthetic half while training. shared: one pass over both halves (the paper);
-    # separate: the halves are normalised apart and only real images enter the running statistics.
+    # The backbone's batch-norm statistics of the synthetic half while training. shared: one pass over both halves (the
+    # paper); separate: the halves are normalised apart and only real images enter the running statistics.
     cfg.MODEL.SYNTHETIC_STATISTICS = "shared"
     # Memory layout of the images, and with it of the student's arithmetic. It halves the time of a CPU step of a small
     # convolutional student.
@@ -164,7 +164,9 @@ def _add_losses(cfg: CN) -> None:
     losses.OT.SYNTHETIC_SCALE = 0.3  # gamma, weight of L_OT^syn on synthetic images; 0: not computed
     losses.OT.REG = 1.0  # lambda, weight of the entropy
     losses.OT.NUM_ITERS = 1  # t, Sinkhorn iterations at most
-    losses.OT.TOLERANCE = 0.0  # stops iterating when the row marginals are this close (L1); 0: never stops early
+    # Stops iterating when the row marginals are this close (L1); 0: never stops early. A CPU looks every 10 iterations.
+    # CUDA never looks: all NUM_ITERS run there.
+    losses.OT.TOLERANCE = 0.0
     losses.OT.DIFFERENTIABLE = False  # gradient through the plan T* as well; False: T* is a constant (envelope theorem)
     losses.OT.HIDDEN_DIM = 0  # hidden width of Psi; 0: d'
     # Mean that is subtracted from the patches before cosines are taken: none (the paper); image: of the image's own

@@ -75,7 +75,7 @@ def replacing(path: str | os.PathLike, durable: bool = True, keep_ending: bool =
         keep_ending: the temporary name ends as `path` does, for libraries that choose a format by it.
 
     Raises:
-        ClearError: an OSError inside the block, or the file cannot be moved.
+        ClearError: an OSError inside the block, torch's RuntimeError after one, or the file cannot be moved.
     """
     target = Path(path)
     with _clear_errors(path):
@@ -179,12 +179,18 @@ def _is_special(path: str | os.PathLike) -> bool:
 def _clear_errors(path: str | os.PathLike, source: str = "") -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError) as error:
+    except ClearError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, ValueError) and "null" not in str(error):
             raise
-        reason = getattr(error, "strerror", None) or error
+        if isinstance(error, RuntimeError) and not isinstance(error.__context__, OSError):
+            raise
+        # torch.save ends with an error of its own after one of the disk.
+        cause = error.__context__ if isinstance(error, RuntimeError) else error
+        reason = getattr(cause, "strerror", None) or cause
         remedy = "Choose a place where you may write."
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             reason, remedy = "the disk is full", "Free some space and run the same command again."
         shown = f"{source} {printable(os.fspath(path))}".lstrip()
         raise ClearError(f"{shown} cannot be written ({reason}). {remedy}") from error

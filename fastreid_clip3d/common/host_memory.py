@@ -18,7 +18,7 @@ _HUGE_PAGE = 2 << 20
 _GROWTH = 64 << 20
 _LARGEST_HEAP = 4 << 30
 _CHOSEN_BY_USER = ("GLIBC_TUNABLES", "MALLOC_", "LD_PRELOAD")
-"""Environment variables that begin so arrange memory otherwise."""
+"""If a variable that begins with one of these is set, the user has configured memory already; we change nothing."""
 
 
 def keep_memory() -> bool:

@@ -93,7 +93,7 @@ def print_report(report: DatasetReport, screen: TextIO) -> None:
                 f"{first_few(matches.unmatched_queries, 3)})"
             )
         if matches.unmatched_ids:
-            line += f"; people never found: {first_few([str(pid) for pid in matches.unmatched_ids])}"
+            line += f"; people of whom no query has a match: {first_few([str(pid) for pid in matches.unmatched_ids])}"
         lines.append(line)
     lines += [f"PROBLEM: {problem}" for problem in report.problems] or ["no problems"]
     print(as_utf8("\n".join(lines)), file=screen)

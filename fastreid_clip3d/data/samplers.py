@@ -10,16 +10,18 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
+from fastreid.data.samplers import ImbalancedDatasetSampler
 from torch.utils.data import Sampler
 
 from fastreid_clip3d.errors import ClearError
 
 MIXED_SAMPLER = "MixedIdentitySampler"
 NEVER_GIVES_A_BATCH = {
-    "SetReWeightSampler": "fast-reid's sampler cannot give a batch: it adds an array to an empty list, and waits for a "
-    "size of batch that it never draws."
+    "SetReWeightSampler": "fast-reid's sampler cannot give a batch: it adds an array to an empty list; it never "
+    "collects as many images as a batch needs, so it runs for ever."
 }
-"""Samplers of fast-reid that work with no setting, and why."""
+"""fast-reid's samplers that fail whatever the settings are, and why."""
 SAMPLERS = (
     MIXED_SAMPLER,
     "TrainingSampler",
@@ -31,6 +33,18 @@ SAMPLERS = (
 """The known names for DATALOADER.SAMPLER_TRAIN: ours, then fast-reid's."""
 BY_PEOPLE = (MIXED_SAMPLER, "NaiveIdentitySampler", "BalancedIdentitySampler")
 """Those that draw ``DATALOADER.NUM_INSTANCE`` images of each person."""
+
+
+class OwnNumbersImbalancedSampler(ImbalancedDatasetSampler):
+    """fast-reid's sampler with a generator of its own, so that its order follows from the seed alone.
+
+    fast-reid's draws from torch's global generator, which a resumed run has in another state.
+    """
+
+    def _infinite_indices(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self._seed)
+        while True:
+            yield from torch.multinomial(self.weights, self._size, replacement=True, generator=generator).tolist()
 
 
 class MixedIdentitySampler(Sampler[int]):

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from fastreid_clip3d.body.synthetic_index import read_index
 from fastreid_clip3d.common.dataset_root import below_dataset_root
 from fastreid_clip3d.common.images import read_image
+from fastreid_clip3d.errors import ClearError
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,13 @@ class SyntheticBodies(Dataset):
         pixels = torch.empty((len(self.paths), *first.shape), dtype=torch.uint8)
         progress = tqdm(self.paths, desc="decoding synthetic bodies", unit="image", leave=False, disable=None)
         for position, path in enumerate(progress):
-            pixels[position] = torch.from_numpy(np.array(read_image(path).convert(mode)))
+            decoded = np.array(read_image(path).convert(mode))
+            if decoded.shape != first.shape:
+                raise ClearError(
+                    f"{path} is {_size(decoded)} pixels and {self.paths[0]} {_size(first)}: the pictures of a set have "
+                    "one size. Render the set again with clip3d render-bodies."
+                )
+            pixels[position] = torch.from_numpy(decoded)
         return pixels.share_memory_()
 
     def _image(self, index: int) -> Image.Image:
@@ -92,6 +99,10 @@ class SyntheticBodies(Dataset):
             "synthetic_gender": int(self.gender[index]),
             "synthetic_phrase_choices": self.phrase_choices[index],
         }
+
+
+def _size(pixels: np.ndarray) -> str:
+    return f"{pixels.shape[1]} x {pixels.shape[0]}"
 
 
 def synthetic_folder(name_or_path: str) -> Path:

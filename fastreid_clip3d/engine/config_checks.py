@@ -84,8 +84,10 @@ def check_model_config(cfg: CfgNode) -> None:
         is_pair = isinstance(size, (list, tuple)) and len(size) == 2
         if not is_pair or not all(type(pixels) is int and pixels >= 1 for pixels in size):
             raise ClearError(f"{key} is {size!r}; it must be the height and the width in pixels, such as [256, 128].")
-    if cfg.MODEL.BACKBONE.FEAT_DIM < 0:
-        raise ClearError(f"MODEL.BACKBONE.FEAT_DIM is {cfg.MODEL.BACKBONE.FEAT_DIM}; it must be at least 0.")
+    if cfg.MODEL.BACKBONE.FEAT_DIM < 1:
+        raise ClearError(
+            f"MODEL.BACKBONE.FEAT_DIM is {cfg.MODEL.BACKBONE.FEAT_DIM}; it must be at least 1: the backbone's width."
+        )
     if cfg.DATALOADER.NUM_WORKERS < 0:
         raise ClearError(
             f"DATALOADER.NUM_WORKERS is {cfg.DATALOADER.NUM_WORKERS}; it must be at least 0 (0: no process of its own)."

@@ -14,11 +14,13 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from fastreid.data.samplers import ImbalancedDatasetSampler
 from fastreid.engine import HookBase
 from fastreid.utils import comm
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import BatchSampler, Dataset, get_worker_info
 
 from fastreid_clip3d.compat.loader import DeviceLoader
+from fastreid_clip3d.data.samplers import OwnNumbersImbalancedSampler
 
 
 class SeededItems(Dataset):
@@ -102,11 +104,14 @@ class SeededEpochs(HookBase):
 
 def reproducible(loader: DeviceLoader, seed: int) -> DeviceLoader:
     """The batches of an endless loader that has not begun, with random choices that follow from a seed."""
-    workers = loader.num_workers
+    workers, batches = loader.num_workers, cast(BatchSampler, loader.batch_sampler)
+    if isinstance(batches.sampler, ImbalancedDatasetSampler):
+        drawn = OwnNumbersImbalancedSampler(batches.sampler.data_source, seed=batches.sampler._seed)
+        batches = BatchSampler(drawn, batches.batch_size, batches.drop_last)
     return DeviceLoader(
         comm.get_local_rank(),
         dataset=SeededItems(loader.dataset),
-        batch_sampler=SeededBatches(cast(Iterable[list[int]], loader.batch_sampler), seed, comm.get_rank()),
+        batch_sampler=SeededBatches(batches, seed, comm.get_rank()),
         num_workers=workers,
         collate_fn=loader.collate_fn,
         pin_memory=True,

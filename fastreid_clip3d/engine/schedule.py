@@ -84,9 +84,9 @@ def check_schedule(cfg: CfgNode, iterations_per_epoch: int) -> None:
     if warmup_epochs >= solver.MAX_EPOCH and solver.WARMUP_ITERS:
         most = (solver.MAX_EPOCH - 1) * iterations_per_epoch
         raise ClearError(
-            f"{length}. A warm-up of {solver.WARMUP_ITERS} iterations takes {_epochs(warmup_epochs)} of them and "
-            f"leaves none for {solver.SCHED}. Set SOLVER.WARMUP_EPOCHS to 0 and SOLVER.WARMUP_ITERS to "
-            f"{'at most ' if most else ''}{most}, or raise SOLVER.MAX_EPOCH."
+            f"{length}. A warm-up of {solver.WARMUP_ITERS} iterations fills all epochs, so {solver.SCHED} never "
+            f"begins. Set SOLVER.WARMUP_EPOCHS to 0 and SOLVER.WARMUP_ITERS to {'at most ' if most else ''}{most}, or "
+            "raise SOLVER.MAX_EPOCH."
         )
     first = max(warmup_epochs, solver.DELAY_EPOCHS)
     if first >= solver.MAX_EPOCH:
@@ -110,8 +110,8 @@ def _epochs(count: int) -> str:
 class LearningRate(hooks.LRScheduler):
     """fast-reid's hook, with a warm-up that follows the iterations and nothing else.
 
-    fast-reid's reads the loss scale of mixed precision in every step, which makes the host wait for the device, to
-    leave the warm-up where a step was skipped. It also freezes ``MODEL.FREEZE_LAYERS`` anew in every resumed run.
+    fast-reid's hook reads the loss scale in every step, so that a skipped step does not advance the warm-up. That makes
+    the host wait for the device. With fast-reid's hook, a resumed run would freeze ``MODEL.FREEZE_LAYERS`` again.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, scheduler: dict[str, Any], freeze_iters: int) -> None:

@@ -195,8 +195,8 @@ class CLIP3DTrainer(DefaultTrainer):
         """One step; a loss that is not finite stops the run before a checkpoint is written.
 
         On a CPU every step's losses are checked before the weights change. On another device a check makes the host
-        wait, so only the steps that end a ``WRITE_PERIOD`` or an epoch check their losses and those of all steps since:
-        the weights may have diverged by then, and the last checkpoint has not.
+        wait, so only the steps that end a ``WRITE_PERIOD`` or an epoch check their losses and those of all steps since.
+        By then the weights may have diverged. The last checkpoint was written before that and is good.
         """
         done = self.iter + 1
         read = done % self.cfg.WRITE_PERIOD == 0 or done % self.iters_per_epoch == 0

@@ -60,7 +60,7 @@ def find_checkpoint(path: str | Path, named_by: str = "") -> Path:
     """
     path = Path(path)
     prefix = f"{named_by} {path}" if named_by else f"{path}"
-    if not path.exists():
+    if not os.path.exists(path):  # False for names that no file can have
         raise ClearError(f"{prefix}: no such file or folder.")
     if path.is_dir():
         if (path / "model_final.pth").is_file():
@@ -107,7 +107,7 @@ def read_file(path: str | Path, named_by: str = "", mapped: bool = False) -> Any
     """
     path = Path(path)
     named = f" ({named_by})" if named_by else ""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ClearError(f"{path}{named}: no such weights file.")
     if not path.stat().st_size:
         raise ClearError(f"{path}{named} cannot be read as weights: the file is empty (0 bytes). Name another one.")
@@ -227,7 +227,7 @@ def fitting_weights(
 
     Raises:
         ClearError: the network has tensors that the file lacks, or of another shape, or the file belongs to another
-            network. Names the tensors.
+            network, or holds values that are not real, finite numbers. Names the tensors.
     """
     expected = network.state_dict()
     weights = with_current_names(weights, expected)
@@ -264,14 +264,42 @@ def fitting_weights(
         for name, value in weights.items()
         if name in expected and (value.shape == expected[name].shape or name == "phrase_table")
     }
+    faults = {name: why_unusable(value, expected[name].is_floating_point()) for name, value in kept.items()}
+    _refuse(
+        [f"{name} {fault}" for name, fault in faults.items() if fault],
+        f"{source} has {{}} tensors without usable numbers",
+        "Name an earlier checkpoint, or another file.",
+    )
     initial = [name for name in expected if name not in kept and not name.endswith("num_batches_tracked")]
     return Fit(kept, initial)
 
 
-def _refuse(names: list[str], problem: str) -> None:
+def why_unusable(value: Tensor, needs_floats: bool) -> str:
+    """Why a tensor of a file cannot fill one of a network; "" if it can.
+
+    Args:
+        needs_floats: whether the network's tensor holds floats. A counter holds integers.
+
+    >>> why_unusable(torch.tensor([1.0, float("nan")]), needs_floats=True)
+    'has numbers that are not finite'
+    >>> why_unusable(torch.tensor([1, 2]), needs_floats=True)
+    'holds int64 numbers'
+    """
+    if value.layout != torch.strided or value.is_quantized:
+        return "is sparse or quantised"
+    if value.is_meta:
+        return "has a shape and no numbers"
+    if value.is_complex() or (needs_floats and not value.is_floating_point()):
+        return f"holds {str(value.dtype).removeprefix('torch.')} numbers"
+    if not torch.isfinite(value).all():
+        return "has numbers that are not finite"
+    return ""
+
+
+def _refuse(names: list[str], problem: str, remedy: str = "Name the checkpoint that belongs to this config.") -> None:
     if names:
         shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-        raise ClearError(f"{problem.format(len(names))}: {shown}. Name the checkpoint that belongs to this config.")
+        raise ClearError(f"{problem.format(len(names))}: {shown}. {remedy}")
 
 
 def load_weights(network: nn.Module, path: str | Path, purpose: Purpose, named_by: str = "MODEL.WEIGHTS") -> None:

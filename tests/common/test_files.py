@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import socket
 import stat
@@ -10,8 +11,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from fastreid_clip3d.common import files
 from fastreid_clip3d.common.files import check_writable, check_writable_folder, replacing, write_atomically
@@ -67,6 +70,26 @@ def test_the_temporary_name_can_keep_the_ending(tmp_path: Path) -> None:
         assert temporary.suffix == ".onnx" and temporary.name.startswith(".") and files.is_temporary(temporary.name)
         temporary.write_bytes(b"x")
     assert (tmp_path / "a.onnx").read_bytes() == b"x"
+
+
+class SmallDisk(io.BytesIO):
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > 10_000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(data)
+
+
+def test_torchs_error_after_one_of_the_disk_is_reported_as_the_disks(tmp_path: Path) -> None:
+    """torch.save ends with a RuntimeError about its own format."""
+    with pytest.raises(ClearError, match="a.pth cannot be written .the disk is full.. Free some space"):
+        write_atomically(tmp_path / "a.pth", lambda _: torch.save({"a": torch.zeros(10_000)}, SmallDisk()))
+    assert os.listdir(tmp_path) == []
+    for other in (RuntimeError("another one"), ClearError("the user's")):
+        with pytest.raises(type(other), match=str(other)), replacing(tmp_path / "a"):
+            try:
+                raise OSError("seen and left behind") if isinstance(other, ClearError) else KeyError
+            except (OSError, KeyError):
+                raise other from None  # the first one stays its context
 
 
 @pytest.mark.parametrize("call", ["replace", "fsync"])

@@ -399,6 +399,25 @@ def test_csv_says_what_is_wrong_with_a_file(text: str | bytes, message: str, roo
     assert str(path) in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("lines", "split", "message"),
+    [
+        (
+            "images/gone.jpg,1,train\nimages/away.jpg,2,train\n",
+            "train",
+            r"dataset.csv names 2 train images, and none of these files exists: '.*gone.jpg', .* folder, {root}\.$",
+        ),
+        ("images/a.jpg,1,train\n", "query", "dataset.csv names no query image. Write query into the column split"),
+        ("images/a.jpg,-1,train\n", "train", "names no train image but 1 with a negative pid, which are left out"),
+    ],
+)
+def test_a_csv_without_a_usable_image_is_named_with_its_own_folder(lines: str, split: str, message: str, root: Path):
+    miniatures.csv(root / "dataset.csv", "path,pid,split\n" + lines)
+    with pytest.raises(DatasetProblem, match=message.format(root=root)) as error:
+        getattr(build_dataset("CSVDataset", str(root)), split)
+    assert "FASTREID_CSV" not in str(error.value)
+
+
 def test_a_list_that_is_a_folder_is_named(root: Path):
     (root / "dataset.csv").mkdir()
     with pytest.raises(DatasetProblem, match=r"dataset.csv cannot be read: Is a directory"):

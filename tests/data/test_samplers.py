@@ -7,8 +7,9 @@ from itertools import islice
 
 import numpy as np
 import pytest
+import torch
 
-from fastreid_clip3d.data.samplers import MixedIdentitySampler
+from fastreid_clip3d.data.samplers import MixedIdentitySampler, OwnNumbersImbalancedSampler
 from fastreid_clip3d.errors import ClearError
 
 
@@ -19,6 +20,19 @@ def records_of(images_per_person: list[int]) -> list[tuple[str, int, int]]:
 def batches(sampler: MixedIdentitySampler, count: int) -> list[list[int]]:
     indices = iter(sampler)
     return [list(islice(indices, sampler.rank_batch_size)) for _ in range(count)]
+
+
+def test_the_imbalanced_sampler_draws_from_its_seed_alone_and_rare_people_as_often_as_others() -> None:
+    """fast-reid's draws from torch's global generator."""
+    records = records_of([30, 10])
+
+    def drawn(seed: int, global_seed: int) -> list[int]:
+        torch.manual_seed(global_seed)
+        return list(islice(OwnNumbersImbalancedSampler(records, seed=seed), 4000))
+
+    assert drawn(1, 0) == drawn(1, 5) != drawn(2, 0)
+    of_first_person = sum(index < 30 for index in drawn(1, 0))
+    assert abs(of_first_person - 2000) < 5 * 4000**0.5 / 2  # five standard deviations
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4])

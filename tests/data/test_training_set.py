@@ -12,9 +12,10 @@ from PIL import Image
 
 from fastreid_clip3d.data.build import TestImages, build_train_loader
 from fastreid_clip3d.data.records import Record
+from fastreid_clip3d.data.synthetic_bodies import SyntheticBodies
 from fastreid_clip3d.data.training_set import MixedImages, RealImages, collate
 from fastreid_clip3d.errors import ClearError
-from tests.standins import small_config
+from tests.standins import small_config, write_bodies
 
 
 def pixels(image: Image.Image) -> torch.Tensor:
@@ -191,6 +192,18 @@ def test_a_damaged_training_image_stops_the_run_with_its_name(tmp_path: Path, mo
     cfg.DATALOADER.SYNTHETIC_PER_BATCH, cfg.SOLVER.IMS_PER_BATCH = 0, 12
     with pytest.raises(ClearError, match=r"train_3_\d.png: cannot be read"):
         next(iter(build_train_loader(cfg)))
+
+
+def test_synthetic_images_of_two_sizes_are_named(tmp_path: Path) -> None:
+    folder = write_bodies(tmp_path / "bodies")
+    Image.new("L", (24, 40)).save(folder / "images" / "00002_00.png")
+    with np.load(folder / "index.npz") as arrays:
+        changed = dict(arrays)
+    changed["sizes"] = changed["sizes"].copy()
+    changed["sizes"][2] = (folder / "images" / "00002_00.png").stat().st_size
+    np.savez(folder / "index.npz", **changed)
+    with pytest.raises(ClearError, match=r"00002_00.png is 24 x 40 pixels and .*00000_00.png 16 x 32: .*render-bodies"):
+        SyntheticBodies(folder, pixels, cache_mib=100)
 
 
 def test_unknown_sampler_names_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

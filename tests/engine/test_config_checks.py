@@ -55,6 +55,8 @@ def test_a_config_that_is_right_passes() -> None:
         ("INPUT.SIZE_TRAIN", [256, -1], "the height and the width"),
         ("INPUT.SIZE_TRAIN", "256x128", "the height and the width"),
         ("INPUT.SIZE_TRAIN", ["a", "b"], "the height and the width"),
+        ("MODEL.BACKBONE.FEAT_DIM", 0, "FEAT_DIM is 0; it must be at least 1"),
+        ("MODEL.BACKBONE.FEAT_DIM", -1, "FEAT_DIM is -1; it must be at least 1"),
         ("DATALOADER.NUM_WORKERS", -1, "NUM_WORKERS is -1; it must be at least 0"),
         ("TEST.IMS_PER_BATCH", 0, "TEST.IMS_PER_BATCH is 0"),
         ("TEST.EVALUATION.DEVICE", "gpu", "TEST.EVALUATION.DEVICE is 'gpu'; it must be cpu, cuda or cuda:N"),

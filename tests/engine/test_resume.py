@@ -65,6 +65,18 @@ CASES = {
     "precise batch norm": (CONFIG, PRECISE),
     "fast-reid's loader": (BAG_OF_TRICKS, {"DATALOADER__SYNTHETIC_PER_BATCH": "0"}),
     "fast-reid's loader, precise batch norm": (BAG_OF_TRICKS, {"DATALOADER__SYNTHETIC_PER_BATCH": "0", **PRECISE}),
+    "fast-reid's loader, imbalanced sampler": (
+        BAG_OF_TRICKS,
+        {"DATALOADER__SYNTHETIC_PER_BATCH": "0", "DATALOADER__SAMPLER_TRAIN": "ImbalancedDatasetSampler"},
+    ),
+    "the method, imbalanced sampler": (
+        CONFIG,
+        {
+            "DATALOADER__SYNTHETIC_PER_BATCH": "0",
+            "DATALOADER__SAMPLER_TRAIN": "ImbalancedDatasetSampler",
+            "MODEL__LOSSES__NAME": "('CrossEntropyLoss', 'GlobalDistillLoss')",
+        },
+    ),
     "bfloat16": (
         BAG_OF_TRICKS,
         {"DATALOADER__SYNTHETIC_PER_BATCH": "0", "SOLVER__AMP__ENABLED": "True", "SOLVER__AMP__DTYPE": "bfloat16"},

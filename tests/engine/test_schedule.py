@@ -148,11 +148,11 @@ def test_the_small_configs_fit_training_sets_of_any_size(images: int) -> None:
     [
         (
             {"WARMUP_ITERS": 20},
-            r"4 epochs .* of 5 iterations.*warm-up of 20 .* takes 4 epochs.*WARMUP_ITERS to at most 15",
+            r"4 epochs .* of 5 iterations.*warm-up of 20 .* fills all epochs.*WARMUP_ITERS to at most 15",
         ),
-        ({"WARMUP_ITERS": 500}, "leaves none for CosineAnnealingLR"),
-        ({"WARMUP_ITERS": 500, "SCHED": "MultiStepLR"}, "leaves none for MultiStepLR"),
-        ({"WARMUP_ITERS": 3, "MAX_EPOCH": 1}, "has 1 epoch .* takes 1 epoch of .*WARMUP_ITERS to 0, or raise"),
+        ({"WARMUP_ITERS": 500}, "fills all epochs, so CosineAnnealingLR never begins"),
+        ({"WARMUP_ITERS": 500, "SCHED": "MultiStepLR"}, "fills all epochs, so MultiStepLR never begins"),
+        ({"WARMUP_ITERS": 3, "MAX_EPOCH": 1}, "has 1 epoch .* fills all epochs.*WARMUP_ITERS to 0, or raise"),
         ({"WARMUP_ITERS": -1}, "neither may be negative"),
         ({"MAX_EPOCH": 0}, "MAX_EPOCH is 0; it must be at least 1"),
         ({"SCHED": "CosineAnealingLR"}, "Did you mean CosineAnnealingLR"),

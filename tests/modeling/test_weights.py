@@ -134,6 +134,36 @@ def test_layers_of_losses_may_start_untrained_at_a_start_only() -> None:
         fitting_weights(weights, Student(), "resume", "f.pth", "it")
 
 
+@pytest.mark.parametrize("purpose", ["inference", "start", "resume"])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.full((3, 2), float("nan")), "backbone.weight has numbers that are not finite"),
+        (torch.full((3, 2), float("inf")), "not finite"),
+        (torch.ones(3, 2, dtype=torch.complex64), "backbone.weight holds complex64 numbers"),
+        (torch.ones(3, 2, dtype=torch.int8), "holds int8 numbers"),
+        (torch.ones(3, 2, dtype=torch.bool), "holds bool numbers"),
+        (torch.ones(3, 2).to_sparse(), "is sparse or quantised"),
+        (torch.empty(3, 2, device="meta"), "has a shape and no numbers"),
+    ],
+)
+def test_tensors_that_are_no_numbers_are_refused(value: Tensor, message: str, purpose: Any, tmp_path: Path) -> None:
+    weights = {**Student().state_dict(), "backbone.weight": value}
+    torch.save(weights, tmp_path / "f.pth")
+    with pytest.raises(ClearError, match=f"f.pth .* has 1 tensors without usable numbers: .*{message}"):
+        load_weights(Student(), tmp_path / "f.pth", purpose)
+
+
+@pytest.mark.filterwarnings("ignore:.*[Qq]uantiz.*")
+def test_quantised_tensors_are_refused_and_half_precision_is_not() -> None:
+    weights, network = dict(Student().state_dict()), Student()
+    quantised = torch.quantize_per_tensor(torch.ones(3, 2), 0.1, 0, torch.qint8)
+    with pytest.raises(ClearError, match="backbone.weight is sparse or quantised"):
+        fitting_weights({**weights, "backbone.weight": quantised}, network, "start", "f.pth", "it")
+    halves = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+    assert fitting_weights(halves, network, "resume", "f.pth", "it").weights.keys() == weights.keys()
+
+
 def test_a_counter_of_batches_is_not_needed() -> None:
     weights = dict(Student().state_dict())
     del weights["heads.bottleneck.0.num_batches_tracked"]
@@ -187,6 +217,10 @@ def test_a_folder_and_last_checkpoint_mean_what_they_name(tmp_path: Path) -> Non
     assert find_checkpoint(tmp_path / "model_0003.pth") == tmp_path / "model_0003.pth"
     with pytest.raises(ClearError, match="MODEL.WEIGHTS .*gone: no such file or folder"):
         find_checkpoint(tmp_path / "gone", "MODEL.WEIGHTS")
+    with pytest.raises(ClearError, match="x: no such file or folder"):
+        find_checkpoint("x" * 5000)
+    with pytest.raises(ClearError, match="x: no such weights file"):
+        read_file("x" * 5000)
 
 
 @pytest.mark.parametrize("tag", [b"", b"gone.pth", b"\x00\xff\xfe\x80", b"\x7fELF" * 200])

@@ -159,16 +159,19 @@ class ClothesDataset(ImageDataset):
         items = list(self.read_split(split, notes))
         left_out = notes.in_words()
         if not items:
-            raise DatasetProblem(
-                f"{self._title}: no {split} image was found below {self.dataset_dir}.{left_out}"
-                f"{self._expected()} If the copy is whole, its files may be in other folders or have other names."
-            )
+            raise DatasetProblem(self._nothing_found(split, notes))
         if left_out:
             logger.warning(f"{self._title}, {split}:{left_out}")
         if notes.junk:
             logger.info(f"{self._title}, {split}: {len(notes.junk)} junk images (negative person number) are left out")
         self._people_of[split] = {item.person for item in items}
         return items
+
+    def _nothing_found(self, split: str, notes: SplitNotes) -> str:
+        return (
+            f"{self._title}: no {split} image was found below {self.dataset_dir}.{notes.in_words()}"
+            f"{self._expected()} If the copy is whole, its files may be in other folders or have other names."
+        )
 
     def _train_records(self, items: list[Item]) -> list[Record]:
         outfits = _numbers(item.outfit for item in items)

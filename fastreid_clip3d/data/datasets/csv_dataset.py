@@ -14,7 +14,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 
 from fastreid_clip3d.common.dataset_root import dataset_root
 from fastreid_clip3d.data.datasets.base import SPLITS, ClothesDataset, Item, register_dataset, registered_datasets
-from fastreid_clip3d.data.datasets.listing import DatasetNotFound, DatasetProblem, SplitNotes
+from fastreid_clip3d.data.datasets.listing import DatasetNotFound, DatasetProblem, SplitNotes, first_few
 from fastreid_clip3d.evaluation.protocols import CC, GENERAL, NOTHING_REMOVED, SC, Protocol
 
 COLUMNS = ("path", "pid", "camid", "clothes", "split")
@@ -193,6 +193,15 @@ class CSVDataset(ClothesDataset):
             else:
                 outfit = f"{person}_{cells['clothes']}" if cells.get("clothes") else None
                 yield Item(path, person, self._camera(line, cells), outfit)
+
+    def _nothing_found(self, split: str, notes: SplitNotes) -> str:
+        if notes.missing:
+            return (
+                f"{self.csv_path} names {len(notes.missing)} {split} images, and none of these files exists: "
+                f"{first_few(notes.missing)}. Paths in it are relative to its folder, {os.path.dirname(self.csv_path)}."
+            )
+        junk = f" but {len(notes.junk)} with a negative pid, which are left out" if notes.junk else ""
+        return f"{self.csv_path} names no {split} image{junk}. Write {split} into the column split of its images."
 
     def _camera(self, line: int, cells: dict[str, str]) -> int | str:
         if cells["split"] == "train":

@@ -29,7 +29,7 @@ Builder = Callable[[Any], nn.Module]
 
 _SOURCES_OF_WEIGHTS = {
     "build_mobilenetv2": 'for "1.0x" export_mobilenetv2_weights in fastreid_clip3d.modeling.backbones.pretrained '
-    "writes it without a network; other widths: github.com/d-li14/mobilenetv2.pytorch",
+    "writes it without a download; other widths: github.com/d-li14/mobilenetv2.pytorch",
     "build_shufflenetv2": "github.com/megvii-model/ShuffleNet-Series, ShuffleNetV2",
     "build_repvgg": "github.com/DingXiaoH/RepVGG, the files for training",
     "build_vit": "github.com/huggingface/pytorch-image-models, releases: jx_vit_base_p16_224-80ecf9dd.pth (depth base)",

@@ -72,6 +72,7 @@ def sinkhorn(
              [0.2500, 0.2500]]])
     """
     _check_arguments(cost, reg, num_iters, tolerance, check_every)
+    num_iters = int(num_iters)
     with torch.autocast(device_type=cost.device.type, enabled=False):
         if cost.dtype != torch.float64:
             cost = cost.float()
@@ -180,7 +181,7 @@ def _check_arguments(cost: Tensor, reg: float, num_iters: int, tolerance: float,
         raise ValueError(f"sinkhorn: cost of shape {tuple(cost.shape)} has no rows or no columns to transport between")
     if not (math.isfinite(reg) and reg > 0):
         raise ValueError(f"sinkhorn: reg (lambda) must be positive and finite, got {reg}")
-    if isinstance(num_iters, bool) or int(num_iters) != num_iters or num_iters < 1:
+    if isinstance(num_iters, bool) or not float(num_iters).is_integer() or num_iters < 1:
         raise ValueError(f"sinkhorn: num_iters must be a whole number of at least 1, got {num_iters}")
     if not tolerance >= 0:
         raise ValueError(f"sinkhorn: tolerance must be 0 or positive, got {tolerance}")

@@ -5,7 +5,6 @@ Shape letters: R real images, S synthetic images, d' student width, N patches, d
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -183,7 +182,7 @@ class CLIP3DReID(Baseline):
             distance = transport(local_features(synthetic.feature_map), table, batch["synthetic_phrase_choices"])
             losses["loss_ot_synthetic"] = self.scales["ot_synthetic"] * distance
         if self.body_shape_loss is not None:
-            with running_statistics_kept(self.heads) if self.separate_statistics else contextlib.nullcontext():
+            with running_statistics_kept(self.heads):  # this half has a pass of its own, whichever statistics are kept
                 features = self.global_features(synthetic.head_input, self.sides_of_neck["body_shape"])
             distance = self.body_shape_loss(features, batch["synthetic_betas"], batch["synthetic_gender"])
             losses["loss_body_shape"] = self.scales["body_shape"] * distance

@@ -145,6 +145,8 @@ def test_the_cost_is_left_as_it_was() -> None:
         ({"reg": float("nan")}, "reg"),
         ({"num_iters": 0}, "num_iters"),
         ({"num_iters": 1.5}, "num_iters"),
+        ({"num_iters": float("inf")}, "num_iters"),
+        ({"num_iters": float("nan")}, "num_iters"),
         ({"tolerance": -1.0}, "tolerance"),
         ({"check_every": 0}, "check_every"),
         ({"row_marginals": torch.ones(4)}, "row_marginals"),
@@ -155,3 +157,8 @@ def test_wrong_arguments_are_named(change: dict, message: str) -> None:
     arguments = {"cost": torch.zeros(1, 3, 4), "reg": 1.0, "num_iters": 1, **change}
     with pytest.raises(ValueError, match=message):
         sinkhorn(**arguments)
+
+
+def test_a_whole_number_of_iterations_may_be_a_float() -> None:
+    cost = torch.rand(1, 3, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(sinkhorn(cost, 1.0, 3.0), sinkhorn(cost, 1.0, 3))

@@ -242,15 +242,19 @@ def test_residual_head_starts_from_the_pooled_features() -> None:
         build(cfg)
 
 
-def test_separate_statistics_keep_synthetic_images_out_of_the_neck_too(teacher: str) -> None:
-    """With NECK_FEAT after, L_3D reads the neck's output; its running statistics are those of the real half alone."""
+@pytest.mark.parametrize("neck_feat", ["before", "after"])
+@pytest.mark.parametrize("statistics", ["shared", "separate"])
+def test_the_necks_running_statistics_are_of_the_real_half_alone(teacher: str, statistics: str, neck_feat: str) -> None:
+    """L_3D reads the neck's output, which normalises each half by itself: the synthetic half must not count."""
     cfg = small_config(teacher, ALL_LOSSES)
-    cfg.MODEL.HEADS.NECK_FEAT, cfg.MODEL.SYNTHETIC_STATISTICS = "after", "separate"
+    cfg.MODEL.HEADS.NECK_FEAT, cfg.MODEL.SYNTHETIC_STATISTICS = neck_feat, statistics
+    cfg.MODEL.LOSSES.BODY_SHAPE.FEATURE = "after"
     model, batch = build(cfg), random_batch()
     with torch.no_grad():
         alone = build(cfg)
-        real_map = alone.backbone((batch["images"] - alone.pixel_mean) / alone.pixel_std)
-        f_id = alone.heads.pool_layer(real_map)[:, :, 0, 0]
+        seen = [batch["images"], batch["synthetic_images"]][: 2 if statistics == "shared" else 1]
+        maps = alone.backbone((torch.cat(seen) - alone.pixel_mean) / alone.pixel_std)[: len(batch["images"])]
+        f_id = alone.heads.pool_layer(maps)[:, :, 0, 0]
         neck = alone.heads.bottleneck[0]
         expected = (1 - neck.momentum) * neck.running_mean + neck.momentum * f_id.mean(0)
     losses_of(model, batch)
