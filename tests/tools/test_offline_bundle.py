@@ -96,7 +96,7 @@ def test_another_python_is_refused_by_the_install_script(bundle: tuple[Path, dic
     try:
         for change, words in (
             ({"python": "3.99"}, "this bundle needs Python 3.99"),
-            ({"assumed": {"gone": "gone_module"}}, "this machine lacks gone"),
+            ({"assumed": {"gone": "gone_module"}}, "this machine has no gone"),
         ):
             machine.write_text(json.dumps({**json.loads(before), **change}))
             command = ["sh", str(bundle[0] / "install.sh"), str(tmp_path / "target"), sys.executable]
