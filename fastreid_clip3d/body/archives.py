@@ -24,11 +24,12 @@ _MAX_HEADER = 10_000
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """What numpy writes. zipfile inflates the others without a bound."""
 
-
-_DAMAGES = (
+DAMAGES: tuple[type[Exception], ...] = (
     zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError,
     tokenize.TokenError, SyntaxError, MemoryError,  # the header of an array is parsed as Python
+    KeyError, TypeError,  # an array is not in the file, or the file is a single array
 )  # fmt: skip
+"""What reading a damaged .npz or .npy raises."""
 
 
 def read_npz(path: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
@@ -55,7 +56,7 @@ def read_npz(path: Path, names: Sequence[str] | None = None) -> dict[str, np.nda
                         f"'{path}' holds more than the {MAX_TOTAL_BYTES:,} bytes that any body model needs."
                     )
             return arrays
-    except _DAMAGES as error:
+    except DAMAGES as error:
         raise ClearError(f"'{path}' cannot be read as .npz ({error}). Download or copy it again.") from error
 
 

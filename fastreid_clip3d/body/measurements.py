@@ -72,7 +72,7 @@ def slice_supports(
     first_axes: Tensor | None = None,
     num_directions: int = NUM_DIRECTIONS,
 ) -> tuple[Tensor, Tensor]:
-    """How far parallel plane slices through edges of meshes reach in a fan of directions over half a turn.
+    """Cuts meshes with parallel planes and says, for each cut, how far it extends along each of D / 2 directions.
 
     Args:
         vertices: [B, V, 3].

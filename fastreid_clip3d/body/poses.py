@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from fastreid_clip3d.body.archives import DAMAGES
 from fastreid_clip3d.body.constants import JOINTS, NUM_JOINTS
 from fastreid_clip3d.errors import ClearError
 
@@ -63,7 +62,7 @@ def load_pose_pool(path: str | Path = "") -> torch.Tensor:
                 poses = loaded[name]
         else:
             poses = loaded
-    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGES as error:
         raise ClearError(f"cannot read poses from {path} ({error}): {wanted}") from error
     if poses.ndim == 3 and poses.shape[1:] == (NUM_JOINTS, 3):
         poses = poses.reshape(-1, 3 * NUM_JOINTS)

@@ -22,7 +22,7 @@ _STATURE_RANGE = (0.4, 2.8)  # metres, from infants to giants
 _POSE_COMPONENTS = 9 * (NUM_JOINTS - 1)
 _STAR_POSE_COMPONENTS = 4 * (NUM_JOINTS - 1) + 1  # a quaternion per joint, and the second shape coefficient
 
-# Larger skeletons fold into SMPL's 24 joints: (joint whose place becomes SMPL's hand joint, joints whose skin follows).
+# For each SMPL joint: the file's joint that gives its place, and the file's joints whose skin moves with it.
 _FOLDS: dict[int, dict[int, tuple]] = {
     52: {22: (25, range(22, 37)), 23: (40, range(37, 52))},
     55: {15: (15, (22, 23, 24)), 22: (28, range(25, 40)), 23: (43, range(40, 55))},
@@ -118,7 +118,8 @@ def _check_num_betas(source: str, num_betas: int, components: int, joints: int) 
         rest = f" (the other {components - shapes} of its {components} components are expressions)"
         raise ClearError(
             f"{source}: field 'shapedirs': wanted at least {num_betas} shape components (num_betas), given {shapes}"
-            f"{rest if shapes < components else ''}. Set MODEL.BODY.NUM_BETAS to at most {shapes}."
+            f"{rest if shapes < components else ''}. Give a body model with more; a training can also set "
+            f"MODEL.BODY.NUM_BETAS to at most {shapes}."
         )
 
 

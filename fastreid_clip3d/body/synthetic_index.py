@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fastreid_clip3d.body.archives import DAMAGES
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.vocabulary import NUM_PAIRS
 
@@ -141,7 +140,7 @@ def read_arrays(path: Path, num_images: int) -> dict[str, np.ndarray]:
             if missing:
                 raise ClearError(f"{path} lacks {', '.join(missing)}: {remedy}")
             arrays = {name: file[name] for name in _ARRAYS}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
+    except DAMAGES as error:
         raise ClearError(f"{path} is damaged ({error}): {remedy}") from error
     for name, (kind, shape) in _ARRAYS.items():
         array = arrays[name]

@@ -52,7 +52,10 @@ from fastreid_clip3d.synthcc.sampling import label_people, render_plans
 
 RECORDS = ".shards"
 PEOPLE_PER_SHARD: int = 4
-"""Part of the format: images that are rendered together share a few numbers."""
+"""Another value gives other images, because those rendered together influence each other slightly.
+
+Raise FORMAT with it.
+"""
 
 
 @dataclasses.dataclass(frozen=True)

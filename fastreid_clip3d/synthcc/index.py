@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from fastreid_clip3d.body.archives import DAMAGES
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.vocabulary import NUM_PAIRS
 
 INDEX = "index.npz"
-_DAMAGES = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+COLUMNS = (
+    "files", "split", "pid", "camid", "clothes_id", "outfit", "pose", "heading", "gender", "betas", "scores",
+    "phrase_choices",
+)  # fmt: skip
+"""All columns of the table."""
 
 
 def read_columns(folder: str | Path, *names: str) -> list[np.ndarray]:
@@ -27,7 +30,7 @@ def read_columns(folder: str | Path, *names: str) -> list[np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return [arrays[name] for name in names]
-    except _DAMAGES as error:
+    except DAMAGES as error:
         raise ClearError(
             f"{path} cannot be read as the table of a SynthCC set, which holds the true descriptors ({error}). Render "
             "the set with `clip3d render-people`; of a finished set it makes only the table."
@@ -37,11 +40,10 @@ def read_columns(folder: str | Path, *names: str) -> list[np.ndarray]:
 def has_index(folder: str | Path) -> bool:
     """Whether the folder has a table whose columns can all be read."""
     try:
-        with np.load(Path(folder) / INDEX, allow_pickle=False) as arrays:
-            names = arrays.files
-        return bool(names) and len(read_columns(folder, *names)) == len(names)
-    except (ClearError, *_DAMAGES):
+        read_columns(folder, *COLUMNS)
+    except ClearError:
         return False
+    return True
 
 
 def true_choices(folder: str | Path, splits: Sequence[str] = ()) -> dict[str, np.ndarray]:

@@ -57,8 +57,8 @@ class ClothKind:
 class TopKind:
     """How a top or something worn over it is drawn; fields as in ``Top``.
 
-    `hem` None: :data:`USUAL_HEM`. `sleeve` None: of a top, long with the chance `long_sleeves` and else short or rolled
-    up; of something worn over it, long. `offset` of something worn over a top comes on top of the top's own.
+    `hem` None: :data:`USUAL_HEM`. Where `sleeve` is None, a jacket has long sleeves; a top has long ones with
+    probability `long_sleeves`, else short or rolled-up ones. A jacket's `offset` is added to that of the top below it.
     """
 
     cloth: ClothKind

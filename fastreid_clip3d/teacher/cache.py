@@ -26,6 +26,7 @@ from PIL import ImageOps
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from fastreid_clip3d.body.archives import DAMAGES
 from fastreid_clip3d.common.dataset_root import dataset_root
 from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.common.images import decode_image
@@ -38,7 +39,15 @@ from fastreid_clip3d.vocabulary import NUM_PAIRS
 FORMAT = 1
 MANIFEST, PHRASE_TABLE = "manifest.json", "phrase_table.npy"
 RECOMPUTE = "run `clip3d cache-teacher` again: it recomputes what is missing or changed and keeps the rest"
-MEND = f"{RECOMPUTE} (with --rebuild where the teacher, its prompts or its precision changed)"
+REBUILD = "run `clip3d cache-teacher --rebuild`, which replaces the cache"
+RESTORE = "restore the images, or, if the dataset no longer lists them, run `clip3d cache-teacher` again for the others"
+_MANIFEST_KEYS: dict[str, type] = {
+    "fingerprint": dict, "embed_dim": int, "root": str, "num_shards": int, "images_per_shard": int
+}  # fmt: skip
+_FINGERPRINT_KEYS: dict[str, type] = {
+    "weights": str, "teacher": str, "preprocessing": dict, "prompts": list, "versions": dict
+}  # fmt: skip
+_DAMAGES: tuple[type[Exception], ...] = (AttributeError, *DAMAGES)
 logger = logging.getLogger(__name__)
 
 
@@ -71,7 +80,7 @@ def row_type(embed_dim: int) -> np.dtype:
 
 
 class TeacherCache:
-    """A finished cache, to be read by path; pickles, so that dataset workers can hold it.
+    """A finished cache, to be read by path. Can be pickled, so each dataset worker can have a copy.
 
     Args:
         folder: what :func:`build_cache` wrote.
@@ -112,10 +121,10 @@ class TeacherCache:
         self.root = os.path.abspath(root or self._root())
 
     def _root(self) -> str:
-        """The datasets' folder of today if the cache was made below that folder and its images are there now."""
-        datasets, first = dataset_root(), next(iter(self._places), "")
-        moved = self._manifest.get("below_datasets") and os.path.isfile(os.path.join(datasets, first))
-        return datasets if moved else self._manifest["root"]
+        """The datasets' folder of today if the cache was made below that folder and any of its images is there."""
+        datasets = dataset_root()
+        there = (os.path.isfile(os.path.join(datasets, key)) for key in self._places)
+        return datasets if self._manifest.get("below_datasets") and any(there) else self._manifest["root"]
 
     def __len__(self) -> int:
         """Number of images, mirror images not counted."""
@@ -157,11 +166,18 @@ class TeacherCache:
 
         Other package versions are only logged: answers then differ by rounding at most.
         """
-        changes = fingerprint_changes(self.fingerprint, fingerprint) if fingerprint else []
+        return [change for change, _ in self._changes(fingerprint, paths, content)]
+
+    def _changes(
+        self, fingerprint: Fingerprint | None, paths: Iterable[str | Path] | None, content: bool
+    ) -> list[tuple[str, str]]:
+        """(what changed, what to do), see :meth:`verify`."""
+        teacher = fingerprint_changes(self.fingerprint, fingerprint) if fingerprint else []
+        changes = [(change, REBUILD) for change in teacher]
         keys = list(self._places) if paths is None else [image_key(path, self.root) for path in paths]
         absent = [key for key in keys if key not in self._places]
         if absent:
-            changes.append(f"{len(absent)} images are not in the cache: {_some(absent)}")
+            changes.append((f"{len(absent)} images are not in the cache: {_some(absent)}", RECOMPUTE))
         changed, gone = [], []
         for key in dict.fromkeys(keys):
             if key not in self._places:
@@ -172,9 +188,10 @@ class TeacherCache:
             elif not _same_content(path, self._states[key], content):
                 changed.append(key)
         if gone:
-            changes.append(f"{len(gone)} images that the cache knows no longer exist below {self.root}: {_some(gone)}")
+            lost = f"{len(gone)} images that the cache knows no longer exist below {self.root}: {_some(gone)}"
+            changes.append((lost, RESTORE))
         if changed:
-            changes.append(f"{len(changed)} images changed since: {_some(changed)}")
+            changes.append((f"{len(changed)} images changed since: {_some(changed)}", RECOMPUTE))
         return changes
 
     def require(
@@ -184,9 +201,12 @@ class TeacherCache:
         content: bool = False,
     ) -> None:
         """:meth:`verify`, raising CacheError with all that changed."""
-        changes = self.verify(fingerprint, paths, content)
+        changes = self._changes(fingerprint, paths, content)
         if changes:
-            raise CacheError(f"teacher cache {self.folder} does not fit: {'; '.join(changes)}. To mend it, {MEND}.")
+            what, remedies = "; ".join(change for change, _ in changes), dict.fromkeys(remedy for _, remedy in changes)
+            raise CacheError(
+                f"teacher cache {self.folder} does not fit: {what}. To mend it, {'; and '.join(remedies)}."
+            )
 
     def _row(self, path: str | Path) -> np.void:
         key = image_key(path, self.root)
@@ -263,8 +283,9 @@ def build_cache(
         (kept if fits else todo).append(shard)
     # The other ranks fill the same disk at the same time.
     _require_space(folder, world_size * sum(len(shards[shard]) for shard in todo), teacher.embed_dim)
-    if stored and not todo:  # the precision and the versions are those of the rows, and no row is computed
-        manifest["fingerprint"] = stored["fingerprint"]
+    if stored and not todo:
+        # No row is computed here, so the precision and the versions stay. Another rank may have changed them meanwhile.
+        manifest["fingerprint"] = _read_manifest(folder)["fingerprint"]
     write_atomically(folder / MANIFEST, json.dumps(manifest).encode())
     _write_array(folder / PHRASE_TABLE, teacher.phrase_table.cpu().numpy())
     if rank == 0:
@@ -340,7 +361,10 @@ class _BothSides(Dataset):
             return torch.empty(0), f"image {path} cannot be read ({error.strerror})."
         except ClearError as error:  # returned, since a worker process would wrap what it raises in its own traceback
             return torch.empty(0), str(error)
-        sides = torch.stack((self.transform(image), self.transform(ImageOps.mirror(image))))
+        try:
+            sides = torch.stack((self.transform(image), self.transform(ImageOps.mirror(image))))
+        except ClearError as error:
+            return torch.empty(0), f"{path}: {error}"
         return sides, ImageState(status.st_size, status.st_mtime_ns, hashlib.sha256(data).hexdigest())
 
 
@@ -499,7 +523,7 @@ def _shard_fault(folder: Path, shard: int, embed_dim: int) -> str | None:
         states = {key: ImageState(*state) for key, state in sidecar["images"].items()}
         if rows.dtype != row_type(embed_dim) or len(rows) != len(states):
             return "is of another layout"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
+    except _DAMAGES:
         return "is damaged (unreadable)"
     return None
 
@@ -518,13 +542,17 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
                 f"teacher cache {folder} is of format {manifest['format']}, this package reads {FORMAT}; make it anew "
                 "with `clip3d cache-teacher --rebuild`."
             )
-        for key in ("fingerprint", "embed_dim", "root", "num_shards", "images_per_shard"):
-            manifest[key]
-        for key in ("weights", "teacher", "preprocessing", "prompts", "versions"):
-            manifest["fingerprint"][key]
+        _require_types(manifest, _MANIFEST_KEYS)
+        _require_types(manifest["fingerprint"], _FINGERPRINT_KEYS)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CacheError(f"{path} cannot be read as a cache's manifest; delete {folder} or use --rebuild.") from error
     return manifest
+
+
+def _require_types(values: dict[str, Any], types: dict[str, type]) -> None:
+    for key, wanted in types.items():
+        if not isinstance(values[key], wanted):
+            raise TypeError(key)
 
 
 def _read_sidecar(folder: Path, shard: int) -> dict[str, Any]:
@@ -534,7 +562,7 @@ def _read_sidecar(folder: Path, shard: int) -> dict[str, Any]:
 def _load_array(path: Path) -> np.ndarray:
     try:
         return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except DAMAGES as error:
         raise CacheError(f"{path} is missing or damaged; {RECOMPUTE}.") from error
 
 

@@ -56,7 +56,7 @@ class Teacher:
 
     Attributes:
         name, pretrained: as given to :func:`load_teacher`.
-        image_transform: picklable, PIL image to uint8 [3, H, W], for dataset workers.
+        image_transform: PIL image to uint8 [3, H, W]. Can be pickled, so each dataset worker can have a copy.
         phrase_table: raw text embeddings of ``vocabulary.prompts()``, float32 [32, d], on the teacher's device.
         embed_dim: d.
         image_size: (H, W) of the teacher's input, pixels.

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 TOLERANCE = 1e-3
-"""Largest difference of an output, by the root mean square of all, that counts as rounding."""
+"""Largest difference between two outputs that counts as rounding, as a share of the outputs' root mean square."""
 
 
 @torch.no_grad()

@@ -69,10 +69,14 @@ class _Images(Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> torch.Tensor | str:
-        try:
-            return self.transform(read_image(self.paths[index]))
-        except ClearError as error:  # a worker process would wrap it in its own traceback
+        try:  # errors are returned, since a worker process would wrap them in its own traceback
+            image = read_image(self.paths[index])
+        except ClearError as error:
             return str(error)
+        try:
+            return self.transform(image)
+        except ClearError as error:
+            return f"{printable(self.paths[index])}: {error}"
 
 
 def _together(items: list[torch.Tensor | str]) -> torch.Tensor | str:
@@ -117,7 +121,8 @@ def label_images(
 def draw_sheet(labels: Sequence[ImageLabels], path: str | Path, columns: int = 4) -> Path:
     """A picture of the images with their phrases beside them.
 
-    A phrase is bold and black where its margin is at least the median of these images, else grey.
+    A phrase is bold and black where its margin is at least the median of these images, else grey. A single image's
+    margins are compared with their own median.
     """
     from matplotlib.figure import Figure
 

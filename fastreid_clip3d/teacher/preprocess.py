@@ -14,11 +14,14 @@ from fastreid_clip3d.common.images import to_rgb
 from fastreid_clip3d.errors import ClearError
 
 RESIZE_MODES = ("squash", "pad")
+MAX_PADDED_PIXELS = 1 << 28
+"""Largest image that padding may make of a smaller one (1 GB of memory): 16,384 pixels high and wide."""
+
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
 class ImageTransform:
-    """PIL image to the teacher's input as uint8 [3, H, W]; pickles, so that dataset workers can hold it.
+    """PIL image to the teacher's input as uint8 [3, H, W]. Can be pickled, so each dataset worker can have a copy.
 
     Args:
         size: (H, W) of the teacher's input, pixels.
@@ -45,7 +48,11 @@ class ImageTransform:
         self.resize = resize
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
-        """uint8 [3, H, W], values 0..255, for an image of any size and mode."""
+        """uint8 [3, H, W], values 0..255, for an image of any size and mode.
+
+        Raises:
+            ClearError: padding would make a very narrow image larger than `MAX_PADDED_PIXELS`.
+        """
         image = to_rgb(image)
         if self.resize == "pad":
             image = self._pad(image)
@@ -57,6 +64,12 @@ class ImageTransform:
         height, width = self.size
         padded_width = max(image.width, round(image.height * width / height))
         padded_height = max(image.height, round(image.width * height / width))
+        if padded_width * padded_height > max(MAX_PADDED_PIXELS, 4 * image.width * image.height):
+            raise ClearError(
+                f"an image of {image.height} x {image.width} pixels (height x width) would become {padded_height} x "
+                f"{padded_width} when padded to the teacher's aspect ratio. Remove this image, or set "
+                "MODEL.TEACHER.RESIZE to squash."
+            )
         canvas = Image.new("RGB", (padded_width, padded_height), tuple(round(255 * value) for value in self.mean))
         canvas.paste(image, ((padded_width - image.width) // 2, (padded_height - image.height) // 2))
         return canvas

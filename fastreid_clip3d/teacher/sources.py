@@ -65,8 +65,14 @@ def _from_folder(folder: str, advice: str) -> WeightSource:
 def _from_hub(repository: str) -> WeightSource:
     from huggingface_hub import try_to_load_from_cache
 
-    config = try_to_load_from_cache(repository, "open_clip_config.json")
-    if not isinstance(config, str) or not any(Path(config).parent.glob("*open_clip*.safetensors")):
+    try:
+        config = try_to_load_from_cache(repository, "open_clip_config.json")
+    except ValueError as error:  # a name that the hub does not allow
+        raise ClearError(
+            f"teacher '{HUB}{repository}' does not name a repository on the Hugging Face hub ({error}). Write "
+            f"MODEL.TEACHER.NAME {HUB}OWNER/REPOSITORY."
+        ) from error
+    if not isinstance(config, str) or not _has_weights(Path(config).parent):
         require_connection(hub_endpoint(), f"teacher {HUB}{repository}", _by_hand(f"{hub_endpoint()}/{repository}"))
         config = _download(
             lambda: open_clip_pretrained.download_pretrained_from_hf(repository, filename="open_clip_config.json"),
@@ -79,6 +85,11 @@ def _from_hub(repository: str) -> WeightSource:
             _by_hand(f"{hub_endpoint()}/{repository}"),
         )
     return _from_folder(str(Path(config).parent), "The hub's cache is incomplete; delete that folder and try again.")
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether a folder of the hub's cache holds the weights that open_clip would download."""
+    return any(file.suffix in (".safetensors", ".bin") for file in folder.glob("*open_clip*"))
 
 
 def _from_name(model_name: str, written: str, pretrained: str) -> WeightSource:
@@ -184,11 +195,12 @@ def _some(tags: list[str]) -> str:
 
 
 def _by_hand(address: str, tag: str = "") -> str:
+    """What to do without a network. `tag`: the pretrained tag; "" for a name that takes none."""
+    weights = f"; or give the weights file as MODEL.TEACHER.PRETRAINED {tag}=FILE" if tag else ""
     return (
-        f"By hand, on a machine with a network: download open_clip_model.safetensors and open_clip_config.json from "
-        f"{address} into one folder, copy it here and set MODEL.TEACHER.NAME {LOCAL_DIR}FOLDER; or give the weights "
-        f"file as MODEL.TEACHER.PRETRAINED {tag + '=' if tag else ''}FILE. MODEL.TEACHER.NAME {EMBEDDED_TEACHER} needs "
-        "no download."
+        "By hand, on a machine with a network: download open_clip_model.safetensors (or open_clip_pytorch_model.bin) "
+        f"and open_clip_config.json from {address} into one folder, copy it here and set MODEL.TEACHER.NAME "
+        f"{LOCAL_DIR}FOLDER{weights}. MODEL.TEACHER.NAME {EMBEDDED_TEACHER} needs no download."
     )
 
 

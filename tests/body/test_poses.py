@@ -147,3 +147,20 @@ def test_missing_cut_and_nameless_files_are_refused(tmp_path):
     np.savez(path, a=np.zeros((5, 72)), b=np.zeros((5, 72)))
     with pytest.raises(ClearError, match="a, b"):
         load_pose_pool(path)
+
+
+@pytest.mark.parametrize("damage", ["flip", "method", "header"])
+def test_damaged_files_are_refused(tmp_path, damage):
+    path = tmp_path / ("poses.npy" if damage == "header" else "poses.npz")
+    if damage == "header":
+        np.save(path, np.zeros((5, 72)))
+        data = path.read_bytes().replace(b"'fortran", b"('ortran")  # numpy parses the header as Python
+    else:
+        np.savez_compressed(path, poses=np.random.default_rng(0).normal(size=(5, 72)))
+        data = path.read_bytes()
+        # Byte 10 of an entry in the list of the archive's members is the method of compression.
+        place, new = (data.index(b"PK\1\2") + 10, b"\x63") if damage == "method" else (300, b"\xff" * 60)
+        data = data[:place] + new + data[place + len(new) :]
+    path.write_bytes(data)
+    with pytest.raises(ClearError, match="cannot read poses from"):
+        load_pose_pool(path)

@@ -194,7 +194,7 @@ def test_a_folder_of_other_pictures_is_refused(tmp_path):
         make(tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["missing", "short", "index", "index cut", "index flipped"])
+@pytest.mark.parametrize("damage", ["missing", "short", "index", "index cut", "index flipped", "index method"])
 def test_damage_is_reported_and_the_next_run_repairs_it(made, copy, damage):
     victim = copy / ("index.npz" if "index" in damage else "images/00004_01.png")
     if damage in ("missing", "index"):
@@ -205,6 +205,10 @@ def test_damage_is_reported_and_the_next_run_repairs_it(made, copy, damage):
         victim.write_bytes(
             whole[:start] + bytes(byte ^ 255 for byte in whole[start : start + 64]) + whole[start + 64 :]
         )
+    elif damage == "index method":
+        whole = victim.read_bytes()
+        entry = whole.index(b"PK\1\2")  # the list of the archive's members; a method is at byte 10 of an entry
+        victim.write_bytes(whole[: entry + 10] + b"\x63" + whole[entry + 11 :])
     else:
         victim.write_bytes(victim.read_bytes()[:-20])
     words = {"missing": r"1 of 24 pictures.*missing \(1\)", "short": r"cut short \(1\)", "index": "is missing"}

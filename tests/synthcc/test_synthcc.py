@@ -20,7 +20,7 @@ from fastreid_clip3d.synthcc.camera import CAMERAS, FIXED_FLOOR, FIXED_HEIGHT, a
 from fastreid_clip3d.synthcc.dressing import dress
 from fastreid_clip3d.synthcc.figure import CANONICAL, NORMAL, REST, load_figure
 from fastreid_clip3d.synthcc.garments import NUM_PARTS, SKIN, TOP, make_top, top_field
-from fastreid_clip3d.synthcc.index import read_columns
+from fastreid_clip3d.synthcc.index import COLUMNS, read_columns
 from fastreid_clip3d.synthcc.mesh_tools import cut, grid_faces
 from fastreid_clip3d.synthcc.outfit import sample_outfit
 from fastreid_clip3d.synthcc.patterns import paint
@@ -481,27 +481,36 @@ def test_a_stopped_run_goes_on_and_mends_what_is_broken(small_set, tmp_path, mon
     assert made == []
 
 
-@pytest.mark.parametrize("damage", ["cut", "flip", "npy", "empty", "missing"])
+@pytest.mark.parametrize("damage", ["cut", "flip", "npy", "npy cut", "method", "empty", "missing", "column"])
 def test_a_damaged_table_is_named_and_made_again_without_rendering(small_set, tmp_path, monkeypatch, damage):
     folder = tmp_path / small_set.name
     shutil.copytree(small_set, folder)
     path = folder / "index.npz"
     whole = path.read_bytes()
     middle = len(whole) // 2
+    columns = dict(np.load(path))
     if damage == "missing":
         path.unlink()
-    elif damage == "npy":
+    elif damage in ("npy", "npy cut"):
         with open(path, "wb") as file:
             np.save(file, np.zeros(3))
+        if damage == "npy cut":  # numpy parses the header as Python
+            path.write_bytes(path.read_bytes().replace(b"'fortran", b"('ortran"))
+    elif damage == "method":
+        entry = whole.index(b"PK\1\2")  # the list of the archive's members; a method is at byte 10 of an entry
+        path.write_bytes(whole[: entry + 10] + b"\x63" + whole[entry + 11 :])
+    elif damage == "column":
+        np.savez_compressed(path, **{name: column for name, column in columns.items() if name != "betas"})
     else:
         damaged = {"cut": whole[:middle], "empty": b"", "flip": whole[:middle] + bytes(64) + whole[middle + 64 :]}
         path.write_bytes(damaged[damage])
     with pytest.raises(ClearError, match="index.npz cannot be read as the table .*clip3d render-people"):
-        read_columns(folder, *np.load(small_set / "index.npz").files)
+        read_columns(folder, *columns)
     monkeypatch.setattr(generate, "make_shard", lambda *_: pytest.fail("nothing is to be rendered"))
     assert generate.generate_set(tmp_path, SMALL, workers=1) == folder
-    expected, mended = np.load(small_set / "index.npz"), np.load(path)
-    assert all(np.array_equal(expected[name], mended[name]) for name in expected.files)
+    mended = np.load(path)
+    assert mended.files == list(columns) == list(COLUMNS)
+    assert all(np.array_equal(columns[name], mended[name]) for name in COLUMNS)
 
 
 def test_a_description_that_is_none_is_named(tmp_path):

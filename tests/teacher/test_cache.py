@@ -146,8 +146,10 @@ def test_new_and_lost_images_are_reported(pictures, teacher, tmp_path):
         answers.lookup(pictures[-1])
     Path(pictures[0]).unlink()
     assert "no longer exist" in answers.verify()[0] and "00.png" in answers.verify()[0]
-    with pytest.raises(CacheError, match="no longer exist"):
+    with pytest.raises(CacheError, match="no longer exist.* restore the images, or, .* for the others"):
         answers.require()
+    assert len(pictures[1:]) == build(pictures[1:], teacher, tmp_path / "cache").images
+    assert TeacherCache(tmp_path / "cache").verify(paths=pictures[1:]) == []
 
 
 def test_another_teacher_is_refused_without_rebuild(pictures, teacher, tmp_path):
@@ -157,6 +159,9 @@ def test_another_teacher_is_refused_without_rebuild(pictures, teacher, tmp_path)
     changes = TeacherCache(folder).verify(other.fingerprint, ())
     assert len(changes) == 3
     assert "weights" in changes[0] and "resize was squash, is pad" in changes[1] and "std" in changes[2]
+    with pytest.raises(CacheError, match="To mend it, run `clip3d cache-teacher --rebuild`") as caught:
+        TeacherCache(folder).require(other.fingerprint, ())
+    assert "keeps the rest" not in str(caught.value)
     with pytest.raises(CacheError, match="--rebuild"):
         build(pictures, other, folder)
     assert len(TeacherCache(folder).verify(teacher.fingerprint, ())) == 0
@@ -194,6 +199,9 @@ def test_the_folder_of_the_datasets_may_move(pictures, teacher, tmp_path, monkey
     moved = [path.replace("images", "elsewhere") for path in pictures]
     answers = TeacherCache(tmp_path / "cache")
     assert torch.equal(answers.lookup(moved[4])[0], expected) and answers.verify(paths=moved) == []
+    Path(moved[0]).rename(tmp_path / "set aside")  # a lost image does not hide the others
+    assert TeacherCache(tmp_path / "cache").missing(moved) == []
+    (tmp_path / "set aside").rename(moved[0])
     assert build(moved, teacher, tmp_path / "cache", root=str(tmp_path / "elsewhere")) == (0, 3, 0, 9)
     # The cache of a copy that is still there is found where FASTREID_DATASETS names another folder.
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path))
@@ -223,7 +231,38 @@ def test_a_phrase_table_that_is_none_is_refused_and_made_again(table, pictures, 
     assert TeacherCache(tmp_path / "cache").verify(teacher.fingerprint, pictures) == []
 
 
-@pytest.mark.parametrize(("change", "remedy"), [({"format": 0}, "--rebuild"), ({"fingerprint": {}}, "--rebuild")])
+def test_a_rank_that_keeps_all_its_rows_does_not_undo_the_precision_of_another(
+    pictures, teacher, tmp_path, monkeypatch
+):
+    build(pictures, teacher, tmp_path / "cache")
+    exact = teacher.fingerprint
+    monkeypatch.setattr(teacher, "fingerprint", dataclasses.replace(exact, precision="bf16"))
+    change(pictures[0], seed=7)
+    fits = cache._shard_fits
+
+    def other_rank_first(folder, shard, *arguments):
+        """While rank 1 of 2 looks at its shard, rank 0 computes another one."""
+        monkeypatch.setattr(cache, "_shard_fits", fits)
+        assert build(pictures, teacher, folder, rank=0, world_size=2).computed == 1
+        return fits(folder, shard, *arguments)
+
+    monkeypatch.setattr(cache, "_shard_fits", other_rank_first)
+    assert build(pictures, teacher, tmp_path / "cache", rank=1, world_size=2) == (0, 1, 0, 9)
+    (changed,) = TeacherCache(tmp_path / "cache").verify(exact, pictures)
+    assert "computed in bf16" in changed
+
+
+@pytest.mark.parametrize(
+    ("change", "remedy"),
+    [
+        ({"format": 0}, "--rebuild"),
+        ({"fingerprint": {}}, "--rebuild"),
+        ({"fingerprint": []}, "--rebuild"),
+        ({"embed_dim": "24"}, "--rebuild"),
+        ({"num_shards": None}, "--rebuild"),
+        ({"root": 3}, "--rebuild"),
+    ],
+)
 def test_a_manifest_of_another_kind_names_the_command_that_helps(change, remedy, pictures, teacher, tmp_path):
     build(pictures, teacher, tmp_path / "cache")
     path = tmp_path / "cache" / "manifest.json"

@@ -163,3 +163,27 @@ def test_without_a_network_the_message_comes_soon_and_has_a_remedy(name, pretrai
         assert part in str(caught.value)
     if pretrained:
         assert "openai" in str(caught.value) and "openai=FILE" in str(caught.value)
+    else:
+        assert "PRETRAINED" not in str(caught.value)  # a name on the hub takes none
+
+
+@pytest.mark.parametrize("name", ["hf-hub:", "hf-hub:a/b/c", "hf-hub:own/some name"])
+def test_a_name_that_the_hub_does_not_allow(name):
+    with pytest.raises(ClearError, match=f"'{name}' does not name a repository .*hf-hub:OWNER/REPOSITORY"):
+        load_teacher(name)
+
+
+@pytest.mark.parametrize("weights", ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"])
+def test_weights_in_the_hubs_cache_need_no_network(weights, model_folder, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    repository = tmp_path / "models--own--some-clip"
+    snapshot = repository / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    shutil.copy(model_folder / "open_clip_config.json", snapshot)
+    state = load_file(model_folder / "open_clip_model.safetensors")
+    save_file(state, snapshot / weights) if weights.endswith(".safetensors") else torch.save(state, snapshot / weights)
+    found, expected = load_teacher("hf-hub:own/some-clip"), load_teacher(f"local-dir:{model_folder}")
+    assert found.fingerprint.weights == expected.fingerprint.weights

@@ -13,6 +13,7 @@ from PIL import Image
 
 from fastreid_clip3d.cli import run_verb
 from fastreid_clip3d.errors import ClearError, run_tool
+from fastreid_clip3d.teacher import build_cache, load_teacher
 from fastreid_clip3d.teacher.listing import draw_sheet, label_images, reading_processes
 from fastreid_clip3d.vocabulary import PHRASE_PAIRS
 
@@ -35,6 +36,16 @@ def test_a_broken_image_is_named_from_a_worker_too(teacher, pictures):
     for workers in (0, 1):
         with pytest.raises(ClearError, match="01.png"):
             list(label_images(teacher, pictures, num_workers=workers))
+
+
+def test_an_image_that_is_too_narrow_to_pad_is_named(model_folder, tmp_path):
+    path = tmp_path / "thread.png"
+    Image.new("RGB", (1, 65000)).save(path)
+    padding = load_teacher(f"local-dir:{model_folder}", resize="pad")
+    with pytest.raises(ClearError, match="thread.png.* 65000 x 1 pixels"):
+        list(label_images(padding, [str(path)], num_workers=0))
+    with pytest.raises(ClearError, match="thread.png.* 65000 x 1 pixels"):
+        build_cache([str(path)], padding, tmp_path / "cache", progress=False)
 
 
 def test_nobody_reads_beside_a_teacher_on_a_cpu(teacher):

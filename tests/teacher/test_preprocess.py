@@ -10,7 +10,7 @@ from PIL import Image
 
 from fastreid_clip3d.common.images import read_image
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.teacher import ImageTransform
+from fastreid_clip3d.teacher import ImageTransform, preprocess
 from fastreid_clip3d.teacher.preprocess import normalize
 
 
@@ -48,6 +48,17 @@ def test_it_gives_bytes_and_survives_a_worker_process():
     transform = pickle.loads(pickle.dumps(ImageTransform((32, 32), (0.5,) * 3, (0.5,) * 3)))
     out = transform(noise(50, 20))
     assert out.dtype == torch.uint8 and out.shape == (3, 32, 32)
+
+
+def test_padding_of_a_very_narrow_image_is_refused_before_it_takes_memory(monkeypatch):
+    pad = ImageTransform((16, 16), (0.5,) * 3, (0.5,) * 3, resize="pad")
+    for size, shown in (((1, 65000), "65000 x 1 pixels"), ((65000, 1), "1 x 65000 pixels")):
+        with pytest.raises(ClearError, match=f"{shown}.* 65000 x 65000 .*RESIZE to squash"):
+            pad(Image.new("RGB", size))
+    assert ImageTransform((16, 16), (0.5,) * 3, (0.5,) * 3)(Image.new("RGB", (1, 65000))).shape == (3, 16, 16)
+    assert pad(Image.new("RGB", (1, 2000))).shape == (3, 16, 16)
+    monkeypatch.setattr(preprocess, "MAX_PADDED_PIXELS", 1)  # an ordinary image of any size is padded
+    assert pad(Image.new("RGB", (64, 128))).shape == (3, 16, 16)
 
 
 def test_an_unknown_resize_names_the_known():

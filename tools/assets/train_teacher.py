@@ -48,13 +48,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--views",
         type=int,
-        default=0,
         help="precomputed views per picture, only with --people; 0: new views in each step (default: 0)",
     )
     parser.add_argument(
         "--learning-rate",
         type=float,
-        default=2e-3,
         help="learning rate of the visual trunk, only with --people (default: 0.002)",
     )
     parser.add_argument("--grey", type=int, default=24000, help="grey bodies, one picture each (default: 24000)")
@@ -73,10 +71,14 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     for name in ("steps", "batch", "held_out", "workers"):
         if getattr(parsed, name) is not None and getattr(parsed, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
-    if parsed.steps is not None and parsed.people is None:
-        parser.error("--steps needs --people; without both, the recipe of the shipped teacher runs")
-    if min(parsed.grey, parsed.views, parsed.people or 0) < 0 or parsed.grey + (parsed.people or 1) < 1:
+    for name in ("steps", "views", "learning_rate"):
+        if getattr(parsed, name) is not None and parsed.people is None:
+            flag = f"--{name.replace('_', '-')}"
+            parser.error(f"{flag} needs --people; without both, the recipe of the shipped teacher runs")
+    if min(parsed.grey, parsed.views or 0, parsed.people or 0) < 0 or parsed.people == parsed.grey == 0:
         parser.error("--people, --grey and --views must not be negative; --people and --grey must not both be 0")
+    if parsed.learning_rate is not None and parsed.learning_rate <= 0:
+        parser.error("--learning-rate must be above 0")
     return parsed
 
 
@@ -88,8 +90,8 @@ def main(arguments: list[str] | None = None) -> int:
     find_device(parsed.device)
     recipe = TeacherRecipe(grey=parsed.grey, held_out=parsed.held_out, batch=parsed.batch, seed=parsed.seed)
     if parsed.people is not None:
-        steps = parsed.steps or 951
-        stage = Stage(parsed.people, steps, parsed.views, parsed.learning_rate, min(100, steps // 5))
+        steps, rate = parsed.steps or 951, parsed.learning_rate or 2e-3
+        stage = Stage(parsed.people, steps, parsed.views or 0, rate, min(100, steps // 5))
         recipe = dataclasses.replace(recipe, stages=(stage,))
     made = make_teacher(recipe, parsed.output, parsed.visual_weights, parsed.workers, parsed.device)
     print(made.report.table())

@@ -13,6 +13,7 @@ from fastreid_clip3d.teacher import load_teacher
 from tools.assets.teacher import recipe as embedded
 from tools.assets.teacher.recipe import Stage, TeacherRecipe, make_teacher
 from tools.assets.teacher.training import TrainingSettings
+from tools.assets.train_teacher import parse_arguments
 
 RECIPE = TeacherRecipe(stages=(Stage(0, 3, 1, 1e-3, 1), Stage(0, 2, 0, 1e-3, 1)), grey=12, held_out=8, batch=8)
 
@@ -43,6 +44,27 @@ def test_a_second_run_trains_nothing_and_says_the_same(made):
     assert second.seconds == first.seconds
     assert second.report == first.report
     assert sorted(path.name for path in folder.glob("stage-*")) == ["stage-0", "stage-1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--people", "0", "--grey", "0"], "must not both be 0"),
+        (["--views", "3"], "--views needs --people"),
+        (["--learning-rate", "0.5"], "--learning-rate needs --people"),
+        (["--steps", "5"], "--steps needs --people"),
+        (["--people", "8", "--learning-rate", "0"], "--learning-rate must be above 0"),
+    ],
+)
+def test_flags_that_would_be_ignored_are_refused(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        parse_arguments(["--output", "x", *arguments])
+    assert message in capsys.readouterr().err
+
+
+def test_one_kind_of_people_is_enough():
+    assert parse_arguments(["--output", "x", "--people", "0"]).grey == 24000
+    assert parse_arguments(["--output", "x", "--grey", "0"]).people is None
 
 
 def test_the_second_stage_begins_with_the_first(made):

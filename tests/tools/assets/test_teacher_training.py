@@ -227,6 +227,48 @@ def test_other_settings_do_not_go_on(run):
         TeacherTraining(other, striped(256, 0), run[1]).run(progress=False)
 
 
+@pytest.mark.parametrize("what", ["pids", "targets", "number", "weights"])
+def test_other_people_or_starting_weights_do_not_go_on(what, tmp_path):
+    settings = TrainingSettings(**{**SETTINGS.__dict__, "steps": 1, "text_steps": 1})
+    pictures, weights = striped(32, 0), ["", ""]
+    if what == "weights":
+        for number in (0, 1):
+            trunk = create_clip(TrainingSettings(**{**settings.__dict__, "seed": 7 + number})).visual.trunk
+            torch.save(trunk.state_dict(), tmp_path / f"{number}.pth")
+            weights[number] = tmp_path / f"{number}.pth"
+    others = {
+        "pids": pictures._replace(pids=pictures.pids // 2),
+        "targets": pictures._replace(targets=1 - pictures.targets),
+        "number": striped(48, 0),
+        "weights": pictures,
+    }
+    TeacherTraining(settings, pictures, tmp_path / "run", weights[0]).run(progress=False)
+    again = TeacherTraining(settings, pictures, tmp_path / "run", weights[0])
+    again.run(progress=False)
+    assert again.step == 1
+    with pytest.raises(ClearError, match="other people .* Give another --output or delete it"):
+        TeacherTraining(settings, others[what], tmp_path / "run", weights[1]).run(progress=False)
+
+
+def test_views_of_other_pictures_are_not_taken(tmp_path):
+    first, other = striped(32, 0), striped(32, 5)
+    TeacherTraining(SETTINGS, first, tmp_path)._compute_views(progress=False)
+    taken = TeacherTraining(SETTINGS, other, tmp_path)._compute_views(progress=False)
+    own = TeacherTraining(SETTINGS, other, tmp_path / "own")._compute_views(progress=False)
+    np.testing.assert_array_equal(taken, own)
+
+
+def test_a_state_that_does_not_know_its_pictures_still_goes_on(tmp_path):
+    settings = TrainingSettings(**{**SETTINGS.__dict__, "steps": 1, "text_steps": 1})
+    TeacherTraining(settings, striped(32, 0), tmp_path).run(progress=False)
+    state = torch.load(tmp_path / "training_state.pt", weights_only=True)
+    del state["data"]
+    torch.save(state, tmp_path / "training_state.pt")
+    again = TeacherTraining(settings, striped(32, 0), tmp_path)
+    again.run(progress=False)
+    assert again.step == 1
+
+
 def test_words_that_no_caption_holds_are_silent():
     model = create_clip(SETTINGS)
     rows = model.token_embedding.weight.abs().sum(1) > 0

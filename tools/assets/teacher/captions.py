@@ -40,7 +40,7 @@ def caption(phrase_choices: np.ndarray, pairs: np.ndarray) -> str:
 def draw_captions(
     phrase_choices: np.ndarray, rng: np.random.Generator, most_phrases: int = 3
 ) -> tuple[list[str], np.ndarray]:
-    """One caption per row of labels, each about one to `most_phrases` random pairs.
+    """One caption per row of labels. Each states the phrases of 1 to `most_phrases` random pairs.
 
     Args:
         phrase_choices: [B, 16].

@@ -8,7 +8,6 @@ Shape letters: N pictures, H x W size, 16 pairs.
 from __future__ import annotations
 
 import functools
-import zipfile
 import zlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from fastreid_clip3d.body.archives import DAMAGES
 from fastreid_clip3d.body.constants import GENDERS
 from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.errors import ClearError
@@ -102,7 +102,7 @@ def _read_chunk(path: Path, settings: PeopleSettings, kind: str) -> LabelledPict
     try:
         with np.load(path, allow_pickle=False) as part:
             pictures = LabelledPictures(**{name: part[name] for name in LabelledPictures._fields})
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except DAMAGES as error:
         raise ClearError(
             f"{path} is damaged ({error}). Delete this file and run again; only this file is rendered again."
         ) from error

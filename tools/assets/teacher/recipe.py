@@ -27,7 +27,11 @@ REPORT_NAME = "report.json"
 
 @dataclass(frozen=True)
 class Stage:
-    """One training: clothed people (two pictures each), steps, precomputed views (0: new ones), rate, warm-up steps."""
+    """One training.
+
+    people: clothed people, two pictures each; views: precomputed views per picture (0: new views in each step);
+    warmup: steps over which the learning rate rises.
+    """
 
     people: int
     steps: int

@@ -11,6 +11,7 @@ Shape letters: N pictures, B a batch, 3 x H x W the model's input, d embedding w
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import math
 import time
@@ -252,6 +253,21 @@ def _forget_unused_words(model: CLIP, settings: TrainingSettings) -> None:
         model.token_embedding.weight[used] = kept
 
 
+def _digest_of_data(pictures: LabelledPictures, start: nn.Module | None) -> str:
+    """SHA-256 of the people, of their labels, of the pictures' number and size, and of the weights `start`.
+
+    The projection of the images is left out, since :func:`export` scales it, to rounding that depends on the machine.
+    """
+    digest = hashlib.sha256(str(pictures.images.shape).encode())
+    for values in (pictures.pids, pictures.targets):
+        digest.update(np.ascontiguousarray(values))
+    for name, value in sorted(start.state_dict().items()) if start is not None else ():
+        if name != "visual.head.proj.weight":
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().reshape(-1).numpy())
+    return digest.hexdigest()
+
+
 def split_trunk(visual: nn.Module, stages: int) -> tuple[nn.Module, nn.Module]:
     """Splits a timm EfficientNet tower: its stem and first `stages` stages, and the rest. Both share its weights.
 
@@ -337,6 +353,8 @@ class TeacherTraining:
         self._started = bool(start_from)
         if start_from:
             _load_whole(self.model, Path(start_from))
+        start = self.model if start_from else self.model.visual.trunk if visual_weights else None
+        self._data_digest = _digest_of_data(pictures, start)
         self.shape_head = nn.Linear(settings.embed_dim, NUM_SHAPES).to(self.device)
         self._early, self._late = split_trunk(self.model.visual, settings.frozen_stages)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
@@ -481,11 +499,13 @@ class TeacherTraining:
     @torch.no_grad()
     def _compute_views(self, progress: bool) -> np.ndarray:
         """Output of the frozen stages for random views of each picture, float16 [N, views, C, h, w], in a file."""
-        path = self.folder / f"views-{self.settings.seed}-{self.settings.views}-{self.settings.frozen_stages}.npy"
+        settings = self.settings
+        name = f"views-{settings.seed}-{settings.views}-{settings.frozen_stages}-{self._data_digest[:16]}.npy"
+        path = self.folder / name
         count = len(self.pictures.images)
         if path.is_file():
             stored = np.load(path, mmap_mode="r", allow_pickle=False)
-            if stored.shape[:2] == (count, self.settings.views):
+            if stored.shape[:2] == (count, settings.views):
                 return stored
         self.folder.mkdir(parents=True, exist_ok=True)
         self._early.eval()
@@ -541,6 +561,7 @@ class TeacherTraining:
     def _save(self) -> None:
         state = {
             "settings": json.dumps(asdict(self.settings), sort_keys=True),
+            "data": self._data_digest,
             "step": self.step,
             "seconds": self.seconds,
             "model": self.model.state_dict(),
@@ -557,6 +578,11 @@ class TeacherTraining:
         state = torch.load(path, map_location=self.device, weights_only=True)
         if state["settings"] != json.dumps(asdict(self.settings), sort_keys=True):
             raise ClearError(f"{path} is from a training with other settings. Give another --output or delete it.")
+        if state.get("data", self._data_digest) != self._data_digest:  # older states do not know their pictures
+            raise ClearError(
+                f"{path} is from a training on other people or pictures, or from other starting weights. Give another "
+                "--output or delete it."
+            )
         self.step, self.seconds = state["step"], state["seconds"]
         self.model.load_state_dict(state["model"])
         self.shape_head.load_state_dict(state["shape_head"])
