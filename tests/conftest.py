@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -23,6 +24,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 import fastreid_clip3d  # noqa: E402, F401  (fast-reid imports only after it)
+from fastreid_clip3d import cli  # noqa: E402
 
 NO_DEVICE = "no CUDA device"
 
@@ -42,6 +44,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(
             f"{NO_DEVICE}: {len(skipped)} tests that need one were skipped (`clip3d doctor` says what torch sees)"
         )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _freed_memory_goes_back() -> Iterator[None]:
+    """A command that a test runs in this process must not make it keep all memory that later tests free."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "keep_memory", lambda: False)
+        yield
 
 
 gc.freeze()  # collections during the tests and at their end need not walk through torch's modules
