@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,9 @@ SIDES = ("query", "gallery")
 _REQUIRED = ("features", "pids", "camids")
 _OPTIONAL = ("clothes_ids", "names")
 _KNOWN = [f"{side}_{name}" for side in SIDES for name in _REQUIRED + _OPTIONAL]
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, MemoryError, SyntaxError)
+_UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, MemoryError, SyntaxError, TokenError,
+)  # fmt: skip
 _ROWS_AT_ONCE = 4096
 
 

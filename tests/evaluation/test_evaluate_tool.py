@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -197,6 +198,16 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     assert "holds a single array" in refused(tmp_path / "single.npy")
     assert "no such file" in refused(tmp_path / "nowhere.npz")
     assert "is a folder" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("header", ["{'descr': '<f4', ", "{'shape': (3,", "(((", "'", "{1: 2}", "", "\0"])
+def test_a_broken_header_of_an_array_is_named(tmp_path: Path, header: str) -> None:
+    path = save(tmp_path / "whole.npz", drop=("query_features",))
+    content = b"\x93NUMPY\x01\x00" + (len(header) + 1).to_bytes(2, "little") + f"{header}\n".encode()
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("query_features.npy", content)
+    message = refused(path)
+    assert message.startswith(f"{path}: query_features cannot be read, the file is damaged or cut off")
 
 
 def test_per_query_results(tmp_path: Path) -> None:
