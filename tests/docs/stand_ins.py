@@ -384,7 +384,7 @@ RULES: tuple[StandIn, ...] = (
 def _few_text_steps() -> Any:
     from functools import partial
 
-    from tools.assets.teacher.training import TrainingSettings
+    from tools.assets.teacher.settings import TrainingSettings
 
     return partial(TrainingSettings, text_steps=2)
 

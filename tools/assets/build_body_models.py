@@ -15,7 +15,8 @@ from fastreid_clip3d.body.compact import save
 from fastreid_clip3d.body.files import EMBEDDED
 from fastreid_clip3d.common.files import check_writable
 from fastreid_clip3d.errors import ClearError, run_tool
-from tools.assets.bodies.build import INSTALL_HINT, build_models, differences, num_steps
+from tools.assets.bodies.anny_source import INSTALL_HINT
+from tools.assets.bodies.build import build_models, differences, num_steps
 from tools.assets.bodies.deciles import write_deciles
 from tools.assets.bodies.survey import STATISTICS, write_statistics
 from tools.assets.bodies.table import NUM_BODIES, population_table

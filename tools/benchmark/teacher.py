@@ -38,7 +38,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     from fastreid_clip3d.common.devices import find_device
     from fastreid_clip3d.errors import ClearError
     from fastreid_clip3d.vocabulary import NUM_PAIRS
-    from tools.assets.teacher.training import NUM_SHAPES, LabelledPictures, TeacherTraining, TrainingSettings
+    from tools.assets.teacher.pictures import NUM_SHAPES, LabelledPictures
+    from tools.assets.teacher.settings import TrainingSettings
+    from tools.assets.teacher.training import TeacherTraining
     from tools.benchmark.memory import mib_text, peak_mib
 
     for name in ("steps", "warmup", "batch"):

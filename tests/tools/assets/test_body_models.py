@@ -17,7 +17,12 @@ from fastreid_clip3d.body.compact import pack, save, unpack
 from fastreid_clip3d.body.constants import MODEL_GENDERS
 from fastreid_clip3d.body.files import EMBEDDED
 from fastreid_clip3d.errors import ClearError, run_tool
-from tools.assets.bodies import build
+from tools.assets.bodies import anny_source, build, t_pose
+from tools.assets.bodies.anny_source import AnnySource, draw_people, to_smpl_axes
+from tools.assets.bodies.bones import joint_bones
+from tools.assets.bodies.factory import BodyFactory, Sample
+from tools.assets.bodies.shape_space import joint_regressor, project, shape_space
+from tools.assets.bodies.topology import NUM_VERTICES, _snap, _strip, boundary_loops, build_topology
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,12 +30,12 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def source():
     """anny's arrays; about 80 s on a machine's first use, a second later on."""
-    return build.AnnySource()
+    return AnnySource()
 
 
 @pytest.fixture(scope="module")
 def topology(source):
-    return build.build_topology(source)
+    return build_topology(source)
 
 
 @pytest.fixture(scope="module")
@@ -125,16 +130,16 @@ def test_tool_without_anny_says_how_to_get_it(monkeypatch, capsys):
 
 
 def test_another_version_of_anny_is_refused(monkeypatch):
-    monkeypatch.setattr(build.importlib.metadata, "version", lambda name: "0.5.0")
+    monkeypatch.setattr(anny_source.importlib.metadata, "version", lambda name: "0.5.0")
     with pytest.raises(ClearError, match="needs anny 0.6.2, but 0.5.0 is installed"):
-        build.AnnySource()
+        AnnySource()
 
 
 # ---- topology ----------------------------------------------------------------------------------------------------
 
 
 def test_topology_is_a_subset_near_the_original(source, topology):
-    assert len(topology.vertices) == build.NUM_VERTICES
+    assert len(topology.vertices) == NUM_VERTICES
     assert (np.diff(topology.vertices) > 0).all(), "distinct, ascending"
     mesh = trimesh.Trimesh(source.vertices[topology.vertices], topology.faces, process=False)
     assert mesh.is_watertight and mesh.euler_number == 2
@@ -147,10 +152,10 @@ def test_topology_is_a_subset_near_the_original(source, topology):
 def test_boundary_loops_of_a_box_without_two_sides():
     box = trimesh.creation.box()
     open_box = box.faces[np.abs(box.face_normals[:, 2]) < 0.5]
-    loops = build.boundary_loops(open_box)
+    loops = boundary_loops(open_box)
     assert sorted(map(len, loops)) == [4, 4]
-    assert build.boundary_loops(box.faces) == []
-    closed = np.concatenate([open_box, *(build._strip(loop) for loop in loops)])
+    assert boundary_loops(box.faces) == []
+    closed = np.concatenate([open_box, *(_strip(loop) for loop in loops)])
     mesh = trimesh.Trimesh(box.vertices, closed, process=False)
     assert mesh.is_watertight and mesh.is_winding_consistent
     assert abs(mesh.volume - 1) < 1e-9
@@ -158,7 +163,7 @@ def test_boundary_loops_of_a_box_without_two_sides():
 
 @pytest.mark.parametrize("count", [3, 4, 5, 38])
 def test_strip_closes_a_loop_of_any_length(count):
-    faces = build._strip(np.arange(count))
+    faces = _strip(np.arange(count))
     assert len(faces) == count - 2
     edges = {(a, b) for face in faces for a, b in zip(face, np.roll(face, -1))}
     assert all(((i + 1) % count, i) in edges for i in range(count)), "wound against the loop"
@@ -168,9 +173,9 @@ def test_snap_gives_each_point_a_vertex_of_its_own():
     candidates = np.random.default_rng(0).uniform(size=(200, 3))
     chosen = np.random.default_rng(1).permutation(200)[:80]
     points = candidates[chosen] + 1e-4
-    assert (build._snap(points, candidates) == chosen).all()
+    assert (_snap(points, candidates) == chosen).all()
     twice = np.concatenate([points, points[:5]])
-    owners = build._snap(twice, candidates)
+    owners = _snap(twice, candidates)
     assert len(set(owners.tolist())) == 85
 
 
@@ -178,16 +183,16 @@ def test_snap_gives_each_point_a_vertex_of_its_own():
 
 
 def test_every_bone_follows_a_joint(source, topology):
-    skins = [label for _, skin in build._joint_bones() for label in skin]
+    skins = [label for _, skin in joint_bones() for label in skin]
     assert sorted(skins) == sorted(source.bone_labels)
-    heads = {label for heads, _ in build._joint_bones() for label in heads}
+    heads = {label for heads, _ in joint_bones() for label in heads}
     assert heads <= set(source.bone_labels)
 
 
 def test_t_pose_keeps_limbs_lengths(source, topology):
     """Turning bones changes directions, never lengths: bones from joint to joint are as long as in anny's rest pose."""
-    factory = build.BodyFactory(source, topology)
-    people = build.draw_people("female", 6, np.random.default_rng(0))
+    factory = BodyFactory(source, topology)
+    people = draw_people("female", 6, np.random.default_rng(0))
     coefficients = source.coefficients(*people)
     joints = factory.bodies(coefficients).joints
     heads = source.bone_heads + np.einsum("nc,cbi->nbi", coefficients, source.bone_heads_blendshapes)
@@ -202,23 +207,23 @@ def test_t_pose_keeps_limbs_lengths(source, topology):
 def test_rotations_by_hand():
     rng = np.random.default_rng(0)
     vectors, target = rng.normal(size=(5, 3)), np.array([0.0, 0.6, -0.8])
-    turned = build._apply(build._between(vectors, target), vectors)
+    turned = t_pose._apply(t_pose._between(vectors, target), vectors)
     np.testing.assert_allclose(turned, np.linalg.norm(vectors, axis=1)[:, None] * target, atol=1e-12)
-    for matrices in (build._between(vectors, target), build._frame(vectors, rng.normal(size=(5, 3)))):
+    for matrices in (t_pose._between(vectors, target), t_pose._frame(vectors, rng.normal(size=(5, 3)))):
         np.testing.assert_allclose(matrices @ matrices.swapaxes(-1, -2), np.tile(np.eye(3), (5, 1, 1)), atol=1e-12)
         np.testing.assert_allclose(np.linalg.det(matrices), 1, atol=1e-12)
     angles = rng.uniform(-3, 3, 4)
     expected = Rotation.from_rotvec(angles[:, None] * target).as_matrix()
-    np.testing.assert_allclose(build._about_axis(target, angles), expected, atol=1e-12)
+    np.testing.assert_allclose(t_pose._about_axis(target, angles), expected, atol=1e-12)
 
 
 def test_axes():
-    np.testing.assert_array_equal(build.to_smpl_axes(np.array([1.0, 2.0, 3.0])), [1.0, 3.0, -2.0])
+    np.testing.assert_array_equal(to_smpl_axes(np.array([1.0, 2.0, 3.0])), [1.0, 3.0, -2.0])
 
 
 def test_people_are_adults_and_repeat():
     for gender, code in (("female", 1.0), ("male", 0.0)):
-        first, again = (build.draw_people(gender, 50, np.random.default_rng(4)) for _ in range(2))
+        first, again = (draw_people(gender, 50, np.random.default_rng(4)) for _ in range(2))
         for one, two in zip(first, again):
             assert all(np.array_equal(one[label], two[label]) for label in one)
         phenotypes, local_changes = first
@@ -241,7 +246,7 @@ def blobs():
 
 def test_shape_space_is_the_textbooks(blobs):
     vertices, faces = blobs
-    mean, directions, kept = build.shape_space(vertices, faces, count=4)
+    mean, directions, kept = shape_space(vertices, faces, count=4)
     oracle = PCA(n_components=4).fit(vertices.reshape(60, -1))
     assert abs(kept - oracle.explained_variance_ratio_.sum()) < 1e-9
     np.testing.assert_allclose(mean.ravel(), oracle.mean_, atol=1e-12)
@@ -251,7 +256,7 @@ def test_shape_space_is_the_textbooks(blobs):
     np.testing.assert_allclose(flat * signs[:, None], expected, atol=1e-8)
     betas = (vertices - mean).reshape(60, -1) @ flat.T / (flat**2).sum(1)
     np.testing.assert_allclose(betas.std(0, ddof=1), 1, atol=1e-9, err_msg="one unit is one standard deviation")
-    projected = build.project(vertices, mean, directions)
+    projected = project(vertices, mean, directions)
     np.testing.assert_allclose(
         projected.reshape(60, -1), oracle.inverse_transform(oracle.transform(vertices.reshape(60, -1))), atol=1e-8
     )
@@ -264,13 +269,13 @@ def test_joint_regressor_finds_a_known_mixture(blobs):
     rows = np.zeros((2, vertices.shape[1]))
     rows[0, [3, 40, 77]] = [0.5, 0.3, 0.2]
     rows[1, [10, 90, 120, 150]] = 0.25
-    sample = build.Sample(vertices, np.einsum("jv,nvi->nji", rows, vertices))
-    found = build.joint_regressor(sample, candidates=vertices.shape[1])
+    sample = Sample(vertices, np.einsum("jv,nvi->nji", rows, vertices))
+    found = joint_regressor(sample, candidates=vertices.shape[1])
     assert found.min() >= 0
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-12)
     assert np.abs(np.einsum("jv,nvi->nji", found, vertices) - sample.joints).max() < 2e-3
     jitter = 0.05 * np.random.default_rng(1).normal(size=sample.joints.shape)
-    found = build.joint_regressor(build.Sample(vertices, sample.joints + jitter), candidates=vertices.shape[1])
+    found = joint_regressor(Sample(vertices, sample.joints + jitter), candidates=vertices.shape[1])
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-12, err_msg="also where no mixture fits exactly")
 
 

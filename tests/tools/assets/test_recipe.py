@@ -12,7 +12,7 @@ import torch
 from fastreid_clip3d.teacher import load_teacher
 from tools.assets.teacher import recipe as embedded
 from tools.assets.teacher.recipe import Stage, TeacherRecipe, make_teacher
-from tools.assets.teacher.training import TrainingSettings
+from tools.assets.teacher.settings import TrainingSettings
 from tools.assets.train_teacher import parse_arguments
 
 RECIPE = TeacherRecipe(stages=(Stage(0, 3, 1, 1e-3, 1), Stage(0, 2, 0, 1e-3, 1)), grey=12, held_out=8, batch=8)
@@ -25,7 +25,7 @@ def made(tmp_path_factory):
     patch.setattr(embedded, "TrainingSettings", lambda **stage: TrainingSettings(**{**tower, **stage}))
     folder = tmp_path_factory.mktemp("made")
     torch.save({}, folder / "none.pth")
-    patch.setattr("tools.assets.teacher.training._load_trunk", lambda trunk, path: None)
+    patch.setattr("tools.assets.teacher.model._load_trunk", lambda trunk, path: None)
     first = make_teacher(RECIPE, folder, folder / "none.pth", progress=False)
     yield first, make_teacher(RECIPE, folder, folder / "none.pth", progress=False), folder
     patch.undo()

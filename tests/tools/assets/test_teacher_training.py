@@ -13,19 +13,13 @@ from fastreid_clip3d.teacher import load_teacher
 from fastreid_clip3d.vocabulary import PHRASES, prompts
 from tools.assets.teacher.augment import augment
 from tools.assets.teacher.captions import WORDINGS, caption, draw_captions, single_phrase_sentences
-from tools.assets.teacher.training import (
-    NUM_SHAPES,
-    LabelledPictures,
-    TeacherTraining,
-    TrainingSettings,
-    caption_loss,
-    create_clip,
-    evaluate,
-    export,
-    pair_loss,
-    relation_loss,
-    split_trunk,
-)
+from tools.assets.teacher.export import export
+from tools.assets.teacher.losses import caption_loss, pair_loss, relation_loss
+from tools.assets.teacher.model import create_clip, split_trunk
+from tools.assets.teacher.pictures import NUM_SHAPES, LabelledPictures
+from tools.assets.teacher.scores import evaluate
+from tools.assets.teacher.settings import TrainingSettings
+from tools.assets.teacher.training import TeacherTraining
 
 SETTINGS = TrainingSettings(
     steps=80,

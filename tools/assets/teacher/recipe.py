@@ -9,16 +9,12 @@ from typing import NamedTuple
 
 from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.teacher.sources import EMBEDDED_FOLDER
+from tools.assets.teacher.export import WEIGHTS_NAME, export
+from tools.assets.teacher.model import imagenet_weights
 from tools.assets.teacher.people import KINDS, PeopleSettings, make_pictures
-from tools.assets.teacher.training import (
-    WEIGHTS_NAME,
-    Report,
-    TeacherTraining,
-    TrainingSettings,
-    evaluate,
-    export,
-    imagenet_weights,
-)
+from tools.assets.teacher.scores import Report, evaluate
+from tools.assets.teacher.settings import TrainingSettings
+from tools.assets.teacher.training import TeacherTraining
 
 HELD_OUT_SEED = 1_000_003
 """Added to the seed for the people on whom the teacher is measured."""
