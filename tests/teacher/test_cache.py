@@ -19,8 +19,9 @@ from PIL import Image, ImageOps
 
 from fastreid_clip3d.data.training_set import RealImages, collate
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.teacher import TeacherCache, build_cache, cache, load_teacher
+from fastreid_clip3d.teacher import TeacherCache, build_cache, load_teacher
 from fastreid_clip3d.teacher.cache import CacheError
+from fastreid_clip3d.teacher.cache import build as cache_build
 from fastreid_clip3d.teacher.guidance import Guidance
 
 from .conftest import write_model
@@ -238,15 +239,15 @@ def test_a_rank_that_keeps_all_its_rows_does_not_undo_the_precision_of_another(
     exact = teacher.fingerprint
     monkeypatch.setattr(teacher, "fingerprint", dataclasses.replace(exact, precision="bf16"))
     change(pictures[0], seed=7)
-    fits = cache._shard_fits
+    fits = cache_build._shard_fits
 
     def other_rank_first(folder, shard, *arguments):
         """While rank 1 of 2 looks at its shard, rank 0 computes another one."""
-        monkeypatch.setattr(cache, "_shard_fits", fits)
+        monkeypatch.setattr(cache_build, "_shard_fits", fits)
         assert build(pictures, teacher, folder, rank=0, world_size=2).computed == 1
         return fits(folder, shard, *arguments)
 
-    monkeypatch.setattr(cache, "_shard_fits", other_rank_first)
+    monkeypatch.setattr(cache_build, "_shard_fits", other_rank_first)
     assert build(pictures, teacher, tmp_path / "cache", rank=1, world_size=2) == (0, 1, 0, 9)
     (changed,) = TeacherCache(tmp_path / "cache").verify(exact, pictures)
     assert "computed in bf16" in changed
@@ -282,15 +283,15 @@ def test_workers_can_hold_it(pictures, teacher, tmp_path):
 
 def test_a_full_disk_is_reported_before_the_work(pictures, teacher, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: usage(10**6, 10**6 - 1000, 1000))
-    monkeypatch.setattr(cache, "_compute", lambda *arguments: pytest.fail("it began to work"))
+    monkeypatch.setattr(cache_build.shutil, "disk_usage", lambda folder: usage(10**6, 10**6 - 1000, 1000))
+    monkeypatch.setattr(cache_build, "compute_shards", lambda *arguments: pytest.fail("it began to work"))
     with pytest.raises(CacheError, match="MiB free"):
         build(pictures, teacher, tmp_path / "cache")
 
 
 def test_the_needed_space_counts_the_shards_of_all_ranks(pictures, teacher, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(cache, "_require_space", lambda folder, images, width: asked.append(images))
+    monkeypatch.setattr(cache_build, "_require_space", lambda folder, images, width: asked.append(images))
     build(pictures, teacher, tmp_path / "cache", images_per_shard=1, rank=0, world_size=3)
     assert asked == [9]
 
@@ -322,7 +323,7 @@ def test_a_batch_with_mirror_images_is_the_same_cached_and_online(pictures, teac
 def test_the_needed_space_is_enough(pictures, teacher, tmp_path):
     build(pictures, teacher, tmp_path / "cache")
     used = sum(path.stat().st_size for path in (tmp_path / "cache").iterdir())
-    assert used <= cache.cache_bytes(len(pictures), teacher.embed_dim) < used + 100_000
+    assert used <= cache_build.cache_bytes(len(pictures), teacher.embed_dim) < used + 100_000
 
 
 def test_broken_and_missing_images_are_named(pictures, teacher, tmp_path):
@@ -343,14 +344,14 @@ def test_no_cache_says_how_to_make_one(tmp_path):
 SCRIPT = """
 import os, sys, time
 from fastreid_clip3d.teacher import build_cache, load_teacher
-from fastreid_clip3d.teacher import cache
+from fastreid_clip3d.teacher.cache import compute
 folder, output, pause = sys.argv[1], sys.argv[2], float(sys.argv[3])
 images = [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
-write = cache._write_shard
+write = compute.write_shard
 def slow(*arguments):
     time.sleep(pause)
     write(*arguments)
-cache._write_shard = slow
+compute.write_shard = slow
 result = build_cache(images, load_teacher("local-dir:" + sys.argv[4]), output, images_per_shard=2, progress=False,
                      rank=int(os.getenv("RANK", "0")), world_size=int(os.getenv("WORLD_SIZE", "1")))
 print(*result)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.teacher import load_teacher, phrase_scores
-from fastreid_clip3d.teacher.cache import fingerprint_changes
+from fastreid_clip3d.teacher.cache.fingerprint import fingerprint_changes
 
 from .conftest import MODEL, PREPROCESS
 

@@ -19,7 +19,8 @@ import numpy as np
 from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.synthcc.index import read_columns, true_choices
-from fastreid_clip3d.teacher.cache import MANIFEST, PHRASE_TABLE, TeacherCache, array_path, sidecar_path
+from fastreid_clip3d.teacher.cache import TeacherCache
+from fastreid_clip3d.teacher.cache.files import MANIFEST, PHRASE_TABLE, array_path, sidecar_path
 from fastreid_clip3d.teacher.labels import pack_choices
 from fastreid_clip3d.vocabulary import NUM_PAIRS
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +23,6 @@ from tools.assets.bodies.factory import BodyFactory, Sample
 from tools.assets.bodies.shape_space import joint_regressor, project, shape_space
 from tools.assets.bodies.topology import NUM_VERTICES, _snap, _strip, boundary_loops, build_topology
 
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
