@@ -66,13 +66,15 @@ def nearest_images(
     Returns:
         int64 [N, count] and the dot products, float32 [N, count].
     """
-    step = max(1, _BLOCK_PAIRS // max(len(pool), 1))
-    rows, values = [np.zeros((0, count), np.int64)], [torch.zeros(0, count)]
-    for start in range(0, len(features), step):
-        products = features[start : start + step] @ pool.t()
+    step = min(max(1, _BLOCK_PAIRS // max(len(pool), 1)), len(features))
+    rows, values = torch.empty((len(features), count), dtype=torch.int64), torch.empty((len(features), count))
+    # All blocks use one matrix: results that are allocated between such matrices keep malloc from using their memory
+    # again, and the process would grow to all products [N, M].
+    matrix = torch.empty((step, len(pool)))
+    for start in range(0, len(features), max(step, 1)):
+        block = slice(start, min(start + step, len(features)))
+        products = torch.mm(features[block], pool.t(), out=matrix[: block.stop - start])
         if others_only:
             products.diagonal(start).fill_(-torch.inf)
-        found = products.topk(count, dim=1)
-        rows.append(found.indices.numpy())
-        values.append(found.values)
-    return np.concatenate(rows), torch.cat(values)
+        torch.topk(products, count, dim=1, out=(values[block], rows[block]))
+    return rows.numpy(), values

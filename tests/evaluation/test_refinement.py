@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -82,3 +84,23 @@ def test_the_verb_scores_refined_features(tmp_path: Path) -> None:
     expected = 100 * evaluate(query, gallery, [GENERAL], distances=distances)["general"].mean_average_precision
     assert by_file(tmp_path / "f.npz", "--expand", "5", "--rerank")["mAP"] == pytest.approx(expected, abs=1e-3)
     assert expected > plain + 5
+
+
+GROWTH = """
+import resource, torch
+from fastreid_clip3d.common.host_memory import keep_memory
+from fastreid_clip3d.evaluation.centralisation import nearest_images
+keep_memory()
+features = torch.nn.functional.normalize(torch.rand(12000, 8, generator=torch.Generator().manual_seed(0)), dim=1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+nearest_images(features, features, 5)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss counts KiB on Linux only")
+def test_neighbours_take_the_memory_of_one_block() -> None:
+    """All 12,000 x 12,000 products would take 576 MB."""
+    result = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) * 1024 < 100e6
