@@ -315,7 +315,7 @@ RULES: tuple[StandIn, ...] = (
     StandIn(
         "benchmark",
         "^ot",
-        "seconds a step",
+        "seconds per step",
         flags={
             "--batch": "2",
             "--patches": "8",
@@ -340,7 +340,7 @@ RULES: tuple[StandIn, ...] = (
     StandIn(
         "benchmark",
         "^render",
-        "PyTorch3D's rasteriser takes a second a picture",
+        "PyTorch3D's rasteriser takes one second per picture",
         flags={"--images": "10", "--stock-images": "1", "--size": ("32", "16"), "--repeats": "1", "--threads": "1"},
     ),
     StandIn(

@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     print(
         f"{arguments.tower}, batch {arguments.batch}, on {figures['device']}: {1 / seconds:.2f} steps/s, "
-        f"{1000 * seconds:.1f} ms a step, {mib_text(peak)} MiB"
+        f"{1000 * seconds:.1f} ms per step, {mib_text(peak)} MiB"
     )
     write_figures(arguments.json, figures)
     return figures

@@ -13,7 +13,7 @@ import torch
 
 from fastreid_clip3d.errors import ClearError
 from tests.conftest import REPOSITORY
-from tools.benchmark import step
+from tools.benchmark import contestants, loading, step
 from tools.benchmark.memory import peak_mib, tensors_mib
 
 SMALL = [
@@ -46,7 +46,7 @@ def parse(*options: str, changed: tuple[str, ...] = ()) -> argparse.Namespace:
 def figures(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     written = tmp_path_factory.mktemp("step") / "step.json"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step, "_vit_l14", lambda device: torch.nn.Flatten())
+        patch.setattr(contestants, "_vit_l14", lambda device: torch.nn.Flatten())
         return step.run(parse("--workers", "1", "--json", str(written))), written
 
 
@@ -80,10 +80,10 @@ def test_waiting_for_data_is_a_share_of_the_step(figures: tuple[dict[str, Any], 
 
 def test_contestants_work_on_the_halves_that_their_names_say() -> None:
     arguments, seen = parse(), {}
-    for name, kind in step.CONTESTANTS.items():
+    for name, kind in contestants.CONTESTANTS.items():
         if kind.online:
             continue
-        contestant = step.Contestant(arguments, "cpu", kind, 4)
+        contestant = contestants.Contestant(arguments, "cpu", kind, 4)
         counts: list[int] = []
         contestant.model.backbone.conv1.register_forward_pre_hook(
             lambda _, given, counts=counts: counts.append(len(given[0]))
@@ -105,7 +105,7 @@ def test_slow_reading_is_reported(capsys: pytest.CaptureFixture) -> None:
             time.sleep(0.02)
             yield {}
 
-    waited, whole = step._waiting_steps(Quick(), slow(), 3)
+    waited, whole = loading._waiting_steps(Quick(), slow(), 3)
     assert len(waited) == 3 and 0.4 < sum(waited) / sum(whole) < 0.9
     assert step._verdict(False, "5 %") == " (at most 5 %: NOT met)" and step._verdict(None, "") == ""
 
