@@ -33,7 +33,7 @@ from fastreid_clip3d.synthcc.garments import (
 )
 from fastreid_clip3d.synthcc.hair import make_hair
 from fastreid_clip3d.synthcc.mesh_tools import vertex_normals
-from fastreid_clip3d.synthcc.outfit import Cloth, Outfit, Top
+from fastreid_clip3d.synthcc.outfit import Bag, Cloth, Hat, Legs, Outfit, Shoes, Skirt, Top
 from fastreid_clip3d.synthcc.person import Appearance
 from fastreid_clip3d.synthcc.skirts import Tube
 
@@ -61,106 +61,48 @@ class Dressed:
 
 
 def dress(figure: Figure, betas: np.ndarray, look: Appearance, outfit: Outfit) -> Dressed:
-    """Dresses a body of shape `betas` [K]."""
-    body, joints = figure.attributes(betas)
-    marks = figure.marks
-    points = body[:, CANONICAL]
-    upper = (points[:, 1] > marks.crotch - 0.12) & (points[:, 1] < marks.chin + 0.02)
-    pieces: list[Piece] = []
-    tubes: list[Tube] = []
-    materials: list[Cloth | None] = [None] * NUM_PARTS
-    covered = np.full(len(body), -1.0, dtype=np.float32)
-
-    def cover(fields: list[np.ndarray], where: np.ndarray) -> None:
-        covered[:] = np.maximum(covered, np.where(where, np.min(fields, axis=0), -1.0))
-
-    def hide_below(garment: Top) -> None:
-        for place, piece in enumerate(pieces):
-            inside = np.min(top_field(garment, marks, piece.attributes[:, CANONICAL]), axis=0)
-            pieces[place] = without_hidden(piece, inside)
-
-    legs, skirt, top, outer = outfit.legs, outfit.skirt, outfit.top, outfit.outer
-    leg_offset = legs.offset if legs is not None else 0.0
-    if legs is not None:
-        pieces.append(make_legs(figure, body, joints, legs))
-        materials[LEGWEAR] = legs.cloth
-        cover(legs_field(legs, marks, points), body[:, ARMS].sum(1) < 0.05)
-    # A top hangs over the trousers, so it is at least as far from the skin as they are.
-    worn = dataclasses.replace(top, offset=max(top.offset, leg_offset + 0.004 if legs is not None else 0.0, 0.0))
-    if skirt is not None:  # the top is tucked in
-        worn = dataclasses.replace(worn, offset=min(worn.offset, 0.010), drape=min(worn.drape, 0.1))
-        margin = worn.offset + 0.007
-        tubes = [Tube(SKIRT, skirt.waist, skirt.length, skirt.flare, margin, phase=skirt.cloth.phase, tucked=False)]
-        materials[SKIRT] = skirt.cloth
-    hide_below(worn)
-    pieces.append(make_top(figure, body, joints, worn, TOP))
-    materials[TOP] = top.cloth
-    cover(top_field(top, marks, points), upper)
-    if top.length:
-        tubes.append(_tail(top, TOP, margin=worn.offset + 0.004))
-    if top.hood and outer is None:
-        pieces.append(make_hood(figure, body, TOP))
-    outermost = worn.offset
-    if outer is not None:
-        over = dataclasses.replace(
-            outer,
-            offset=max(outer.offset, worn.offset + 0.009),
-            drape=max(outer.drape, top.drape),
-            sleeve_drape=max(outer.sleeve_drape, top.sleeve_drape + 0.1),
-        )
-        outermost = over.offset
-        hide_below(over)
-        pieces.append(make_top(figure, body, joints, over, OUTER))
-        materials[OUTER] = outer.cloth
-        if not outer.opening:
-            cover(top_field(outer, marks, points), upper)
-        covered_from = outer.hem - (0.05 if outer.length else -0.01)
-        window = outer.opening / 0.16 + 0.08 if outer.opening else 0.0
-        tubes = [dataclasses.replace(tube, hidden_above=covered_from, window=window) for tube in tubes]
-        if outer.length:
-            tubes.append(_tail(outer, OUTER, margin=over.offset + 0.008))
-        if outer.hood:
-            pieces.append(make_hood(figure, body, OUTER))
-    tucked_in = legs.offset if legs is not None and legs.width < 0.55 else 0.0
-    pieces += make_shoes(figure, body, joints, outfit.shoes, inside=tucked_in)
-    materials[SHOE] = outfit.shoes.cloth
-    cover([marks.ankle + outfit.shoes.height + outfit.shoes.sock - points[:, 1]], points[:, 1] < marks.knee)
-    over_hood = (outer or top).hood
-    pieces += make_hair(figure, body, look, under_hat=outfit.hat is not None, over_hood=over_hood, outermost=outermost)
+    """Dresses a body of shape `betas` [K], from the inside to the outside."""
+    person = _Dressing(figure, betas)
+    if outfit.legs is not None:
+        person.put_on_legs(outfit.legs)
+    worn = _over_legs(outfit.top, outfit.legs)
+    if outfit.skirt is not None:
+        worn = _tucked_in(worn)
+        person.put_on_skirt(outfit.skirt, margin=worn.offset + 0.007)
+    person.put_on_top(worn)
+    outermost = worn
+    if outfit.outer is not None:
+        outermost = _over_top(outfit.outer, outfit.top, worn)
+        person.put_on_outerwear(outermost)
+    elif outfit.top.hood:
+        person.put_on_hood(TOP)
+    person.put_on_shoes(outfit.shoes, outfit.legs)
+    person.add_hair(look, outfit, outermost.offset)
     if outfit.hat is not None:
-        pieces += make_hat(figure, body, outfit.hat)
-        materials[HAT] = outfit.hat.cloth
-    hanging: list[Hanging] = []
+        person.put_on_hat(outfit.hat)
     if outfit.bag is not None:
-        rigid, hanging = make_bag(figure, body, joints, outfit.bag, outermost=outermost)
-        pieces += rigid
-        materials[BAG] = outfit.bag.cloth
-    materials[HAIR] = Cloth(np.stack([look.hair, look.hair * 0.7, look.hair]), shine=0.18, folds=0.0)
-    materials[SKIN] = Cloth(np.stack([look.skin, look.lips, look.eyes]), shine=0.06, folds=0.0)
-    pieces.insert(0, make_skin(body, figure.faces, covered))
+        person.hang_on(outfit.bag, outermost.offset)
+    person.add_skin(look)
+    return person.finish(look, outfit)
 
-    starts = np.cumsum([0, *(len(piece.attributes) for piece in pieces)])
-    attributes = np.concatenate([piece.attributes for piece in pieces])
-    faces = np.concatenate([piece.faces + start for piece, start in zip(pieces, starts)])
-    rest = np.ascontiguousarray(attributes[:, REST])
-    below = figure.below if tubes else figure.below[:0]
-    return Dressed(
-        figure=figure,
-        canonical=np.ascontiguousarray(attributes[:, CANONICAL]),
-        rest=rest,
-        normals=vertex_normals(rest, faces).astype(np.float32),
-        weights=np.ascontiguousarray(attributes[:, WEIGHTS]),
-        edge=np.concatenate([piece.edge for piece in pieces]),
-        faces=faces,
-        face_part=np.concatenate([np.full(len(piece.faces), piece.part) for piece in pieces]),
-        joints=joints,
-        tubes=tubes,
-        hanging=hanging,
-        below_rest=body[below, REST],
-        below_weights=body[below, WEIGHTS],
-        materials=materials,
-        look=look,
-        outfit=outfit,
+
+def _over_legs(top: Top, legs: Legs | None) -> Top:
+    """A top hangs over the trousers, so it is at least as far from the skin as they are."""
+    return dataclasses.replace(top, offset=max(top.offset, legs.offset + 0.004 if legs is not None else 0.0, 0.0))
+
+
+def _tucked_in(top: Top) -> Top:
+    """A top whose hem is inside a skirt."""
+    return dataclasses.replace(top, offset=min(top.offset, 0.010), drape=min(top.drape, 0.1))
+
+
+def _over_top(outer: Top, top: Top, worn: Top) -> Top:
+    """Outerwear that lies outside the top, as it is worn, and hangs at least as loosely."""
+    return dataclasses.replace(
+        outer,
+        offset=max(outer.offset, worn.offset + 0.009),
+        drape=max(outer.drape, top.drape),
+        sleeve_drape=max(outer.sleeve_drape, top.sleeve_drape + 0.1),
     )
 
 
@@ -168,3 +110,117 @@ def _tail(garment: Top, part: int, margin: float) -> Tube:
     """What of a dress or a coat hangs below its hem."""
     start, phase = garment.hem + 0.05, garment.cloth.phase
     return Tube(part, start, garment.length, garment.flare, margin, garment.opening, phase)
+
+
+class _Dressing:
+    """A body and what it wears so far."""
+
+    def __init__(self, figure: Figure, betas: np.ndarray) -> None:
+        self.figure, self.marks = figure, figure.marks
+        self.body, self.joints = figure.attributes(betas)
+        self.points = self.body[:, CANONICAL]
+        self.trunk = (self.points[:, 1] > self.marks.crotch - 0.12) & (self.points[:, 1] < self.marks.chin + 0.02)
+        self.pieces: list[Piece] = []
+        self.tubes: list[Tube] = []
+        self.hanging: list[Hanging] = []
+        self.materials: list[Cloth | None] = [None] * NUM_PARTS
+        self.covered = np.full(len(self.body), -1.0, dtype=np.float32)
+        """Metres inside the clothes of each vertex of the body, -1 where nothing is worn."""
+
+    def put_on_legs(self, legs: Legs) -> None:
+        self.pieces.append(make_legs(self.figure, self.body, self.joints, legs))
+        self.materials[LEGWEAR] = legs.cloth
+        self._cover(legs_field(legs, self.marks, self.points), self.body[:, ARMS].sum(1) < 0.05)
+
+    def put_on_skirt(self, skirt: Skirt, margin: float) -> None:
+        phase = skirt.cloth.phase
+        self.tubes = [Tube(SKIRT, skirt.waist, skirt.length, skirt.flare, margin, phase=phase, tucked=False)]
+        self.materials[SKIRT] = skirt.cloth
+
+    def put_on_top(self, top: Top) -> None:
+        self._put_on(top, TOP)
+        self._cover(top_field(top, self.marks, self.points), self.trunk)
+        if top.length:
+            self.tubes.append(_tail(top, TOP, margin=top.offset + 0.004))
+
+    def put_on_outerwear(self, outer: Top) -> None:
+        self._put_on(outer, OUTER)
+        if not outer.opening:
+            self._cover(top_field(outer, self.marks, self.points), self.trunk)
+        covered_from = outer.hem - (0.05 if outer.length else -0.01)
+        window = outer.opening / 0.16 + 0.08 if outer.opening else 0.0
+        self.tubes = [dataclasses.replace(tube, hidden_above=covered_from, window=window) for tube in self.tubes]
+        if outer.length:
+            self.tubes.append(_tail(outer, OUTER, margin=outer.offset + 0.008))
+        if outer.hood:
+            self.put_on_hood(OUTER)
+
+    def put_on_hood(self, part: int) -> None:
+        self.pieces.append(make_hood(self.figure, self.body, part))
+
+    def put_on_shoes(self, shoes: Shoes, legs: Legs | None) -> None:
+        inside = legs.offset if legs is not None and legs.width < 0.55 else 0.0  # narrow trousers go into boots
+        self.pieces += make_shoes(self.figure, self.body, self.joints, shoes, inside=inside)
+        self.materials[SHOE] = shoes.cloth
+        heights = self.points[:, 1]
+        self._cover([self.marks.ankle + shoes.height + shoes.sock - heights], heights < self.marks.knee)
+
+    def add_hair(self, look: Appearance, outfit: Outfit, outermost: float) -> None:
+        """Hair over clothes whose outermost layer is `outermost` metres from the skin."""
+        over_hood = (outfit.outer or outfit.top).hood
+        self.pieces += make_hair(
+            self.figure, self.body, look, under_hat=outfit.hat is not None, over_hood=over_hood, outermost=outermost
+        )
+        self.materials[HAIR] = Cloth(np.stack([look.hair, look.hair * 0.7, look.hair]), shine=0.18, folds=0.0)
+
+    def put_on_hat(self, hat: Hat) -> None:
+        self.pieces += make_hat(self.figure, self.body, hat)
+        self.materials[HAT] = hat.cloth
+
+    def hang_on(self, bag: Bag, outermost: float) -> None:
+        rigid, self.hanging = make_bag(self.figure, self.body, self.joints, bag, outermost=outermost)
+        self.pieces += rigid
+        self.materials[BAG] = bag.cloth
+
+    def add_skin(self, look: Appearance) -> None:
+        """The skin that nothing covers, as the first piece."""
+        self.materials[SKIN] = Cloth(np.stack([look.skin, look.lips, look.eyes]), shine=0.06, folds=0.0)
+        self.pieces.insert(0, make_skin(self.body, self.figure.faces, self.covered))
+
+    def finish(self, look: Appearance, outfit: Outfit) -> Dressed:
+        """All pieces as one mesh."""
+        starts = np.cumsum([0, *(len(piece.attributes) for piece in self.pieces)])
+        attributes = np.concatenate([piece.attributes for piece in self.pieces])
+        faces = np.concatenate([piece.faces + start for piece, start in zip(self.pieces, starts)])
+        rest = np.ascontiguousarray(attributes[:, REST])
+        below = self.figure.below if self.tubes else self.figure.below[:0]
+        return Dressed(
+            figure=self.figure,
+            canonical=np.ascontiguousarray(attributes[:, CANONICAL]),
+            rest=rest,
+            normals=vertex_normals(rest, faces).astype(np.float32),
+            weights=np.ascontiguousarray(attributes[:, WEIGHTS]),
+            edge=np.concatenate([piece.edge for piece in self.pieces]),
+            faces=faces,
+            face_part=np.concatenate([np.full(len(piece.faces), piece.part) for piece in self.pieces]),
+            joints=self.joints,
+            tubes=self.tubes,
+            hanging=self.hanging,
+            below_rest=self.body[below, REST],
+            below_weights=self.body[below, WEIGHTS],
+            materials=self.materials,
+            look=look,
+            outfit=outfit,
+        )
+
+    def _put_on(self, top: Top, part: int) -> None:
+        """A top over all pieces so far; what lies inside it is removed from them."""
+        for place, piece in enumerate(self.pieces):
+            inside = np.min(top_field(top, self.marks, piece.attributes[:, CANONICAL]), axis=0)
+            self.pieces[place] = without_hidden(piece, inside)
+        self.pieces.append(make_top(self.figure, self.body, self.joints, top, part))
+        self.materials[part] = top.cloth
+
+    def _cover(self, fields: list[np.ndarray], where: np.ndarray) -> None:
+        """Covers the skin inside the garment of these fields, among the vertices `where`."""
+        self.covered[:] = np.maximum(self.covered, np.where(where, np.min(fields, axis=0), -1.0))
