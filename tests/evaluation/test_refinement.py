@@ -91,7 +91,7 @@ import resource, torch
 from fastreid_clip3d.common.host_memory import keep_memory
 from fastreid_clip3d.evaluation.centralisation import nearest_images
 keep_memory()
-features = torch.nn.functional.normalize(torch.rand(12000, 8, generator=torch.Generator().manual_seed(0)), dim=1)
+features = torch.nn.functional.normalize(torch.rand(16000, 8, generator=torch.Generator().manual_seed(0)), dim=1)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 nearest_images(features, features, 5)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
@@ -100,7 +100,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss counts KiB on Linux only")
 def test_neighbours_take_the_memory_of_one_block() -> None:
-    """All 12,000 x 12,000 products would take 576 MB."""
+    """All 16,000 x 16,000 products would take 1 GB."""
     result = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) * 1024 < 100e6
