@@ -90,9 +90,8 @@ class Refinement:
         if self.rerank is None:
             return None
         source = RerankedDistances(query, gallery, metric, *self.rerank)
-        if 4 * len(query) * len(gallery) > max_memory * 2**20 / 2:
-            return source
-        return source.rows(np.arange(len(query)))
+        held = 4 * len(query) * len(gallery) <= max_memory * 2**20 / 2
+        return source.matrix() if held else source
 
 
 NOTHING_REFINED = Refinement()

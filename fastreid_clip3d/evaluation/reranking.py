@@ -18,6 +18,7 @@ from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.distances import METRICS, Metric
 
 _PAIRS_AT_ONCE = 1 << 18
+_QUERIES_AT_ONCE = 128
 
 
 class RerankedDistances:
@@ -57,10 +58,20 @@ class RerankedDistances:
 
     def rows(self, queries: np.ndarray) -> np.ndarray:
         """Distances float32 [len(queries), G] of these queries."""
-        original = build_dist(self.query[torch.from_numpy(queries)], self.gallery, self.metric)
-        shared = np.stack([self._shared(int(query)) for query in queries]) if len(queries) else original
-        jaccard = np.maximum(1 - shared / (2 - shared), 0)
-        return ((1 - self.weight) * jaccard + self.weight * np.asarray(original)).astype(np.float32)
+        distances = build_dist(self.query[torch.from_numpy(queries)], self.gallery, self.metric)
+        for line, query in enumerate(queries.tolist()):
+            shared = self._shared(query)
+            jaccard = np.maximum(1 - shared / (2 - shared), 0)
+            distances[line] = (1 - self.weight) * jaccard + self.weight * distances[line]
+        return distances
+
+    def matrix(self) -> np.ndarray:
+        """All distances, float32 [Q, G]."""
+        matrix = np.empty(self.shape, np.float32)
+        for start in range(0, len(matrix), _QUERIES_AT_ONCE):
+            block = np.arange(start, min(start + _QUERIES_AT_ONCE, len(matrix)))
+            matrix[block] = self.rows(block)
+        return matrix
 
     def _shared(self, query: int) -> np.ndarray:
         """Sum over the shared neighbours of the smaller of both weights, [G]; every image's weights sum to 1."""

@@ -13,6 +13,7 @@ from fastreid.utils.compute_dist import build_dist, compute_jaccard_distance
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.protocols import GENERAL
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures, evaluate
+from fastreid_clip3d.evaluation.refinement import Refinement
 from fastreid_clip3d.evaluation.reranking import RerankedDistances
 
 
@@ -67,6 +68,18 @@ def test_memory_grows_with_the_images_and_not_with_their_square() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 100e6
+
+
+def test_a_held_matrix_takes_little_more_than_itself() -> None:
+    (query, _), (gallery, _) = clustered(2000, 5, people=700), clustered(3000, 6, people=700)
+    tracemalloc.start()
+    held = Refinement(rerank=(20, 6, 0.3)).distances(query, gallery, "cosine", 1024)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert isinstance(held, np.ndarray) and held.nbytes == 24e6
+    assert peak < 2.5 * held.nbytes
+    some = np.array([1, 130, 1999])
+    np.testing.assert_allclose(held[some], RerankedDistances(query, gallery, "cosine").rows(some), atol=1e-6)
 
 
 def test_settings_out_of_range_are_named() -> None:
