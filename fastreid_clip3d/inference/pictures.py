@@ -145,8 +145,8 @@ def _add_list(path: Path, tracklets: bool, add: Add) -> int:
     passed_over, frames = 0, []
     for line in lines:
         beside = path.parent / line
-        for found in _expand_line(str(beside) if beside.exists() or not Path(line).exists() else line):
-            if found.is_dir():
+        for found in _expand_line(str(beside) if os.path.exists(beside) or not os.path.exists(line) else line):
+            if os.path.isdir(found):  # False for names that no file can have, where pathlib raises
                 passed_over += _add_folder(found, tracklets, add)
             elif tracklets:
                 frames.append(found)

@@ -86,6 +86,12 @@ def test_lists(tree) -> None:
         list_images(["empty.txt"])
 
 
+def test_a_list_may_hold_names_that_no_file_can_have(tree) -> None:
+    prose = "Not a list of images but a page of text. " * 20
+    (tree / "b/notes.txt").write_text(f"{prose}\na\0b.jpg\nimg2.JPG\n")
+    assert names("b/notes.txt") == [f"b/{prose.strip()}", "b/a\0b.jpg", "b/img2.JPG"]
+
+
 def test_tracklets_are_folders_that_hold_images_and_lists(tree) -> None:
     (tree / "b/list.txt").write_text("img10.jpg\nimg2.JPG\nb9\n")
     entries = {entry.name: [frame.name for frame in entry.frames] for entry in list_images(["b", "one.jpeg"], True)}
