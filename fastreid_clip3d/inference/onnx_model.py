@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,10 +13,12 @@ from torch import Tensor
 from fastreid_clip3d.common.devices import find_device
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.encoder import ReIDModel
-from fastreid_clip3d.inference.preprocess import InputPixels, InputSize, Interpolation, imagenet_normalised
+from fastreid_clip3d.inference.preprocess import InputPixels, InputSize, imagenet_normalised
 
 METADATA_KEY = "fastreid_clip3d"
 """The key of an exported file's metadata that holds the json of ``export.describe``."""
+_FINGERPRINT = re.compile("[0-9a-f]{32}")
+"""It names a folder of the index, so a path must not pass."""
 
 
 class OnnxModel(ReIDModel):
@@ -31,6 +34,7 @@ class OnnxModel(ReIDModel):
         self.run_folder, self.source, self.session = path.parent, str(path), session
         self._describe(path, described)
         self.device = device_of_session(session)
+        self._check_network()
 
     def _describe(self, path: Path, described: dict[str, Any]) -> None:
         try:
@@ -40,17 +44,35 @@ class OnnxModel(ReIDModel):
             if pixels not in ("raw", "normalised"):
                 raise ClearError(f"{path} takes {pixels!r} pixels; only raw and normalised are known. Export it again.")
             self.input_pixels = cast(InputPixels, pixels)
-            interpolation: Interpolation = (
-                "bilinear" if described.get("interpolation", "").startswith("bilinear") else "bicubic"
-            )
-            self.recipe = InputSize(tuple(described["resize"]), tuple(described["crop"]), interpolation)
+            self.recipe = InputSize.from_metadata(described)
             self.feature_dim, self.fingerprint = int(described["feature_dim"]), str(described["fingerprint"])
             self.backbone_name, self.metric = str(described["backbone"]), str(described["metric"])
+            if not _FINGERPRINT.fullmatch(self.fingerprint):
+                raise ValueError(f"fingerprint {self.fingerprint!r}")
         except (KeyError, TypeError, ValueError) as error:
+            fault = f"lacks {error}" if isinstance(error, KeyError) else f"is damaged: {error}"
             raise ClearError(
-                f"{path} does not say which student it holds ({METADATA_KEY} in its metadata lacks {error}). Export it "
-                "again."
+                f"{path} does not say which student it holds ({METADATA_KEY} in its metadata {fault}). Export it again."
             ) from error
+
+    def _check_network(self) -> None:
+        """Refuses metadata that do not belong to the network beside them, before any picture is read."""
+        inputs = [(one.name, list(one.shape[2:])) for one in self.session.get_inputs()]
+        if inputs != [("images", list(self.size))]:
+            raise ClearError(
+                f"{self.source} says that it takes `images` of {list(self.size)} pixels, and its network takes "
+                f"{', '.join(f'`{name}` of {size}' for name, size in inputs)}. Export it again."
+            )
+        try:
+            shape = list(self._features(torch.full((1, 3, *self.size), 255, dtype=torch.uint8)).shape)
+        except Exception as error:  # onnxruntime raises another exception for each kind of fault
+            reason = " ".join(str(error).split())[:300]
+            raise ClearError(f"{self.source} cannot be run on an image ({reason}). Export it again.") from error
+        if shape != [1, self.feature_dim]:
+            raise ClearError(
+                f"{self.source} says that it gives {self.feature_dim} numbers per image, and its network gives "
+                f"{shape} for one image. Export it again."
+            )
 
     def _features(self, pixels: Tensor) -> Tensor:
         if not len(pixels):
@@ -79,8 +101,18 @@ def open_session(path: Path, device: str = "") -> Any:
 
 def description_of(session: Any) -> dict[str, Any]:
     """What `clip3d export` wrote into a session's file; {} for the file of another tool."""
-    described = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY, "")
-    return json.loads(described) if described else {}
+    return read_description(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY, ""))
+
+
+def read_description(text: str | bytes) -> dict[str, Any]:
+    """The metadata of an exported file from their json; {} where there are none. Damaged ones lack every key."""
+    if not text:
+        return {}
+    try:
+        described = json.loads(text)
+    except (ValueError, RecursionError):
+        described = None
+    return described if isinstance(described, dict) else {"damaged": True}
 
 
 def device_of_session(session: Any) -> torch.device:

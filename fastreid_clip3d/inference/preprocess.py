@@ -5,11 +5,11 @@ H, W: size of a picture. h, w: input size of the student.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -75,6 +75,20 @@ class InputSize:
             )
         return recipe
 
+    @classmethod
+    def from_metadata(cls, described: Mapping[str, Any]) -> InputSize:
+        """The sizes that ``clip3d export`` wrote into a file: ``resize``, ``crop`` and ``interpolation``.
+
+        Raises:
+            KeyError: one of the first two is missing. ValueError: a value that no export writes.
+        """
+        resize, crop = (_as_size(name, described[name]) for name in ("resize", "crop"))
+        words = described.get("interpolation", "bicubic")
+        known = [name for name in get_args(Interpolation) if str(words).partition(",")[0] == name]
+        if not known or (not crop and len(resize) != 2):
+            raise ValueError(f"resize {list(resize)}, crop {list(crop)} and interpolation {words!r}")
+        return cls(resize, crop, known[0])
+
     @property
     def size(self) -> tuple[int, int]:
         """(h, w)."""
@@ -86,6 +100,13 @@ class InputSize:
         for step in self.steps:
             picture = step(picture)
         return np.asarray(picture)
+
+
+def _as_size(name: str, values: Any) -> tuple[int, ...]:
+    is_size = isinstance(values, list) and len(values) <= 2
+    if not is_size or not all(type(value) is int and value > 0 for value in values):
+        raise ValueError(f"{name} {values!r}")
+    return tuple(values)
 
 
 def _as_torchvision(size: tuple[int, ...]) -> int | list[int]:

@@ -141,6 +141,31 @@ def test_wrong_files_and_formats_are_named(onnx_file, run, tmp_path) -> None:
         load_model(tmp_path / "damaged.onnx")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (None, "metadata lacks 'channels'"),  # no json at all
+        ({"fingerprint": "../../../elsewhere"}, r"is damaged: fingerprint '../../../elsewhere'"),
+        ({"resize": ["64", "32"]}, r"is damaged: resize \['64', '32'\]"),
+        ({"resize": [-1, 32]}, r"is damaged: resize \[-1, 32\]"),
+        ({"resize": [], "crop": []}, r"is damaged: resize \[\], crop \[\] and interpolation"),
+        ({"interpolation": 5}, "and interpolation 5"),
+        ({"resize": [128, 64]}, r"takes `images` of \[128, 64\] pixels, and its network takes `images` of \[64, 32\]"),
+        ({"feature_dim": 7}, r"says that it gives 7 numbers per image, and its network gives \[1, 48\]"),
+    ],
+)
+def test_metadata_that_no_export_wrote_are_refused(onnx_file, tmp_path, changes, message) -> None:
+    """A file from elsewhere may hold anything; its fingerprint would name a folder."""
+    import onnx
+
+    written = onnx.load(str(onnx_file))
+    entry = written.metadata_props[0]
+    entry.value = "no json" if changes is None else json.dumps({**json.loads(entry.value), **changes})
+    onnx.save(written, str(tmp_path / "odd.onnx"))
+    with pytest.raises(ClearError, match=f"odd.onnx .*{message}.*Export it again"):
+        load_model(tmp_path / "odd.onnx", "cpu")
+
+
 MEAN, STD = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 
 
