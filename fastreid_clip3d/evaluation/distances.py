@@ -45,9 +45,18 @@ def _row_blocks(rows: int, dims: int) -> list[slice]:
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
-def _largest(features: torch.Tensor) -> float:
-    """The largest absolute value, without a copy of the features."""
-    return max((float(features[block].abs().max()) for block in _row_blocks(*features.shape)), default=0.0)
+def largest_value(features: torch.Tensor) -> float:
+    """The largest absolute value, without a copy of the features; NaN if one of them is NaN, 0 if there are none."""
+    return float(np.max([float(features[block].abs().max()) for block in _row_blocks(*features.shape)], initial=0.0))
+
+
+def first_non_finite_row(features: torch.Tensor) -> int | None:
+    """The first row [N, D] with a NaN or an infinity, or None."""
+    for block in _row_blocks(*features.shape):
+        finite = torch.isfinite(features[block]).all(dim=1)
+        if not finite.all():
+            return block.start + int(torch.nonzero(~finite)[0, 0])
+    return None
 
 
 def _norms(features: torch.Tensor, scale: float) -> torch.Tensor:
@@ -142,7 +151,7 @@ class FeatureDistances:
             raise ClearError(f"metric {metric!r} is unknown; known metrics: {', '.join(METRICS)}")
         self.query, self.gallery, self.metric, self.device = query, gallery, metric, device
         self.num_gallery, self.dims = gallery.shape
-        largest = max(_largest(query), _largest(gallery))
+        largest = max(largest_value(query), largest_value(gallery))
         # a power of two changes no digit
         self._scale = 2.0 ** -np.ceil(np.log2(largest)) if largest > _HUGE else 1.0
         self._query_norms, gallery_norms = _norms(query, self._scale), _norms(gallery, self._scale)
@@ -253,7 +262,14 @@ class MatrixDistances:
     def rows(self, queries: np.ndarray) -> torch.Tensor:
         """The rows of these queries, float64 [len(queries), g]."""
         rows = self.distances[queries] if isinstance(self.distances, np.ndarray) else self.distances.rows(queries)
-        return torch.from_numpy(rows[:, self.columns].astype(np.float64))
+        values = rows[:, self.columns].astype(np.float64)
+        if not np.isfinite(values).all():
+            line, column = np.argwhere(~np.isfinite(values))[0]
+            raise ClearError(
+                f"The distance of query {queries[line]} to gallery item {self.columns[column]} is "
+                f"{values[line, column]}; distances must be finite."
+            )
+        return torch.from_numpy(values)
 
     def tolerance(self, queries: np.ndarray, values: np.ndarray) -> np.ndarray:
         """The difference up to which distances are tied, float64 [N]."""

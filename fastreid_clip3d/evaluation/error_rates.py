@@ -22,7 +22,7 @@ from scipy import sparse
 
 from fastreid_clip3d.evaluation.distances import FeatureDistances, compute_device
 from fastreid_clip3d.evaluation.protocols import Protocol
-from fastreid_clip3d.evaluation.ranking import DEFAULT_MAX_MEMORY, Ids, LabelledFeatures, check_widths, taking_part
+from fastreid_clip3d.evaluation.ranking import DEFAULT_MAX_MEMORY, Ids, LabelledFeatures, check_features, taking_part
 
 STEP = 1e-5
 TOLERANCE = 1e-9
@@ -110,7 +110,8 @@ class PairSource:
         max_memory: MiB beyond the features, roughly.
 
     Raises:
-        ClearError: a protocol needs clothes ids and there are none, or features of different widths.
+        ClearError: a protocol needs clothes ids and there are none, features of different widths, or features that are
+            not finite.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class PairSource:
         max_memory: float = DEFAULT_MAX_MEMORY,
         device: str = "cpu",
     ) -> None:
-        check_widths(query, gallery)
+        check_features(query, gallery)
         self.protocols = list(protocols)
         self._ids = Ids(query, gallery, protocols)
         self.query_people, self.gallery_people = self._ids.query_pids, self._ids.gallery_pids

@@ -21,7 +21,8 @@ from fastreid.utils import comm
 from sklearn import metrics
 
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.evaluation.features_file import first_non_finite_row, write_features
+from fastreid_clip3d.evaluation.distances import first_non_finite_row
+from fastreid_clip3d.evaluation.features_file import write_features
 from fastreid_clip3d.evaluation.per_query import check_format, write_per_query
 from fastreid_clip3d.evaluation.protocols import GENERAL, Pooling, Protocol, find_protocols, why_no_match
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures, ProtocolResult, evaluate, pair_distances, taking_part

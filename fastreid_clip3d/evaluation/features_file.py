@@ -19,6 +19,7 @@ import torch
 from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.common.near_names import near_names
 from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.evaluation.distances import first_non_finite_row
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures
 
 SIDES = ("query", "gallery")
@@ -28,7 +29,6 @@ _KNOWN = [f"{side}_{name}" for side in SIDES for name in _REQUIRED + _OPTIONAL]
 _UNREADABLE = (
     zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError, MemoryError, SyntaxError, TokenError,
 )  # fmt: skip
-_ROWS_AT_ONCE = 4096
 
 
 def write_features(path: str | os.PathLike, query: LabelledFeatures, gallery: LabelledFeatures) -> None:
@@ -145,12 +145,3 @@ def _read_side(path: str | os.PathLike, archive: np.lib.npyio.NpzFile, side: str
             )
         names = tuple(array.tolist())
     return LabelledFeatures(torch.from_numpy(features), ids["pids"], ids["camids"], ids.get("clothes_ids"), names)
-
-
-def first_non_finite_row(features: torch.Tensor) -> int | None:
-    """The first row [N, D] with a NaN or an infinity, or None."""
-    for start in range(0, len(features), _ROWS_AT_ONCE):
-        finite = torch.isfinite(features[start : start + _ROWS_AT_ONCE]).all(dim=1)
-        if not finite.all():
-            return start + int(torch.nonzero(~finite)[0, 0])
-    return None

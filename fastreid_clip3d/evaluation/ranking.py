@@ -26,6 +26,8 @@ from fastreid_clip3d.evaluation.distances import (
     Metric,
     RowSource,
     compute_device,
+    first_non_finite_row,
+    largest_value,
     sort_rows,
 )
 from fastreid_clip3d.evaluation.metrics import (
@@ -175,8 +177,14 @@ def taking_part(
     )
 
 
-def check_widths(query: LabelledFeatures, gallery: LabelledFeatures) -> None:
-    """Refuses features of query and gallery that differ in width."""
+def check_features(query: LabelledFeatures, gallery: LabelledFeatures) -> None:
+    """Refuses features that are not finite, and features of query and gallery that differ in width."""
+    for name, side in (("query", query), ("gallery", gallery)):
+        if not np.isfinite(largest_value(side.features)):
+            row = first_non_finite_row(side.features)
+            raise ClearError(
+                f"The features of {name} item {row} are not finite. Compute them again, or leave the item out."
+            )
     widths = query.features.shape[1], gallery.features.shape[1]
     if widths[0] != widths[1]:
         raise ClearError(f"query features have {widths[0]} columns, gallery features {widths[1]}")
@@ -208,7 +216,8 @@ def evaluate(
         progress: takes the blocks of a pass and their number, and yields the blocks.
 
     Raises:
-        ClearError: a protocol needs clothes ids and there are none; shapes do not fit; an unknown metric.
+        ClearError: a protocol needs clothes ids and there are none; shapes do not fit; an unknown metric; features or
+            distances that are not finite.
 
     One query of person 7 and three gallery pictures, the nearest first: person 7 in the same clothes, person 8, person
     7 in other clothes. In ``general`` the matches are first and third: AP = (1/1 + 2/3) / 2. ``CC`` removes the first
@@ -225,7 +234,7 @@ def evaluate(
     protocols = list(protocols)
     ids = Ids(query, gallery, protocols)
     if distances is None:
-        check_widths(query, gallery)
+        check_features(query, gallery)
     elif distances.shape != (len(query), len(gallery)):
         raise ClearError(f"distances have shape {distances.shape}, expected {(len(query), len(gallery))}")
 

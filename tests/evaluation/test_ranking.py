@@ -363,3 +363,23 @@ def test_pairs_of_a_roc_curve_are_those_of_fast_reid(metric: str) -> None:
     scores, labels = evaluate_roc(distances, query.pids, gallery.pids, query.camids, gallery.camids, use_cython=False)
     np.testing.assert_allclose(np.sort(same), np.sort(scores[labels == 0]), atol=1e-5)
     np.testing.assert_allclose(np.sort(different), np.sort(scores[labels == 1]), atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("side", ["query", "gallery"])
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_features_that_are_not_finite_are_refused(side: str, value: float, metric: str) -> None:
+    generator = np.random.default_rng(11)
+    sides = {"query": random_items(generator, 9), "gallery": random_items(generator, 20)}
+    sides[side].features[7, 2] = value
+    with pytest.raises(ClearError, match=f"features of {side} item 7 are not finite"):
+        evaluate(*sides.values(), [Protocol("some", gallery_cameras={0})], metric)
+
+
+def test_distances_that_are_not_finite_are_refused() -> None:
+    generator = np.random.default_rng(12)
+    query, gallery = random_items(generator, 9), random_items(generator, 20)
+    distances = generator.random((9, 20))
+    distances[4, 13] = np.nan
+    with pytest.raises(ClearError, match="distance of query 4 to gallery item 13 is nan"):
+        evaluate(query, gallery, [NOTHING_REMOVED], distances=distances)
