@@ -28,7 +28,7 @@ from fastreid_clip3d.inference.image_settings import (
     read_settings,
     settings_file,
 )
-from fastreid_clip3d.inference.onnx_model import METADATA_KEY, device_of_session
+from fastreid_clip3d.inference.onnx_model import METADATA_KEY, device_of_session, read_description
 from fastreid_clip3d.inference.preprocess import IMAGENET_MEAN, IMAGENET_STD, InputSize
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,8 @@ class Network(NamedTuple):
         size: (height, width) where the file fixes them, each None where it does not.
         batch: B where the file fixes it, else None.
         device: where it runs. kind: "ONNX" or "TorchScript", for messages.
-        settings: what the file itself says about its images.
+        settings: what the file itself says about its images. recipe: how it says that pictures get their size; None:
+            nothing, so that they are resized to it.
     """
 
     run: Callable[[Tensor], Sequence[Tensor]]
@@ -56,6 +57,7 @@ class Network(NamedTuple):
     device: torch.device
     kind: str
     settings: ImageSettings
+    recipe: InputSize | None = None
 
 
 class ForeignModel(ReIDModel):
@@ -71,7 +73,8 @@ class ForeignModel(ReIDModel):
         self.backbone_name = f"{path.name} ({network.kind})"
         self.settings = _complete(path, network, settings)
         assert self.settings.size
-        self.recipe = InputSize(self.settings.size)
+        own = network.recipe
+        self.recipe = own if own and own.size == self.settings.size else InputSize(self.settings.size)
         self._batch = network.batch
         self.feature_dim = self._probe()
         self.fingerprint = _fingerprint(path, self.settings)
@@ -189,8 +192,8 @@ def load_torchscript_file(path: Path, device: str, settings: ImageSettings) -> F
         output = module(images.to(chosen, dtype))
         return [output] if isinstance(output, Tensor) else list(output.values() if isinstance(output, dict) else output)
 
-    network = Network(run, (None, None), None, chosen, "TorchScript", _settings_of_export(extra[_METADATA_FILE]))
-    return ForeignModel(path, network, settings)
+    own = _settings_of_export(path, extra[_METADATA_FILE])
+    return ForeignModel(path, Network(run, (None, None), None, chosen, "TorchScript", *own), settings)
 
 
 def probe_pictures(size: tuple[int, int]) -> Tensor:
@@ -200,15 +203,18 @@ def probe_pictures(size: tuple[int, int]) -> Tensor:
     return F.interpolate(areas, size=size, mode="nearest").to(torch.uint8)
 
 
-def _settings_of_export(described: str | bytes) -> ImageSettings:
+def _settings_of_export(path: Path, described: str | bytes) -> tuple[ImageSettings, InputSize | None]:
     """What `clip3d export` wrote into a TorchScript file."""
-    content = json.loads(described) if described else {}
+    content = read_description(described)
     if not content:
-        return ImageSettings()
-    size = (int(content["size"][0]), int(content["size"][1]))
-    if content["pixels"] == "normalised":
-        return ImageSettings(size, IMAGENET_MEAN, IMAGENET_STD, "RGB", 1)
-    return ImageSettings(size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "RGB", 255)
+        return ImageSettings(), None
+    try:
+        recipe, pixels = InputSize.from_metadata(content), content["pixels"]
+    except (KeyError, ValueError) as error:
+        raise ClearError(f"{path}: {_METADATA_FILE} in it is damaged ({error}). Export it again.") from error
+    if pixels == "normalised":
+        return ImageSettings(recipe.size, IMAGENET_MEAN, IMAGENET_STD, "RGB", 1), recipe
+    return ImageSettings(recipe.size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "RGB", 255), recipe
 
 
 def _complete(path: Path, network: Network, chosen: ImageSettings) -> ImageSettings:

@@ -184,6 +184,26 @@ def test_normalised_input_gives_the_same_features(run, model, tmp_path, name, lo
     assert torch.equal(model(batch), load_model(run, "cpu")(batch))  # the model itself keeps its normalisation
 
 
+@pytest.mark.parametrize("name", ["student.onnx", "student.ts"])
+def test_a_student_that_crops_gives_the_same_features(tmp_path, folder, name) -> None:
+    cfg = small_config()
+    cfg.INPUT.SIZE_TEST, cfg.INPUT.CROP.ENABLED, cfg.INPUT.CROP.SIZE = [96, 48], True, [64, 32]
+    write_run(tmp_path / "run", cfg)
+    model = load_model(tmp_path / "run", "cpu")
+    export(model, tmp_path / name)
+    loaded, paths = load_model(tmp_path / name, "cpu", allow_imports=True), sorted(folder.iterdir())
+    torch.testing.assert_close(loaded(paths), model(paths), atol=1e-5, rtol=0)
+
+
+def test_a_torchscript_file_with_damaged_metadata_is_named(model, tmp_path) -> None:
+    export(model, tmp_path / "student.ts")
+    module = torch.jit.load(str(tmp_path / "student.ts"))
+    for text in ("no json", '{"pixels": "raw", "resize": [64, 0], "crop": []}'):
+        torch.jit.save(module, str(tmp_path / "odd.ts"), _extra_files={"fastreid_clip3d.json": text})
+        with pytest.raises(ClearError, match=r"odd.ts: fastreid_clip3d.json in it is damaged \(.*\). Export it again"):
+            load_model(tmp_path / "odd.ts", "cpu", allow_imports=True)
+
+
 def test_a_student_with_other_statistics_takes_imagenets(tmp_path) -> None:
     cfg = small_config()
     cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = [127.5, 120.0, 110.0], [127.5, 60.0, 80.0]
