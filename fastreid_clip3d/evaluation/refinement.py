@@ -14,10 +14,11 @@ from fastreid.config import CfgNode
 
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.centralisation import centralised, nearest_images
-from fastreid_clip3d.evaluation.distances import Metric
+from fastreid_clip3d.evaluation.distances import Metric, largest_value
 from fastreid_clip3d.evaluation.reranking import RerankedDistances
 
 ALPHA = 3.0
+_LARGEST = 1e15
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,13 @@ class Refinement:
         return ", ".join(name for name, wanted in names if wanted)
 
     def features(self, query: torch.Tensor, gallery: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features [Q, D] and [G, D] after NFC and expansion; the same tensors where neither is wanted."""
+        """Features [Q, D] and [G, D] after NFC and expansion; the same tensors where neither is wanted.
+
+        Raises:
+            ClearError: features too large for float32.
+        """
+        if self.nfc or self.expand:
+            _check_range(query, gallery)
         if self.nfc:
             query, gallery = centralised(query, *self.nfc), centralised(gallery, *self.nfc)
         if self.expand:
@@ -86,15 +93,32 @@ class Refinement:
     def distances(
         self, query: torch.Tensor, gallery: torch.Tensor, metric: Metric, max_memory: float
     ) -> np.ndarray | RerankedDistances | None:
-        """Re-ranked distances, a matrix [Q, G] where half of `max_memory` (MiB) holds it; None without re-ranking."""
+        """Re-ranked distances, a matrix [Q, G] where half of `max_memory` (MiB) holds it; None without re-ranking.
+
+        Raises:
+            ClearError: features too large for float32.
+        """
         if self.rerank is None:
             return None
+        if not len(query) or not len(gallery):
+            return np.zeros((len(query), len(gallery)), np.float32)
+        _check_range(query, gallery)
         source = RerankedDistances(query, gallery, metric, *self.rerank)
         held = 4 * len(query) * len(gallery) <= max_memory * 2**20 / 2
         return source.matrix() if held else source
 
 
 NOTHING_REFINED = Refinement()
+
+
+def _check_range(query: torch.Tensor, gallery: torch.Tensor) -> None:
+    """Refuses features whose squares float32 could not hold: they would become infinite, and the scores wrong."""
+    largest = max(largest_value(query), largest_value(gallery))
+    if not largest <= _LARGEST:
+        raise ClearError(
+            f"The largest number of the features is {largest:.3g}. NFC, query expansion and re-ranking compute in "
+            f"float32 and take numbers up to {_LARGEST:.0e}: divide all features by the same number."
+        )
 
 
 def expanded(features: torch.Tensor, pool: torch.Tensor, count: int, alpha: float = ALPHA) -> torch.Tensor:

@@ -86,6 +86,27 @@ def test_the_verb_scores_refined_features(tmp_path: Path) -> None:
     assert expected > plain + 5
 
 
+@pytest.mark.parametrize("flags", [["--nfc"], ["--expand", "3"], ["--rerank"]])
+def test_features_too_large_for_float32_are_refused(tmp_path: Path, flags: list[str]) -> None:
+    query, gallery = sides()
+    for side in (query, gallery):
+        side.features = side.features.double() * 1e200
+    write_features(tmp_path / "f.npz", query, gallery)
+    with pytest.raises(ClearError, match=r"largest number of the features is [\d.]+e\+200"):
+        by_file(tmp_path / "f.npz", *flags)
+
+
+@pytest.mark.parametrize("flags", [["--nfc"], ["--expand", "3"], ["--rerank"]])
+@pytest.mark.parametrize("kept", [(0, 0), (0, 5), (5, 0), (1, 1)])
+def test_refinement_of_next_to_nothing(tmp_path: Path, flags: list[str], kept: tuple[int, int]) -> None:
+    parts = [
+        LabelledFeatures(side.features[:count], side.pids[:count], side.camids[:count])
+        for side, count in zip(sides(), kept)
+    ]
+    write_features(tmp_path / "f.npz", *parts)
+    assert by_file(tmp_path / "f.npz", *flags)["valid_queries"] in (0, 1)
+
+
 GROWTH = """
 import resource, torch
 from fastreid_clip3d.common.host_memory import keep_memory
