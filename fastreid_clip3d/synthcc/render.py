@@ -16,9 +16,11 @@ from torch import Tensor
 
 from fastreid_clip3d.body.constants import Framing
 from fastreid_clip3d.body.rasterizer import visible_surface
-from fastreid_clip3d.synthcc.background import paint_background, paint_occluder
-from fastreid_clip3d.synthcc.camera import CAMERAS, Shot, View, aim, key_light_direction
+from fastreid_clip3d.synthcc.background import paint_background
+from fastreid_clip3d.synthcc.camera import Shot, View, aim, key_light_direction
 from fastreid_clip3d.synthcc.dressing import Dressed
+from fastreid_clip3d.synthcc.exposure import through_camera
+from fastreid_clip3d.synthcc.occluders import paint_occluder
 from fastreid_clip3d.synthcc.posing import Posed, pose_person
 from fastreid_clip3d.synthcc.shading import shade, tables, unit_vectors
 
@@ -27,7 +29,6 @@ NOTHING: int = 255
 
 IMAGES_AT_ONCE: int = 16
 """Images that a set renders together. Part of the format: they share the depth of what lies far away."""
-
 
 PIXELS_AT_ONCE: int = 1 << 15
 """Covered pixels that are shaded at once, so that the working set stays inside the caches."""
@@ -128,7 +129,7 @@ def draw(
     part_map[covered] = part.to(torch.uint8)
     middle = slice(supersampling // 2, None, supersampling)
     part_map = part_map.view(-1, big_height, big_width)[:, middle, middle].clone()
-    return _finish(canvas, part_map, posed, views, shots, streams, height, width)
+    return _before_scenes(canvas, part_map, posed, views, shots, streams, height, width)
 
 
 def _columns(parts: list[np.ndarray]) -> Tensor:
@@ -164,7 +165,7 @@ def _box_mean(image: Tensor, radius: int) -> Tensor:
     return sum((rows[:, :, :, shift : shift + width] for shift in range(size)), zero) / size**2
 
 
-def _finish(
+def _before_scenes(
     canvas: Tensor,
     parts: Tensor,
     posed: list[Posed],
@@ -174,7 +175,10 @@ def _finish(
     height: int,
     width: int,
 ) -> Pictures:
-    """Puts the person before a scene, something before the person, and all through the camera."""
+    """Puts each person before a scene, something before some people, and all through the camera.
+
+    `canvas` [B, 4, H, W] is linear RGB and coverage, `parts` [B, H, W] what the covered pixels show.
+    """
     scenes, noises, covers = [], [], []
     for body, view, shot, rng in zip(posed, views, shots, streams):
         light = key_light_direction(shot)
@@ -183,50 +187,13 @@ def _finish(
         noises.append(rng.standard_normal((3, height, width), dtype=np.float32))
     scene = torch.from_numpy(np.stack(scenes)).permute(0, 3, 1, 2)
     alpha = canvas[:, 3:]
-    picture = canvas[:, :3] + scene * (1 - alpha)
+    linear = canvas[:, :3] + scene * (1 - alpha)
     visible = alpha[:, 0] > 0.5
     for row, cover in enumerate(covers):
         if cover is not None:
             colour, amount = torch.from_numpy(cover[0] ** 2.2).permute(2, 0, 1), torch.from_numpy(cover[1])
-            picture[row] = picture[row] * (1 - amount) + colour * amount
+            linear[row] = linear[row] * (1 - amount) + colour * amount
             visible[row] &= amount < 0.5
     visible &= parts != NOTHING
     parts[~visible] = NOTHING
-    profiles = [CAMERAS[shot.camera] for shot in shots]
-    gains = [[channel * shot.gain for channel in profile.white_balance] for profile, shot in zip(profiles, shots)]
-    picture = picture * torch.tensor(gains)[:, :, None, None]
-    grid_y, grid_x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
-    vignette = torch.tensor([profile.vignette for profile in profiles])[:, None, None]
-    picture = picture * (1 - vignette * (0.5 * grid_x**2 + 0.5 * grid_y**2))[:, None]
-    picture = picture.clamp(0, 4)
-    picture = picture / (1 + (picture - 0.8).clamp_min(0))  # a soft shoulder instead of burnt-out highlights
-    picture = picture.clamp(1e-6, 1) ** (1 / 2.2)
-    contrast = torch.tensor([profile.contrast for profile in profiles])[:, None, None, None]
-    saturation = torch.tensor([profile.saturation for profile in profiles])[:, None, None, None]
-    picture = (picture - 0.45) * contrast + 0.45
-    grey = picture.mean(1, keepdim=True)
-    picture = grey + (picture - grey) * saturation
-    factor = height / 128
-    for row, profile in enumerate(profiles):
-        one = picture[row : row + 1]
-        if profile.blur > 0:
-            one = _blur(one, profile.blur * factor)
-        if profile.low_resolution > 1:
-            small = max(8, round(height / profile.low_resolution)), max(4, round(width / profile.low_resolution))
-            one = F.interpolate(one, small, mode="area")
-            one = F.interpolate(one, (height, width), mode="bilinear", align_corners=False)
-        picture[row : row + 1] = one
-    noise = torch.from_numpy(np.stack(noises))
-    noise = noise * 0.6 + noise.mean(1, keepdim=True) * 0.7
-    picture = picture + noise * torch.tensor([profile.noise for profile in profiles])[:, None, None, None]
-    images = (picture.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
-    return Pictures(images, visible, parts)
-
-
-def _blur(image: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of [1, 3, H, W]."""
-    radius = max(1, int(np.ceil(2.5 * sigma)))
-    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)
-    image = F.conv2d(F.pad(image, (radius, radius, 0, 0), mode="replicate"), kernel, groups=3)
-    return F.conv2d(F.pad(image, (0, 0, radius, radius), mode="replicate"), kernel.transpose(2, 3), groups=3)
+    return Pictures(through_camera(linear, shots, torch.from_numpy(np.stack(noises))), visible, parts)
