@@ -126,7 +126,7 @@ def expanded(features: torch.Tensor, pool: torch.Tensor, count: int, alpha: floa
 
     ``mean of cos(f_i, f_j)^alpha f_j`` over the `count` images j of the pool that are nearest to i by cosine
     (Chum et al., ICCV 2007; the weights: Radenovic et al., PAMI 2018). fast-reid's pool is query and gallery together,
-    so that the first of them is i itself.
+    so that the first of them is i itself. If alpha is no whole number, a negative cosine counts as 0.
 
     Args:
         features: [N, D]. pool: [M, D].
@@ -136,6 +136,8 @@ def expanded(features: torch.Tensor, pool: torch.Tensor, count: int, alpha: floa
     rows, similarities = nearest_images(F.normalize(features, dim=1), F.normalize(pool, dim=1), count)
     if not count:
         return features
+    if not float(alpha).is_integer():
+        similarities = similarities.clamp_min(0)  # the power of a negative number would be NaN
     total = torch.zeros_like(features)
     for place in range(count):  # one neighbour at a time: [N, count, D] would take many times the features' memory
         total += similarities[:, place, None] ** alpha * pool[torch.from_numpy(rows[:, place])]

@@ -49,6 +49,14 @@ def test_expansion_is_fastreids(times: int, count: int, alpha: float) -> None:
         np.testing.assert_allclose(own.numpy(), theirs.numpy(), rtol=1e-4, atol=1e-5)
 
 
+def test_expansion_with_a_fractional_power_of_negative_similarities() -> None:
+    """A negative number has no power 1.5: such neighbours count with weight 0, where fast-reid gives NaN."""
+    features = torch.tensor([[1.0, 0.0], [-0.6, 0.8]])
+    assert torch.equal(expanded(features, features, 2, 1.5), features / 2)
+    third = expanded(features, features, 2, 3.0)
+    np.testing.assert_allclose(third[0], [(1 + 0.216 * 0.6) / 2, -0.216 * 0.8 / 2], rtol=1e-5)
+
+
 def test_expansion_by_more_images_than_there_are() -> None:
     features = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     assert expanded(features, features, 9).tolist() == [[0.5, 0.0], [0.0, 0.5]]
