@@ -8,6 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import mmap
+import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 TORCHSCRIPT_ENDINGS = (".torchscript", ".ts", ".pt")
 _METADATA_FILE = f"{METADATA_KEY}.json"
+_LOCATION = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])")
+"""How an ONNX file begins the name of a file beside it that holds weights (protobuf): the name's length is the byte."""
 _SAME = 1e-5
 """The largest difference, relative to their size, between vectors that we call equal."""
 
@@ -251,9 +256,16 @@ def _differ(a: Tensor, b: Tensor, tolerance: float = _SAME) -> bool:
 
 def _fingerprint(path: Path, settings: ImageSettings) -> str:
     digest = hashlib.sha256(json.dumps(settings.given(), sort_keys=True).encode())
-    for part in (path, path.with_name(path.name + ".data")):  # large ONNX files keep their weights beside them
-        if part.is_file():
-            with open(part, "rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
+    for part in (path, *_weights_beside(path)):
+        with open(part, "rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()[:32]
+
+
+def _weights_beside(path: Path) -> list[Path]:
+    """The files in which a large ONNX file keeps its weights; onnxruntime has read them before."""
+    with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        names = {content[found.end() : found.end() + found[1][0]] for found in _LOCATION.finditer(content)}
+    beside = (path.parent / os.fsdecode(name) for name in sorted(names))
+    return [part for part in beside if os.path.isfile(part)]

@@ -105,6 +105,21 @@ def test_channels_range_mean_and_std_are_applied(network, folder) -> None:
     assert model.fingerprint != load_model(folder / "net.onnx", "cpu", **KNOWN).fingerprint
 
 
+def test_the_fingerprint_follows_weights_in_another_file(network, tmp_path) -> None:
+    import onnx
+
+    written = onnx.load(str(write_onnx(network, tmp_path / "whole.onnx")))
+    onnx.save(written, str(tmp_path / "net.onnx"), save_as_external_data=True, location="weights.bin")
+    first = load_model(tmp_path / "net.onnx", "cpu", **KNOWN)
+    assert first.fingerprint == load_model(tmp_path / "net.onnx", "cpu", **KNOWN).fingerprint
+    content = np.fromfile(tmp_path / "weights.bin", dtype=np.float32)
+    content[::2] *= 1.5
+    content.tofile(tmp_path / "weights.bin")
+    changed = load_model(tmp_path / "net.onnx", "cpu", **KNOWN)
+    assert not torch.allclose(changed(pictures()), first(pictures()), atol=1e-4)
+    assert changed.fingerprint != first.fingerprint
+
+
 def test_what_is_assumed_is_said(folder, caplog) -> None:
     with caplog.at_level(logging.WARNING):
         load_model(folder / "net.onnx", "cpu", channels="RGB")
