@@ -143,5 +143,9 @@ def _read_side(path: str | os.PathLike, archive: np.lib.npyio.NpzFile, side: str
             raise ClearError(
                 f"{path}: {side}_names is {array.dtype} of shape {array.shape}, expected texts, ({len(features)},)"
             )
-        names = tuple(array.tolist())
+        try:
+            names = tuple(array.tolist())
+            "".join(names).encode("utf-8", "surrogateescape")
+        except (SystemError, ValueError) as error:  # NumPy's and Python's words for numbers that are no characters
+            raise ClearError(f"{path}: {side}_names holds a text that no file name can be ({error})") from error
     return LabelledFeatures(torch.from_numpy(features), ids["pids"], ids["camids"], ids.get("clothes_ids"), names)

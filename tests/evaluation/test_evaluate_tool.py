@@ -160,6 +160,16 @@ BAD_FILES = {
     "columns of ids": ({"gallery_pids": np.zeros((30, 1), int)}, (), "gallery_pids has shape (30, 1), expected (30,)"),
     "scalar": ({"query_camids": np.array(3)}, (), "query_camids has shape (), expected (6,)"),
     "names of numbers": ({"query_names": np.arange(6), "gallery_names": np.arange(30)}, (), "query_names is int64"),
+    "half a character": (
+        {"query_names": np.array(["\ud800"] * 6), "gallery_names": np.array(["g.jpg"] * 30)},
+        (),
+        "query_names holds a text that no file name can be",
+    ),
+    "no character": (
+        {"query_names": np.full(6, 2**32 - 1, "u4").view("U1"), "gallery_names": np.array(["g.jpg"] * 30)},
+        (),
+        "query_names holds a text that no file name can be",
+    ),
 }
 
 
