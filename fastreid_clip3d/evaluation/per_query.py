@@ -16,6 +16,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fastreid_clip3d.common.files import check_writable, write_atomically
+from fastreid_clip3d.common.names import as_utf8
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures, ProtocolResult, taking_part
 
@@ -76,7 +77,10 @@ def per_query_table(
 def write_per_query(
     path: str | os.PathLike, results: Mapping[str, ProtocolResult], query: LabelledFeatures, gallery: LabelledFeatures
 ) -> None:
-    """Writes the table to a .csv or .parquet file."""
+    """Writes the table to a .csv or .parquet file.
+
+    In parquet a column of ids above 2**63 - 1 holds texts, and a byte of a name that is not UTF-8 becomes ``\\xNN``.
+    """
     table = per_query_table(results, query, gallery)
     if check_format(path) == "csv":
         text = io.StringIO(newline="")
@@ -88,5 +92,9 @@ def write_per_query(
     import pyarrow
     from pyarrow import parquet
 
-    table["pid"] = list(map(str, table["pid"])) if max(table["pid"], default=0) >= 2**63 else table["pid"]
+    for name in ("pid", "camid", "clothes_id"):
+        if any(value is not None and value >= 2**63 for value in table[name]):  # more than parquet's int64
+            table[name] = list(map(str, table[name]))
+    for name in ("query_name", "top_names"):
+        table[name] = [text if text is None else as_utf8(text) for text in table[name]]
     write_atomically(path, lambda stream: parquet.write_table(pyarrow.table(table), stream))

@@ -212,7 +212,7 @@ def evaluate(
         max_memory: MiB for the distances and their by-products, beyond the features.
         block_queries: queries of a block; 0: as many as fit in `max_memory`. Does not change the result.
         device: where distances are computed and sorted.
-        top_matches: number of the closest kept gallery items in the result of each query.
+        top_matches: number of the closest kept gallery items in the result of each query, at most that of the gallery.
         progress: takes the blocks of a pass and their number, and yields the blocks.
 
     Raises:
@@ -231,7 +231,7 @@ def evaluate(
     >>> [(name, round(result.mean_average_precision, 3), result.rank(1)) for name, result in results.items()]
     [('general', 0.833, 1.0), ('CC', 0.5, 0.0)]
     """
-    protocols = list(protocols)
+    protocols, top_matches = list(protocols), min(top_matches, len(gallery))
     ids = Ids(query, gallery, protocols)
     if distances is None:
         check_features(query, gallery)

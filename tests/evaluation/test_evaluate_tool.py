@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 
 from fastreid_clip3d.cli import run_verb
@@ -247,6 +248,24 @@ def test_per_query_results(tmp_path: Path) -> None:
         if "1" in row["top_are_matches"]:
             assert float(row["first_match_rank"]) == row["top_are_matches"].split().index("1") + 1
     assert "written as .csv or .parquet" in refused(path, "--per-query", str(tmp_path / "q.txt"))
+
+
+def test_parquet_holds_any_id_and_any_name(tmp_path: Path) -> None:
+    large = 2**63 + 1
+    ids = {name: np.full(6, large, np.uint64) for name in ("query_pids", "query_camids", "query_clothes_ids")}
+    names = {"query_names": np.array(["caf\udce9.jpg"] * 6), "gallery_names": np.array(["g\udcff.jpg"] * 30)}
+    path = save(tmp_path / "a.npz", {**ids, **names, "gallery_pids": np.full(30, large, np.uint64)})
+    scored(path, "--protocols", "general", "--per-query", str(tmp_path / "q.parquet"), "--top", "2")
+    table = pandas.read_parquet(tmp_path / "q.parquet")
+    assert (table[["pid", "camid", "clothes_id"]] == str(large)).all(axis=None)
+    assert set(table["query_name"]) == {r"caf\xe9.jpg"} and set(table["top_names"]) == {r"g\xff.jpg g\xff.jpg"}
+
+
+def test_more_top_matches_than_the_gallery_has(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.npz")
+    for top in ("30", "10000000000000"):
+        scored(path, "--per-query", str(tmp_path / f"{top}.csv"), "--top", top)
+    assert (tmp_path / "30.csv").read_text() == (tmp_path / "10000000000000.csv").read_text()
 
 
 def test_reading_gives_what_was_written(tmp_path: Path) -> None:
