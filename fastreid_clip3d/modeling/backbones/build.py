@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from fastreid_clip3d.compat.blocks import backbones_built_by, watch_loading
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.modeling.backbones.pretrained import check_loaded, readable_by_builders
+from fastreid_clip3d.modeling.backbones.pretrained import check_finite, check_loaded, readable_by_builders
 from fastreid_clip3d.modeling.backbones.timm_backbone import TimmBackbone
 from fastreid_clip3d.modeling.backbones.vit_tokens import vit_maps
 
@@ -65,7 +65,9 @@ def build_student(cfg: CfgNode) -> nn.Module:
         except Exception as error:
             _raise_without_weights(builder, options, error)
     if options.PRETRAIN:
-        check_loaded(records, student, options.PRETRAIN_PATH or "the downloaded file")
+        source = options.PRETRAIN_PATH or "the downloaded file"
+        check_loaded(records, student, source)
+        check_finite(backbone, source)
     _check_width(backbone, cfg)
     return backbone
 

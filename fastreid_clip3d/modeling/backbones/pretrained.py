@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from fastreid.config import CfgNode
 from fastreid.modeling.backbones.mobilenet import MobileNetV2
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.compat.backbones import Loaded
@@ -141,4 +141,19 @@ def check_loaded(records: list[Loaded], student: str, source: str) -> None:
             f"{student}: {shown}. It belongs to another network"
             + (f" (it has {record.unexpected[0]}, for one)" if record.unexpected else "")
             + ". A half-pretrained student is not trained; name the right file, or set MODEL.BACKBONE.PRETRAIN False."
+        )
+
+
+def check_finite(backbone: nn.Module, source: str) -> None:
+    """Raises if the pretrained weights hold NaN or infinity: every loss would be NaN from the first step on.
+
+    Raises:
+        ClearError: naming file and tensors.
+    """
+    broken = [name for name, value in backbone.state_dict().items() if not torch.isfinite(value).all()]
+    if broken:
+        shown = ", ".join(broken[:5]) + (", ..." if len(broken) > 5 else "")
+        raise ClearError(
+            f"{source} (MODEL.BACKBONE.PRETRAIN_PATH) has {len(broken)} tensors with numbers that are not finite: "
+            f"{shown}. Name another file, or set MODEL.BACKBONE.PRETRAIN False."
         )

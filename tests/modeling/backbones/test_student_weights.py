@@ -66,6 +66,17 @@ def test_untrained_non_local_blocks_are_no_error(tmp_path) -> None:
     assert any(name.startswith("NL_") for name in build_student(cfg).state_dict())
 
 
+@pytest.mark.parametrize("name, depth, feat_dim", [RESNET, ("build_timm_backbone", "resnet18", 512)])
+def test_weights_that_are_not_finite_are_named(name: str, depth: str, feat_dim: int, tmp_path) -> None:
+    weights = build_student(student_config(name, depth, feat_dim)).state_dict()
+    weights = {key.removeprefix("model."): value for key, value in weights.items()}
+    weights["layer1.0.conv1.weight"][0, 0, 0, 0] = float("nan")
+    torch.save(weights, tmp_path / "broken.pth")
+    cfg = student_config(name, depth, feat_dim, PRETRAIN=True, PRETRAIN_PATH=str(tmp_path / "broken.pth"))
+    with pytest.raises(ClearError, match=r"broken.pth .*PRETRAIN_PATH.* 1 tensors .*not finite.*layer1.0.conv1.weight"):
+        build_student(cfg)
+
+
 @pytest.mark.parametrize(
     "student, message",
     [
