@@ -210,12 +210,36 @@ def _orders(
             yield [entry], Ordered(rows, values, max(values, default=-1.0))
         return
     refined = RefinedGallery(gallery.vectors, refinement)
-    rows_of = {os.path.realpath(entry.frames[0]): row for row, entry in enumerate(gallery.entries)}
+    own = _own_rows(entries, gallery)
     groups = [list(range(len(entries)))] if one_person else [[place] for place in range(len(entries))]
     for group in groups if entries else []:
-        people = [entries[place] for place in group]
-        own = {rows_of[path] for entry in people if (path := os.path.realpath(entry.frames[0])) in rows_of}
-        yield people, refined.order(query_features(features[group], one_person), own, top)
+        left_out = {row for place in group for row in own[place]}
+        found = refined.order(query_features(features[group], one_person), left_out, top)
+        yield [entries[place] for place in group], found
+
+
+def _own_rows(queries: Sequence[Entry], gallery: Gallery) -> list[set[int]]:
+    """The gallery's rows of each query's own file, or of a tracklet's own files; links to them count, too."""
+    wanted = [_files(query) for query in queries]
+    rows: dict[tuple[object, ...], set[int]] = {files: set() for files in wanted}
+    for row, entry in enumerate(gallery.entries if wanted else []):
+        files = _files(entry)
+        if files in rows:
+            rows[files].add(row)
+    return [rows[files] for files in wanted]
+
+
+def _files(entry: Entry) -> tuple[object, ...]:
+    """What identifies the files of an entry, whatever their names."""
+    return tuple(map(_file, entry.frames))
+
+
+def _file(path: Path) -> object:
+    try:
+        status = os.stat(path)
+    except OSError:  # removed since we read it
+        return os.path.abspath(path)
+    return status.st_dev, status.st_ino
 
 
 def nearest(
@@ -224,14 +248,14 @@ def nearest(
     """Rows and similarities of the best `top` entries for each query, best first; never the query's own files."""
     if not gallery.entries:
         return [[] for _ in queries], [[] for _ in queries]
-    own = {os.path.realpath(entry.frames[0]): row for row, entry in enumerate(gallery.entries)} if queries else {}
+    own = _own_rows(queries, gallery)
+    most = top + max(map(len, own), default=0)
     similarities, rows = gallery.index.search(
-        np.ascontiguousarray(features, np.float32), min(top + 1, gallery.index.ntotal)
+        np.ascontiguousarray(features, np.float32), min(most, gallery.index.ntotal)
     )
     kept_rows, kept = [], []
-    for query, line, values in zip(queries, rows.tolist(), similarities.tolist()):
-        itself = own.get(os.path.realpath(query.frames[0]), -1)
-        pairs = [(row, value) for row, value in zip(line, values) if row >= 0 and row != itself][:top]
+    for itself, line, values in zip(own, rows.tolist(), similarities.tolist()):
+        pairs = [(row, value) for row, value in zip(line, values) if row >= 0 and row not in itself][:top]
         kept_rows.append([row for row, _ in pairs])
         kept.append([min(1.0, max(-1.0, value)) for _, value in pairs])
     return kept_rows, kept

@@ -50,6 +50,24 @@ def test_only_changes_are_computed_and_the_querys_own_file_is_not_listed(run: Pa
     assert " computed, " not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("options", [[], ["--one-person", "best"], ["--nfc"]])
+def test_links_to_the_querys_own_file_are_not_listed(run: Path, gallery: Path, options: list[str]) -> None:
+    for name in ("a.png", "z.png"):
+        (gallery / name).symlink_to(gallery / "camera0" / "4.png")
+    query = ["--query", str(gallery / "camera0" / "4.png")]
+    (answer,) = searched(run, gallery, *query, "--top", "11", *options)["answers"]
+    assert sorted(names_of(answer)) == sorted(f"{number}.png" for number in range(12) if number != 4)
+
+
+def test_a_frame_is_not_the_track_that_it_is_of(run: Path, gallery: Path) -> None:
+    for frame in ("0.png", "2.png"):
+        query = ["--query", str(gallery / "camera0" / frame), "--tracklets"]
+        (answer,) = searched(run, gallery, *query)["answers"]
+        assert sorted(names_of(answer)) == ["camera0", "camera1"]
+    (answer,) = searched(run, gallery, "--query", str(gallery / "camera0"), "--tracklets")["answers"]
+    assert names_of(answer) == ["camera1"]
+
+
 def test_unreadable_pictures_are_listed_and_the_rest_is_found(run: Path, gallery: Path, capsys) -> None:
     (gallery / "empty.jpg").touch()
     whole = draw(gallery / "cut.png", 50).read_bytes()
