@@ -303,6 +303,8 @@ def _protocol_rates(
 def _kept_places(counts: PairCounts, recommended: int | None) -> np.ndarray:
     """Places of the thresholds of the written curve, evenly spread over similarity and the logarithm of both rates."""
     filled = np.flatnonzero(counts.genuine + counts.impostor)
+    if not len(filled):
+        return filled
     low, high = int(filled[0]), min(int(filled[-1]) + 1, len(THRESHOLDS) - 1)
     places = [np.linspace(low, high, _LEVELS).round().astype(int)]
     for values, total, ascending in (

@@ -179,6 +179,23 @@ def test_one_person_alone_has_no_threshold() -> None:
     assert rates.recommended is None and "no pair of different people" in rates.notes[0]
 
 
+def test_a_protocol_without_a_pair_leaves_the_others_as_they_are(tmp_path: Path) -> None:
+    query, gallery = random_features(0), random_features(1)
+    nowhere = Protocol("nowhere", query_cameras={99})
+    made = calibrate(query, gallery, [nowhere, GENERAL], "f", "d")
+    assert made.protocols["general"] == calibrate(query, gallery, [GENERAL], "f", "d").protocols["general"]
+    rates = made.protocols["nowhere"]
+    assert rates.recommended is None and rates.thresholds == () and rates.people > 0
+    assert [note.partition(":")[0] for note in rates.notes] == [
+        "there is no pair of the same person",
+        "there is no pair of different people",
+    ]
+    assert "| nowhere    | -" in made.table()
+    again = read_calibration(write_calibration(tmp_path, made), "f")
+    assert again == made and "no verdict (nowhere)" in compare_similarity(0.5, again).sentence
+    plot_calibration(tmp_path, made)
+
+
 @pytest.fixture
 def calibration(tmp_path: Path):
     made = calibrate(random_features(0), random_features(1), [CC, SC, GENERAL], "a" * 64, "Some $et^", 0.02)
