@@ -16,10 +16,11 @@ import torch
 
 from fastreid_clip3d.body.poses import load_pose_pool
 from fastreid_clip3d.common.threads import one_thread
-from fastreid_clip3d.synthcc.background import paint_background, paint_occluder
+from fastreid_clip3d.synthcc.background import paint_background
 from fastreid_clip3d.synthcc.camera import CAMERAS, aim, key_light_direction, sample_shot
 from fastreid_clip3d.synthcc.dressing import dress
 from fastreid_clip3d.synthcc.figure import load_figure
+from fastreid_clip3d.synthcc.occluders import paint_occluder
 from fastreid_clip3d.synthcc.patterns import paint
 from fastreid_clip3d.synthcc.plan import TINY, plan_person, sample_clothes, sample_person
 from fastreid_clip3d.synthcc.render import render
