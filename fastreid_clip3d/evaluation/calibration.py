@@ -419,7 +419,7 @@ def read_calibration(run: str | Path, fingerprint: str) -> Calibration | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         calibration = _from_dict(content)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ClearError(
             f"{path} is not a calibration ({type(error).__name__}: {error}); run `clip3d calibrate` again, or remove "
             "the file."
@@ -436,13 +436,16 @@ def read_calibration(run: str | Path, fingerprint: str) -> Calibration | None:
 def _from_dict(content: dict[str, Any]) -> Calibration:
     protocols = {}
     for name, values in content["protocols"].items():
-        curve = {
+        curve: dict[str, Any] = {
             key: tuple(map(_finite, values[key])) for key in ("thresholds", "false_match_rate", "false_non_match_rate")
         }
         if len({len(numbers) for numbers in curve.values()}) != 1:
             raise ValueError(f"protocol {name}: its lists have different lengths")
         if list(curve["thresholds"]) != sorted(curve["thresholds"]):
             raise ValueError(f"protocol {name}: its thresholds do not ascend")
+        pairs: dict[str, Any] = {key: _count(values[key]) for key in ("genuine_pairs", "impostor_pairs")}
+        if any(pairs.values()) and not curve["thresholds"]:
+            raise ValueError(f"protocol {name}: it has pairs, but no thresholds")
         chosen = values["recommended"]
         if chosen is not None:
             single: dict[str, Any] = {
@@ -455,9 +458,8 @@ def _from_dict(content: dict[str, Any]) -> Calibration:
             chosen = Recommended(**single, **double)
         protocols[str(name)] = ProtocolRates(
             **curve,
-            genuine_pairs=int(values["genuine_pairs"]),
-            impostor_pairs=int(values["impostor_pairs"]),
-            people=int(values["people"]),
+            **pairs,
+            people=_count(values["people"]),
             recommended=chosen,
             notes=tuple(map(str, values["notes"])),
             open_set=tuple(map(_open_set, values.get("open_set", ()))),
@@ -469,7 +471,7 @@ def _from_dict(content: dict[str, Any]) -> Calibration:
 def _open_set(values: dict[str, Any]) -> OpenSetRates:
     strict = [None if values[key] is None else _finite(values[key]) for key in ("strict_threshold", "strict_fnir")]
     return OpenSetRates(
-        int(values["gallery_size"]), *(_finite(values[key]) for key in ("nobody_below", "fpir", "fnir")), *strict
+        _count(values["gallery_size"]), *(_finite(values[key]) for key in ("nobody_below", "fpir", "fnir")), *strict
     )
 
 
@@ -477,3 +479,9 @@ def _finite(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError(f"{value!r} is not a finite number")
     return float(value)
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{value!r} is not a whole number of 0 or more")
+    return value

@@ -219,11 +219,32 @@ def test_another_models_calibration_is_refused(tmp_path: Path, calibration) -> N
         read_calibration(tmp_path, "b" * 64)
 
 
-@pytest.mark.parametrize("damage", ["{", "[]", '{"protocols": 3}', '{"protocols": {"CC": {"thresholds": [NaN]}}}'])
+@pytest.mark.parametrize(
+    "damage", ["{", "[]", '{"protocols": 3}', '{"protocols": {"CC": {"thresholds": [NaN]}}}', "[" * 99_999]
+)
 def test_damaged_files_are_named(tmp_path: Path, damage: str) -> None:
     (tmp_path / "calibration.json").write_text(damage)
     with pytest.raises(ClearError, match="calibration.json is not a calibration"):
         read_calibration(tmp_path, "a")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"recommended": {"threshold": 0, "false_match_rate": 0, "false_non_match_rate": 0, "false_match_interval": []}},
+        {"genuine_pairs": float("inf")},
+        {"genuine_pairs": -3},
+        {"people": 2.5},
+        {"thresholds": [10**400]},
+        {"thresholds": [], "false_match_rate": [], "false_non_match_rate": []},
+    ],
+)
+def test_wrong_values_are_refused(tmp_path: Path, calibration, change: dict) -> None:
+    content = calibration.as_dict()
+    content["protocols"]["SC"] |= change
+    (tmp_path / "calibration.json").write_text(json.dumps(content))
+    with pytest.raises(ClearError, match="calibration.json is not a calibration"):
+        read_calibration(tmp_path, "a" * 64)
 
 
 def test_a_comparison_says_how_sure_it_is(calibration) -> None:
