@@ -16,12 +16,17 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.common.images import UnreadableImage, read_image, save_image
 from fastreid_clip3d.common.names import printable
+from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.search.answers import Answers, Hit
 
 TILE = (96, 192)  # width, height
 SAME, OTHER, UNKNOWN = (40, 160, 70), (205, 60, 50), (120, 120, 120)
 _FRAME = 3
 _CAPTION = 30
+_LONGEST_SIDE = {".png": 1_000_000, ".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500}
+"""Pixels that Pillow writes into a file of each ending."""
+_MOST_PIXELS = 2 * 89_478_485
+"""PIL opens no larger picture unless it is told to."""
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -51,11 +56,16 @@ def draw_sheet(found: Answers, path: str | Path) -> Path:
     """Draws one row per query: the query, then its hits; returns `path`.
 
     Frames are green (same person), red (another person) or grey (no verdict).
+
+    Raises:
+        ClearError: the sheet is larger than a file of this format can be, or the file cannot be written.
     """
     font = ImageFont.load_default(11)
     cell = (TILE[0] + 2 * _FRAME + 6, TILE[1] + 2 * _FRAME + _CAPTION)
     columns = 1 + max((len(answer.hits) for answer in found.answers), default=0)
-    sheet = Image.new("RGB", (columns * cell[0] + 12, max(1, len(found.answers)) * cell[1] + 8), "white")
+    size = columns * cell[0] + 12, max(1, len(found.answers)) * cell[1] + 8
+    _check_size(size, Path(path))
+    sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
 
     def put(column: int, row: int, picture: Path | None, colour: tuple[int, int, int], lines: list[str]) -> None:
@@ -74,6 +84,15 @@ def draw_sheet(found: Answers, path: str | Path) -> Path:
             colour = {True: SAME, False: OTHER, None: UNKNOWN}[_same_person(hit)]
             put(rank, row, hit.picture, colour, [f"{rank}. {_number(hit, found.kind)}", captions[hit.name]])
     return save_image(sheet, path)
+
+
+def _check_size(size: tuple[int, int], path: Path) -> None:
+    longest = _LONGEST_SIDE.get(path.suffix.lower(), 0) or max(size)  # another ending is refused by `save_image`
+    if max(size) > longest or size[0] * size[1] > _MOST_PIXELS:
+        raise ClearError(
+            f"{printable(str(path))}: the sheet would be {size[0]} x {size[1]} pixels, more than such a file can have. "
+            "Give fewer queries, a smaller --top, a .png file, or --html FILE."
+        )
 
 
 def differing_parts(names: Sequence[str]) -> list[str]:

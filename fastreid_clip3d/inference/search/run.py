@@ -112,11 +112,11 @@ def search(
     print_unreadable(found.unreadable, notes)
     if json_file:
         write_json(json_file, found.as_dict())
-    if sheet:
-        draw_sheet(found, sheet)
     if html:
         write_page(found, html)
-    for path in (json_file, sheet, html):
+    if sheet:  # the last, since a sheet of very many answers is refused
+        draw_sheet(found, sheet)
+    for path in (json_file, html, sheet):
         if path not in ("", "-"):
             notes.print(Text(printable(f"written: {path}")), soft_wrap=True)
     return found

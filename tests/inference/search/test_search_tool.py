@@ -15,7 +15,8 @@ from PIL import Image, ImageFont
 from fastreid_clip3d.cli import run_verb
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference import load_model
-from fastreid_clip3d.inference.search.pictures import SAME, TILE, UNKNOWN, differing_parts, shortened
+from fastreid_clip3d.inference.search.answers import Answer, Answers
+from fastreid_clip3d.inference.search.pictures import SAME, TILE, UNKNOWN, differing_parts, draw_sheet, shortened
 from tests.inference.search.conftest import draw
 from tests.inference.search.running import names_of, searched
 
@@ -307,6 +308,18 @@ def test_captions_of_a_sheet_keep_what_differs() -> None:
     assert differing_parts(["p1.png", "p1_b.png"]) == ["p1.png", "_b"]
     short = shortened("a" * 40 + "-" + "b" * 40, font, TILE[0])
     assert short.startswith("aaa") and short.endswith("bbb") and "…" in short
+
+
+@pytest.mark.parametrize("count, name", [(72, "sheet.webp"), (288, "sheet.jpg"), (72, "sheet.png")])
+def test_a_sheet_that_no_file_can_hold_is_named(tmp_path: Path, count: int, name: str) -> None:
+    """A row has 228 pixels; WebP ends at 16383 of them, JPEG at 65500 (Pillow's encoders say so)."""
+    answers = Answers((Answer("q", None, ()),) * count, "score", ".", 0)
+    if name == "sheet.png":
+        assert Image.open(draw_sheet(answers, tmp_path / name)).height == 72 * 228 + 8
+        return
+    with pytest.raises(ClearError, match=f"{name}: the sheet would be 120 x .* pixels.* a .png file, or --html"):
+        draw_sheet(answers, tmp_path / name)
+    draw_sheet(Answers(answers.answers[1:], "score", ".", 0), tmp_path / name)  # one row less is a picture
 
 
 def test_places_of_results_are_checked_before_the_work(run: Path, gallery: Path, tmp_path: Path) -> None:
