@@ -14,11 +14,11 @@ import torch
 
 from fastreid_clip3d.body.constants import GENDERS, JOINTS, NUM_JOINTS
 from fastreid_clip3d.body.descriptors import describe
+from fastreid_clip3d.body.encoding import encode_png
 from fastreid_clip3d.body.model import BodyModel, load_body_model
 from fastreid_clip3d.body.poses import load_pose_pool
 from fastreid_clip3d.body.rendering import Draw, GreyRenderer, lights_of, stand_on_ground, to_bytes, views_of
 from fastreid_clip3d.body.sampling import sample_betas
-from fastreid_clip3d.body.synthetic_writer import encode_png
 from fastreid_clip3d.common.files import check_writable, write_atomically
 from fastreid_clip3d.vocabulary import PHRASE_PAIRS
 

@@ -8,29 +8,27 @@ Legend: N pictures, M = 16 descriptors, K shape coefficients. The layout on disk
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import shutil
 import threading
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from fastreid_clip3d.body.constants import GENDERS, Framing
-from fastreid_clip3d.body.descriptors import describe, label, population_statistics
+from fastreid_clip3d.body.constants import GENDERS
+from fastreid_clip3d.body.encoding import encode_png, npz_bytes
 from fastreid_clip3d.body.model import BodyModel, load_body_model
+from fastreid_clip3d.body.population_descriptors import describe_population
 from fastreid_clip3d.body.poses import load_pose_pool, pool_fingerprint
 from fastreid_clip3d.body.rendering import (
     GreyRenderer,
-    check_framing,
     draw,
     lights_of,
     stand_on_ground,
@@ -47,58 +45,22 @@ from fastreid_clip3d.body.synthetic_index import (
     read_meta,
     sizes_there,
 )
+from fastreid_clip3d.body.synthetic_settings import SyntheticSettings
 from fastreid_clip3d.common.devices import find_device
 from fastreid_clip3d.common.files import check_writable_folder, remove_leftovers, write_atomically
 from fastreid_clip3d.common.locks import lock_folder
 from fastreid_clip3d.common.resumable import Parts, differences
 from fastreid_clip3d.common.threads import one_thread
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.vocabulary import NUM_PAIRS
 
 FORMAT = 2
 """Raised whenever the same settings would give other pictures or another layout."""
-
 BODIES_AT_ONCE = 5
 """Bodies of one unit of work: few enough to lose little at a stop."""
-
-_DESCRIBED_AT_ONCE = 50
-"""Most bodies of one sex whose descriptors are computed together."""
-
 PICTURES_AT_ONCE = 10
 """Most pictures rendered together: bounds memory. Part of the format of sets with a scene."""
-
 _KEYS_OF_SOME_SETS = ("rasterizer", "scene")
 """Keys of meta.json that a set has only if it was not drawn in the usual way."""
-
-
-@dataclass(frozen=True)
-class SyntheticSettings:
-    """What a set is made of; two sets with equal settings hold the same bytes."""
-
-    bodies: int = 1000  # even ones are female, odd ones male (the paper: 500 and 500)
-    poses_per_body: int = 10  # pictures of each body, each in another pose while the pool lasts
-    image_size: tuple[int, int] = (256, 128)  # height and width in pixels
-    framing: Framing = "crop"  # see constants.FRAMINGS
-    seed: int = 0  # of shapes, poses, cameras and lights
-    grey: float = 0.75  # reflectance of the body, 0..1
-    background: float = 1.0  # value of the background, 0..1
-    body_model: str = ""  # folder or file of a body model, "" for the embedded one
-    poses: str = ""  # file of poses, "" for the built-in pool
-
-    def __post_init__(self) -> None:
-        for name in ("bodies", "poses_per_body"):
-            if getattr(self, name) < 1:
-                raise ClearError(f"{name} is {getattr(self, name)}: at least 1 is needed")
-        if len(self.image_size) != 2 or min(self.image_size) < 8 or max(self.image_size) > 4096:
-            raise ClearError(f"image size {tuple(self.image_size)}: give height and width, each 8 to 4096 pixels")
-        if not 0 <= self.seed < 2**63:
-            raise ClearError(f"seed {self.seed}: give a number from 0 to 2**63 - 1")
-        check_framing(self.framing)
-
-    @property
-    def num_images(self) -> int:
-        """N."""
-        return self.bodies * self.poses_per_body
 
 
 class SyntheticSet:
@@ -301,7 +263,7 @@ class SyntheticSet:
                 parts.append({name: part[name] for name in ("cameras", "lights")})
             recorded = self.parts.sizes(self._part(group).stem)
             sizes += [recorded[f"images/{name}"] for name in self.names(group)]
-        scores, choices, more = self._describe()
+        scores, choices, more = describe_population(self.models, self.betas, self.workers)
         repeat = self.settings.poses_per_body
         arrays = {
             "names": np.array(self.names(range(self.settings.bodies))),
@@ -315,32 +277,6 @@ class SyntheticSet:
         }
         write_atomically(self.folder / "index.npz", npz_bytes(arrays))
         self._write_meta(complete=True, **more)
-
-    def _describe(self) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        """True descriptors: scores [bodies, 16], phrase choices [bodies, 16], and what meta.json says of them."""
-
-        def scored(body: int) -> torch.Tensor:
-            model = self.models[body % len(GENDERS)]
-            part = self.betas[body : body + _DESCRIBED_AT_ONCE * len(GENDERS) : len(GENDERS)]
-            return describe(model.shape(torch.from_numpy(part)), model)
-
-        step = _DESCRIBED_AT_ONCE * len(GENDERS)
-        scores = np.zeros((self.settings.bodies, NUM_PAIRS), np.float32)
-        choices = np.zeros((self.settings.bodies, NUM_PAIRS), np.int64)
-        thresholds, population = {}, {}
-        with ThreadPoolExecutor(self.workers) as executor:
-            populations = [executor.submit(population_statistics, model) for model in self.models]
-            firsts = [range(code, self.settings.bodies, step) for code in range(len(GENDERS))]
-            parts = [[executor.submit(scored, first) for first in row] for row in firsts]
-            for code, gender in enumerate(GENDERS):
-                statistics = populations[code].result()
-                thresholds[gender] = statistics.median.tolist()
-                population[gender] = statistics.as_dict()
-                if parts[code]:
-                    found = torch.cat([part.result() for part in parts[code]])
-                    rows = slice(code, None, len(GENDERS))
-                    scores[rows], choices[rows] = found.numpy(), label(found, statistics.median).numpy()
-        return scores, choices, {"thresholds": thresholds, "population": population}
 
     def _check_same_set(self, meta: dict[str, Any] | None) -> None:
         """Refuses a folder that holds something else than this set."""
@@ -396,18 +332,6 @@ class SyntheticSet:
 def version_of(configuration: dict[str, Any]) -> str:
     """Hash of everything that decides the bytes of a set."""
     return hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def encode_png(image: np.ndarray) -> bytes:
-    """A uint8 picture [H, W] as PNG."""
-    return cv2.imencode(".png", image, (cv2.IMWRITE_PNG_COMPRESSION, 4))[1].tobytes()
-
-
-def npz_bytes(arrays: dict[str, Any]) -> bytes:
-    """A compressed npz whose bytes depend on the arrays alone."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
 
 
 _POSES, _VIEWS = 1, 2

@@ -69,7 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
         write_sheet(arguments.sheet, body_model=arguments.body_model, poses=arguments.poses, seed=arguments.seed)
         print(f"wrote {arguments.sheet}")
         return 0
-    from fastreid_clip3d.body.synthetic_writer import SyntheticSet, SyntheticSettings
+    from fastreid_clip3d.body.synthetic_settings import SyntheticSettings
+    from fastreid_clip3d.body.synthetic_writer import SyntheticSet
     from fastreid_clip3d.common.dataset_root import below_dataset_root
     from fastreid_clip3d.synthcc.grey_bodies import FOLDER, GreyBodiesInScenes
 

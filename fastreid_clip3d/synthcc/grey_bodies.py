@@ -22,7 +22,8 @@ from torch import Tensor
 from fastreid_clip3d.body.constants import GENDERS
 from fastreid_clip3d.body.model import BodyModel
 from fastreid_clip3d.body.rendering import FIXED_CENTRE, stand_on_ground, vertex_normals
-from fastreid_clip3d.body.synthetic_writer import SyntheticSet, SyntheticSettings
+from fastreid_clip3d.body.synthetic_settings import SyntheticSettings
+from fastreid_clip3d.body.synthetic_writer import SyntheticSet
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.synthcc.camera import CAMERAS, Shot, View, aim, key_light_direction, sample_shot
 from fastreid_clip3d.synthcc.figure import both

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 
 from fastreid_clip3d.body.poses import load_pose_pool
-from fastreid_clip3d.body.synthetic_writer import SyntheticSet, SyntheticSettings
+from fastreid_clip3d.body.synthetic_settings import SyntheticSettings
+from fastreid_clip3d.body.synthetic_writer import SyntheticSet
 
 EXPECTED = Path(__file__).with_name("golden_bodies.npz")
 BLOCK = 8

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 import torch
 
-from fastreid_clip3d.body import descriptors, synthetic_writer
+from fastreid_clip3d.body import descriptors, population_descriptors, synthetic_writer
 from fastreid_clip3d.body.model import load_body_model
 from fastreid_clip3d.body.synthetic_index import read_index
-from fastreid_clip3d.body.synthetic_writer import SyntheticSet, SyntheticSettings
+from fastreid_clip3d.body.synthetic_settings import SyntheticSettings
+from fastreid_clip3d.body.synthetic_writer import SyntheticSet
 from fastreid_clip3d.cli import run_verb
 from fastreid_clip3d.common import files as atomic
 from fastreid_clip3d.errors import ClearError
@@ -32,7 +33,7 @@ def small_population():
     """Thresholds from a few bodies: here they only have to be the same ones everywhere."""
     patch = pytest.MonkeyPatch()
     full = descriptors.population_statistics
-    patch.setattr(synthetic_writer, "population_statistics", lambda model: full(model, count=21))
+    patch.setattr(population_descriptors, "population_statistics", lambda model: full(model, count=21))
     yield
     patch.undo()
 

@@ -33,7 +33,8 @@ def test_silhouettes_and_pictures(device: str) -> None:
 def test_a_set_is_drawn_on_the_device(device: str, tmp_path: Path) -> None:
     """The pictures of both devices differ by single levels, and the set's version says who drew it."""
     pytest.importorskip("pytorch3d")
-    from fastreid_clip3d.body.synthetic_writer import SyntheticSet, SyntheticSettings
+    from fastreid_clip3d.body.synthetic_settings import SyntheticSettings
+    from fastreid_clip3d.body.synthetic_writer import SyntheticSet
 
     settings = SyntheticSettings(bodies=2, poses_per_body=2, image_size=(64, 32))
     made = [SyntheticSet(tmp_path / name, settings, 1, where) for name, where in (("cpu", "cpu"), ("other", device))]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fastreid_clip3d.body.constants import FRAMINGS
-from fastreid_clip3d.body.synthetic_writer import SyntheticSettings
+from fastreid_clip3d.body.synthetic_settings import SyntheticSettings
 from fastreid_clip3d.common.threads import one_thread
 from fastreid_clip3d.synthcc.grey_bodies import GreyBodiesInScenes
 from tests.synthcc.golden import block_means

@@ -15,12 +15,13 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
-from fastreid_clip3d.body import descriptors, synthetic_writer
+from fastreid_clip3d.body import descriptors, population_descriptors, synthetic_writer
 from fastreid_clip3d.body.constants import GENDERS
 from fastreid_clip3d.body.model import load_body_model
 from fastreid_clip3d.body.rendering import GreyRenderer, stand_on_ground
 from fastreid_clip3d.body.synthetic_index import SyntheticIndex
-from fastreid_clip3d.body.synthetic_writer import SyntheticSet, SyntheticSettings
+from fastreid_clip3d.body.synthetic_settings import SyntheticSettings
+from fastreid_clip3d.body.synthetic_writer import SyntheticSet
 from fastreid_clip3d.data.synthetic_bodies import SyntheticBodies
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.synthcc import grey_bodies
@@ -35,7 +36,7 @@ def small_population():
     """Thresholds from a few bodies: here they only have to be the same ones everywhere."""
     patch = pytest.MonkeyPatch()
     full = descriptors.population_statistics
-    patch.setattr(synthetic_writer, "population_statistics", lambda model: full(model, count=21))
+    patch.setattr(population_descriptors, "population_statistics", lambda model: full(model, count=21))
     yield
     patch.undo()
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastreid_clip3d.body import synthetic_writer
+from fastreid_clip3d.body import population_descriptors
 from fastreid_clip3d.body.descriptors import population_statistics
 from fastreid_clip3d.body.synthetic_index import SyntheticIndex
+from fastreid_clip3d.body.synthetic_settings import SyntheticSettings
+from fastreid_clip3d.body.synthetic_writer import SyntheticSet
 
 
 def render_few_bodies(folder: Path, bodies: int, poses_per_body: int, image_size: tuple[int, int]) -> SyntheticIndex:
@@ -17,9 +19,9 @@ def render_few_bodies(folder: Path, bodies: int, poses_per_body: int, image_size
     folder.mkdir(parents=True, exist_ok=True)
     poses = folder.parent / f"{folder.name}_poses.npy"
     np.save(poses, np.random.default_rng(0).uniform(-0.2, 0.2, (3, 72)).astype(np.float32))
-    settings = synthetic_writer.SyntheticSettings(
-        bodies=bodies, poses_per_body=poses_per_body, image_size=image_size, poses=str(poses)
-    )
+    settings = SyntheticSettings(bodies=bodies, poses_per_body=poses_per_body, image_size=image_size, poses=str(poses))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic_writer, "population_statistics", lambda model: population_statistics(model, count=20))
-        return synthetic_writer.SyntheticSet(folder, settings, workers=1).make(progress=False)
+        patch.setattr(
+            population_descriptors, "population_statistics", lambda model: population_statistics(model, count=20)
+        )
+        return SyntheticSet(folder, settings, workers=1).make(progress=False)

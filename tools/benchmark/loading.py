@@ -79,7 +79,8 @@ def _training_loader(contestant: Contestant, folder: Path, workers: int) -> Any:
     """Training's loader on photographs of noise and bodies that are rendered for it, in the sizes of the config."""
     from PIL import Image
 
-    from fastreid_clip3d.body.synthetic_writer import SyntheticSet, SyntheticSettings
+    from fastreid_clip3d.body.synthetic_settings import SyntheticSettings
+    from fastreid_clip3d.body.synthetic_writer import SyntheticSet
     from fastreid_clip3d.data.build import build_train_loader
 
     cfg = contestant.cfg.clone()

@@ -52,8 +52,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """
     from pytorch3d.renderer import BlendParams, HardPhongShader, MeshRasterizer, MeshRenderer, TexturesVertex
 
+    from fastreid_clip3d.body.encoding import encode_png
     from fastreid_clip3d.body.rendering import GreyRenderer, draw, lights_of, stand_on_ground, to_bytes, views_of
-    from fastreid_clip3d.body.synthetic_writer import PICTURES_AT_ONCE, SyntheticSet, SyntheticSettings, encode_png
+    from fastreid_clip3d.body.synthetic_settings import SyntheticSettings
+    from fastreid_clip3d.body.synthetic_writer import PICTURES_AT_ONCE, SyntheticSet
     from fastreid_clip3d.common.devices import find_device
 
     device = find_device(arguments.device)

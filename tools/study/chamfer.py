@@ -101,7 +101,8 @@ def fresh_bodies(folder: Path, image_size: tuple[int, int], count: int = FRESH_B
     """Bodies that no training uses, one picture each. What is missing in `folder` is rendered."""
     from fastreid_clip3d.body import load_body_model
     from fastreid_clip3d.body.constants import GENDERS
-    from fastreid_clip3d.body.synthetic_writer import SyntheticSet, SyntheticSettings
+    from fastreid_clip3d.body.synthetic_settings import SyntheticSettings
+    from fastreid_clip3d.body.synthetic_writer import SyntheticSet
 
     settings = SyntheticSettings(count, 1, image_size, seed=FRESH_SEED, body_model=body_model)
     index = SyntheticSet(folder, settings).make()

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import torch
 
+from fastreid_clip3d.body.encoding import encode_png
 from fastreid_clip3d.body.measurements import mesh_volume
 from fastreid_clip3d.body.model import load_body_model
 from fastreid_clip3d.body.sampling import sample_betas
 from fastreid_clip3d.body.sheets import draw_bodies, relaxed_pose
-from fastreid_clip3d.body.synthetic_writer import encode_png
 from fastreid_clip3d.common.files import write_atomically
 from tools.assets.bodies.survey import DENSITY, SEXES
 
