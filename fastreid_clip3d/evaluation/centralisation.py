@@ -18,6 +18,12 @@ from fastreid_clip3d.errors import ClearError
 _BLOCK_PAIRS = 8 << 20
 
 
+def check_neighbours(k1: int, k2: int) -> None:
+    """Refuses numbers of neighbours below 1."""
+    if k1 < 1 or k2 < 1:
+        raise ClearError(f"TEST.NFC: K1 {k1} and K2 {k2} must be 1 or more.")
+
+
 def centralised(features: torch.Tensor, k1: int = 2, k2: int = 2) -> torch.Tensor:
     """``normalise(f_i + sum of f_j)`` over the mutual neighbours j of each image i: float32 [N, D].
 
@@ -38,8 +44,7 @@ def centralised(features: torch.Tensor, k1: int = 2, k2: int = 2) -> torch.Tenso
             [0.9490, 0.3160],
             [0.0000, 1.0000]])
     """
-    if k1 < 1 or k2 < 1:
-        raise ClearError(f"TEST.NFC: K1 {k1} and K2 {k2} must be 1 or more.")
+    check_neighbours(k1, k2)
     normalised = F.normalize(features.float(), dim=1)
     most = min(max(k1, k2), len(features) - 1)
     if most < 1:

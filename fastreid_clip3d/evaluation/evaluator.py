@@ -21,7 +21,7 @@ from fastreid.utils import comm
 from sklearn import metrics
 
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.evaluation.distances import first_non_finite_row
+from fastreid_clip3d.evaluation.distances import METRICS, first_non_finite_row
 from fastreid_clip3d.evaluation.features_file import write_features
 from fastreid_clip3d.evaluation.per_query import check_format, write_per_query
 from fastreid_clip3d.evaluation.protocols import GENERAL, Pooling, Protocol, find_protocols, why_no_match
@@ -54,7 +54,7 @@ class ClothesEvaluator(DatasetEvaluator):
         on_scored: if set, we call it on the main process with the dataset's name, query, gallery and their results.
 
     Raises:
-        ClearError: at construction, an unknown value in ``TEST.EVALUATION``; in :meth:`evaluate`, features that are not
+        ClearError: at construction, a value out of range in those keys; in :meth:`evaluate`, features that are not
             finite, missing items, or a protocol that needs clothes ids where some are not known.
     """
 
@@ -66,6 +66,9 @@ class ClothesEvaluator(DatasetEvaluator):
         declared = tuple(getattr(dataset, "protocols", ())) or (GENERAL,)
         names = cfg.TEST.EVALUATION.PROTOCOLS
         self.protocols: tuple[Protocol, ...] = find_protocols(names, declared) if names else declared
+        if cfg.TEST.METRIC not in METRICS:
+            raise ClearError(f"TEST.METRIC is {cfg.TEST.METRIC!r}; it must be {' or '.join(METRICS)}.")
+        self.refinement = Refinement.from_config(cfg)
         if cfg.TEST.EVALUATION.PER_QUERY:
             check_format("TEST.EVALUATION.PER_QUERY." + cfg.TEST.EVALUATION.PER_QUERY)
         self.results: dict[str, ProtocolResult] = {}
@@ -209,11 +212,11 @@ class ClothesEvaluator(DatasetEvaluator):
             write_features(base + "_features.npz", query, gallery)
             logger.info(f"Features written to {base}_features.npz")
         distances = None
-        if refinement := Refinement.from_config(cfg):
-            logger.info(f"Test with {refinement}")
-            features = refinement.features(query.features, gallery.features)
+        if self.refinement:
+            logger.info(f"Test with {self.refinement}")
+            features = self.refinement.features(query.features, gallery.features)
             query, gallery = replace(query, features=features[0]), replace(gallery, features=features[1])
-            distances = refinement.distances(*features, cfg.TEST.METRIC, options.MAX_MEMORY)
+            distances = self.refinement.distances(*features, cfg.TEST.METRIC, options.MAX_MEMORY)
         device = options.DEVICE or cfg.MODEL.DEVICE
         results = evaluate(
             query,

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from fastreid.config import CfgNode
 
 from fastreid_clip3d.errors import ClearError
-from fastreid_clip3d.evaluation.centralisation import centralised, nearest_images
+from fastreid_clip3d.evaluation.centralisation import centralised, check_neighbours, nearest_images
 from fastreid_clip3d.evaluation.distances import Metric, largest_value
-from fastreid_clip3d.evaluation.reranking import RerankedDistances
+from fastreid_clip3d.evaluation.reranking import RerankedDistances, check_settings
 
 ALPHA = 3.0
 _LARGEST = 1e15
@@ -42,11 +42,12 @@ class Refinement:
     rerank: tuple[int, int, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.expand < 0 or self.times < 1 or self.alpha < 0:
-            raise ClearError(
-                f"Query expansion: the number of images {self.expand} must be 0 or more, the number of times "
-                f"{self.times} 1 or more, alpha {self.alpha} 0 or more."
-            )
+        if self.expand:
+            _check_expansion(self.expand, self.times, self.alpha)
+        if self.nfc:
+            check_neighbours(*self.nfc)
+        if self.rerank:
+            check_settings(*self.rerank)
 
     @classmethod
     def of_flags(cls, nfc: bool = False, expand: int = 0, rerank: bool = False) -> Refinement:
@@ -57,6 +58,8 @@ class Refinement:
     def from_config(cls, cfg: CfgNode) -> Refinement:
         """From ``TEST.NFC``, ``TEST.AQE`` and ``TEST.RERANK``."""
         nfc, aqe, rerank = cfg.TEST.NFC, cfg.TEST.AQE, cfg.TEST.RERANK
+        if aqe.ENABLED:
+            _check_expansion(aqe.QE_K, aqe.QE_TIME, aqe.ALPHA)
         return cls(
             (nfc.K1, nfc.K2) if nfc.ENABLED else None,
             aqe.QE_K if aqe.ENABLED else 0,
@@ -109,6 +112,14 @@ class Refinement:
 
 
 NOTHING_REFINED = Refinement()
+
+
+def _check_expansion(count: int, times: int, alpha: float) -> None:
+    """Refuses settings of query expansion that are out of range."""
+    if count < 1 or times < 1 or not alpha >= 0:
+        raise ClearError(
+            f"TEST.AQE: QE_K {count} and QE_TIME {times} must be 1 or more, ALPHA {alpha} must be 0 or more."
+        )
 
 
 def _check_range(query: torch.Tensor, gallery: torch.Tensor) -> None:

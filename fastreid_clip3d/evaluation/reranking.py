@@ -21,6 +21,14 @@ _PAIRS_AT_ONCE = 1 << 18
 _QUERIES_AT_ONCE = 128
 
 
+def check_settings(k1: int, k2: int, weight: float) -> None:
+    """Refuses settings of :class:`RerankedDistances` that are out of range."""
+    if k1 < 1 or k2 < 1 or not 0 <= weight <= 1:
+        raise ClearError(
+            f"TEST.RERANK: K1 {k1} and K2 {k2} must be 1 or more, LAMBDA {weight} must lie between 0 and 1."
+        )
+
+
 class RerankedDistances:
     """Distances of queries to the gallery, ``(1 - weight) * Jaccard distance + weight * original distance``.
 
@@ -39,10 +47,7 @@ class RerankedDistances:
     ) -> None:
         if metric not in METRICS:
             raise ClearError(f"TEST.METRIC is {metric!r}; re-ranking knows {', '.join(METRICS)}.")
-        if k1 < 1 or k2 < 1 or not 0 <= weight <= 1:
-            raise ClearError(
-                f"TEST.RERANK: K1 {k1} and K2 {k2} must be 1 or more, LAMBDA {weight} must lie between 0 and 1."
-            )
+        check_settings(k1, k2, weight)
         self.shape = (len(query), len(gallery))
         self.query, self.gallery, self.metric, self.weight = query.float(), gallery.float(), metric, weight
         everything = torch.cat((self.query, self.gallery))

@@ -222,6 +222,26 @@ def test_features_and_single_queries_are_saved(tmp_path: Path) -> None:
         ClothesEvaluator(config(TEST__EVALUATION__PER_QUERY="xlsx"), dataset)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"TEST__METRIC": "cosin"}, "TEST.METRIC is 'cosin'"),
+        ({"TEST__RERANK__ENABLED": True, "TEST__RERANK__LAMBDA": 2.0}, "LAMBDA 2.0"),
+        ({"TEST__RERANK__ENABLED": True, "TEST__RERANK__K1": 0}, "TEST.RERANK: K1 0"),
+        ({"TEST__NFC__ENABLED": True, "TEST__NFC__K2": 0}, "TEST.NFC: K1 2 and K2 0"),
+        ({"TEST__AQE__ENABLED": True, "TEST__AQE__QE_TIME": 0}, "QE_TIME 0"),
+        ({"TEST__AQE__ENABLED": True, "TEST__AQE__QE_K": 0}, "QE_K 0"),
+    ],
+)
+def test_wrong_settings_are_named_before_the_work(settings: dict, message: str) -> None:
+    """A training makes the evaluator at its start, and the first scores come hours later."""
+    with pytest.raises(ClearError, match=message):
+        ClothesEvaluator(config(**settings), Pictures())
+    switched_off = {key: False if key.endswith("ENABLED") else value for key, value in settings.items()}
+    if switched_off != settings:
+        ClothesEvaluator(config(**switched_off), Pictures())
+
+
 def test_items_may_come_in_any_order_and_twice_with_their_place() -> None:
     dataset = Pictures()
     expected = inference_on_dataset(Flatten(), Loader(dataset.batches()), ClothesEvaluator(config(), dataset))
