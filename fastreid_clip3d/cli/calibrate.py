@@ -51,8 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Calibrates the model and writes json and plot."""
+    from fastreid_clip3d.evaluation.calibration import check_false_match_rate
+    from fastreid_clip3d.evaluation.ranking import check_max_memory
     from fastreid_clip3d.inference.search.calibration_run import calibrate_run
 
+    check_false_match_rate(arguments.false_match_rate)
+    check_max_memory(arguments.max_memory)
     calibrate_run(
         model_source(arguments),
         arguments.data,

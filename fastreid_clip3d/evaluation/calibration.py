@@ -186,6 +186,12 @@ class Comparison:
     sentence: str = ""
 
 
+def check_false_match_rate(rate: float) -> None:
+    """Refuses an allowed false match rate outside (0, 1)."""
+    if not 0 < rate < 1:
+        raise ClearError(f"the false match rate is {rate}; it must lie between 0 and 1, as in 0.01 for 1 %")
+
+
 def calibrate(
     query: LabelledFeatures,
     gallery: LabelledFeatures,
@@ -218,8 +224,7 @@ def calibrate(
     >>> 0.6 < recommended.threshold < 0.60003, recommended.false_match_rate, recommended.false_non_match_rate
     (True, 0.0, 0.0)
     """
-    if not 0 < false_match_rate < 1:
-        raise ClearError(f"the false match rate is {false_match_rate}; it must lie between 0 and 1, as in 0.01 for 1 %")
+    check_false_match_rate(false_match_rate)
     pairs = PairSource(query, gallery, protocols, max_memory, device)
     counts = count_pairs(pairs, progress)
     if not any(count.num_genuine + count.num_impostor for count in counts.values()):

@@ -177,6 +177,12 @@ def taking_part(
     )
 
 
+def check_max_memory(max_memory: float) -> None:
+    """Refuses a ``--max-memory`` that is no number of MiB above 0."""
+    if not 0 < max_memory < math.inf:
+        raise ClearError(f"--max-memory is {max_memory:g}; it must be a number of MiB above 0.")
+
+
 def check_features(query: LabelledFeatures, gallery: LabelledFeatures) -> None:
     """Refuses features that are not finite, and features of query and gallery that differ in width."""
     for name, side in (("query", query), ("gallery", gallery)):

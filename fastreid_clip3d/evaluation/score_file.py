@@ -17,7 +17,7 @@ from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.features_file import read_features
 from fastreid_clip3d.evaluation.per_query import check_format, write_per_query
 from fastreid_clip3d.evaluation.protocols import STANDARD_PROTOCOLS, Protocol, find_protocols
-from fastreid_clip3d.evaluation.ranking import LabelledFeatures, evaluate
+from fastreid_clip3d.evaluation.ranking import LabelledFeatures, check_max_memory, evaluate
 from fastreid_clip3d.evaluation.refinement import NOTHING_REFINED, Refinement
 
 Read = Callable[[str], tuple[LabelledFeatures, LabelledFeatures, Sequence[Protocol]]]
@@ -65,8 +65,9 @@ def score_file(
     if per_query:
         check_format(check_writable(per_query))
     check_json(json_file)
-    if top < 1 or max_memory <= 0:
-        raise ClearError("--top and --max-memory must be positive.")
+    if top < 1:
+        raise ClearError(f"--top is {top}; it must be 1 or more.")
+    check_max_memory(max_memory)
     device = str(find_device(device))
     if protocols and read is read_file:
         find_protocols(protocols)

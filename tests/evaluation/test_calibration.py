@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fastreid_clip3d.cli import run_verb
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.calibration import (
     calibrate,
@@ -171,6 +172,20 @@ def test_what_cannot_be_calibrated_is_refused() -> None:
     empty = LabelledFeatures(query.features[:0], query.pids[:0], query.camids[:0], query.clothes_ids[:0])
     with pytest.raises(ClearError, match="not one pair"):
         calibrate(empty, gallery, [CC], "f", "d")
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "message"),
+    [
+        ("--false-match-rate", "7", "false match rate is 7.0; it must lie between 0 and 1"),
+        ("--max-memory", "0", "--max-memory is 0; it must be a number of MiB above 0"),
+        ("--max-memory", "nan", "--max-memory is nan"),
+        ("--max-memory", "inf", "--max-memory is inf"),
+    ],
+)
+def test_the_verb_refuses_numbers_before_it_loads_the_model(flag: str, value: str, message: str) -> None:
+    with pytest.raises(ClearError, match=message):
+        run_verb(["calibrate", "--model", "no/such/run", "--data", "no.csv", flag, value])
 
 
 def test_one_person_alone_has_no_threshold() -> None:

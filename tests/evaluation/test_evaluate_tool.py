@@ -268,6 +268,11 @@ def test_more_top_matches_than_the_gallery_has(tmp_path: Path) -> None:
     assert (tmp_path / "30.csv").read_text() == (tmp_path / "10000000000000.csv").read_text()
 
 
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf"])
+def test_memory_that_is_no_number_above_zero_is_refused(tmp_path: Path, value: str) -> None:
+    assert f"--max-memory is {value}; it must be" in refused(save(tmp_path / "a.npz"), "--max-memory", value)
+
+
 def test_reading_gives_what_was_written(tmp_path: Path) -> None:
     query, gallery = read_features(save(tmp_path / "a.npz"))
     query.names, gallery.names = tuple(f"q{i}" for i in range(6)), tuple(f"g{i}" for i in range(30))
