@@ -172,7 +172,8 @@ def why_no_match(
     if protocol.rule != "nothing" and len({*query_camids.tolist(), *gallery_camids.tolist()}) == 1:
         return (
             f"All images are from one camera, and rule {protocol.rule} removes a person's gallery images of the "
-            "query's own camera. Protocol nothing removes no image: set TEST.EVALUATION.PROTOCOLS \"('nothing',)\"."
+            "query's own camera. Protocol nothing removes no image: choose it with --protocols nothing, in training "
+            "with TEST.EVALUATION.PROTOCOLS \"('nothing',)\"."
         )
     return (
         f"Rule {protocol.rule} removes every gallery image of the query's person, since it has the query's camera or "

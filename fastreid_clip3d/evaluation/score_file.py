@@ -16,8 +16,8 @@ from fastreid_clip3d.common.json_file import check_json, write_json
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.features_file import read_features
 from fastreid_clip3d.evaluation.per_query import check_format, write_per_query
-from fastreid_clip3d.evaluation.protocols import STANDARD_PROTOCOLS, Protocol, find_protocols
-from fastreid_clip3d.evaluation.ranking import LabelledFeatures, check_max_memory, evaluate
+from fastreid_clip3d.evaluation.protocols import STANDARD_PROTOCOLS, Protocol, find_protocols, why_no_match
+from fastreid_clip3d.evaluation.ranking import LabelledFeatures, check_max_memory, evaluate, taking_part
 from fastreid_clip3d.evaluation.refinement import NOTHING_REFINED, Refinement
 
 Read = Callable[[str], tuple[LabelledFeatures, LabelledFeatures, Sequence[Protocol]]]
@@ -111,7 +111,11 @@ def score_file(
             print(f"warning: {features}: {side}_features has no rows", file=sys.stderr)
     for name, result in results.items():
         if not result.valid_queries and len(query) and len(gallery):
-            print(f"warning: {name}: none of {result.num_queries} queries has a match", file=sys.stderr)
+            asked, shown = taking_part(result.protocol, query, gallery)
+            why = why_no_match(
+                result.protocol, query.pids[asked], query.camids[asked], gallery.pids[shown], gallery.camids[shown]
+            )
+            print(f"warning: {name}: none of {result.num_queries} queries has a match. {why}", file=sys.stderr)
     if per_query:
         write_per_query(per_query, results, query, gallery)
     if json_file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import pickle
+import re
 import zipfile
 from pathlib import Path
 
@@ -94,6 +95,23 @@ def test_empty_sides_give_null(tmp_path: Path, capsys: pytest.CaptureFixture, si
         assert values == {**dict.fromkeys(KEYS), "valid_queries": 0}
     side = next(iter(sizes)).removeprefix("num_")
     assert f"{side}_features has no rows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"gallery_pids": np.full(30, 99)}, "No person of the query is in the gallery."),
+        (
+            {"query_camids": np.full(6, 3), "gallery_camids": np.full(30, 3)},
+            "All images are from one camera.*choose it with --protocols nothing",
+        ),
+    ],
+)
+def test_why_there_is_no_match_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture, changes: dict, why: str
+) -> None:
+    scored(save(tmp_path / "a.npz", changes), "--protocols", "general")
+    assert re.search(f"warning: general: none of 6 queries has a match. {why}", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.int32, np.uint64, ">i4"])
