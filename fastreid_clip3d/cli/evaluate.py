@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from functools import partial
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fastreid_clip3d.cli.refinement_options import add_refinement
@@ -20,6 +21,8 @@ from fastreid_clip3d.cli.run_options import (
 from fastreid_clip3d.errors import ClearError
 
 if TYPE_CHECKING:
+    from fastreid_clip3d.evaluation.protocols import Protocol
+    from fastreid_clip3d.evaluation.ranking import LabelledFeatures
     from fastreid_clip3d.evaluation.score_file import Read
 
 EXAMPLES = """\
@@ -97,7 +100,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _dataset_reader(arguments: argparse.Namespace) -> Read:
+    """Loads the model when it is called: after ``score_file`` has checked the other arguments."""
     from fastreid_clip3d.inference.dataset_features import dataset_features
 
-    model = model_source(arguments).load(arguments.device)
-    return partial(dataset_features, model, batch_size=arguments.batch_size, root=arguments.root)
+    def read(data: str) -> tuple[LabelledFeatures, LabelledFeatures, Sequence[Protocol]]:
+        model = model_source(arguments).load(arguments.device)
+        return dataset_features(model, data, arguments.batch_size, sys.stderr.isatty(), arguments.root)
+
+    return read

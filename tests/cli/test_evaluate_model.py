@@ -102,3 +102,16 @@ def test_a_wrong_dataset_or_protocol_is_named(data) -> None:
         run_verb(["evaluate", "--model", "open_clip:embedded", "--data", "gone.csv", "--device", "cpu"])
     with pytest.raises(ClearError, match="Protocol 'CX' is unknown"):
         run_verb(["evaluate", "--model", "open_clip:embedded", "--data", "mine.csv", "--protocols", "CX"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--per-query", "q.txt"], "written as .csv or .parquet"),
+        (["--json", "a.jpg"], "it can be written as .json"),
+        (["--max-memory", "0"], "--max-memory is 0"),
+    ],
+)
+def test_wrong_arguments_are_named_before_the_model_is_loaded(words, message) -> None:
+    with pytest.raises(ClearError, match=message):
+        run_verb(["evaluate", "--model", "no/such/run", "--data", "mine.csv", *words])
