@@ -21,7 +21,8 @@ from fastreid_clip3d.evaluation.ranking import LabelledFeatures, check_max_memor
 from fastreid_clip3d.evaluation.refinement import NOTHING_REFINED, Refinement
 
 Read = Callable[[str], tuple[LabelledFeatures, LabelledFeatures, Sequence[Protocol]]]
-"""Query and gallery of the features of this name, and the protocols that their dataset declares."""
+"""Query and gallery of the features of this name, and the protocols that their dataset declares. The feature of a
+tracklet is the mean of its frames'."""
 
 
 def read_file(features: str) -> tuple[LabelledFeatures, LabelledFeatures, Sequence[Protocol]]:
@@ -50,8 +51,8 @@ def score_file(
 
     Args:
         features: npz file with features and ids of query and gallery, or what else `read` takes.
-        protocols: names; none means those that the dataset declares, else general, and CC and SC where there are
-            clothes ids.
+        protocols: names; none means those that the dataset declares, but for those on clips of tracklets, else
+            general, and CC and SC where there are clothes ids.
         refinement: what happens to features and distances before they are ranked.
         json_file: for the numbers in percent; "-": standard output, in place of the table.
         per_query: .csv or .parquet file for the result of each query.
@@ -73,7 +74,11 @@ def score_file(
         find_protocols(protocols)
     query, gallery, declared = read(features)
     has_clothes = query.clothes_ids is not None
-    usable = [protocol for protocol in declared if has_clothes or not protocol.needs_clothes]
+    usable = [
+        protocol
+        for protocol in declared
+        if (has_clothes or not protocol.needs_clothes) and protocol.tracklet_pooling != "clips"
+    ]
     if protocols:
         chosen = find_protocols(protocols, declared)
     else:
@@ -84,6 +89,13 @@ def score_file(
         raise ClearError(
             f"{features} has no query_clothes_ids and gallery_clothes_ids, which protocol {', '.join(refused)} needs. "
             f"Protocols that need no clothes: {possible}."
+        )
+    wanted = chosen if protocols else declared
+    if of_clips := [protocol.name for protocol in wanted if protocol.tracklet_pooling == "clips"]:
+        done = "scored on the mean of each tracklet's frames" if protocols else "not scored"
+        print(
+            f"warning: {', '.join(of_clips)}: {done}; `clip3d train --eval-only` scores clips, as the protocol has it",
+            file=sys.stderr,
         )
     distances = None
     if refinement:

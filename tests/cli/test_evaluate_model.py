@@ -15,6 +15,7 @@ from torch import nn
 from fastreid_clip3d.cli import run_verb
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference import load_model
+from tests.data.miniatures import ccvid
 from tests.references.evaluation import score
 
 PEOPLE, OUTFITS, CAMERAS = 5, 2, 3
@@ -115,3 +116,15 @@ def test_a_wrong_dataset_or_protocol_is_named(data) -> None:
 def test_wrong_arguments_are_named_before_the_model_is_loaded(words, message) -> None:
     with pytest.raises(ClearError, match=message):
         run_verb(["evaluate", "--model", "no/such/run", "--data", "mine.csv", *words])
+
+
+def test_protocols_of_clips_are_not_scored_on_means_of_frames(tmp_path, capsys) -> None:
+    ccvid(tmp_path)
+    words = ["evaluate", "--model", "open_clip:embedded", "--data", "CCVID", "--root", str(tmp_path), "--device", "cpu"]
+    out = tmp_path / "scores.json"
+    assert run_verb([*words, "--json", str(out)]) == 0
+    assert list(json.loads(out.read_text())) == ["general-mean-of-frames", "CC-mean-of-frames"]
+    assert "warning: general, CC: not scored; `clip3d train --eval-only` scores clips" in capsys.readouterr().err
+    assert run_verb([*words, "--protocols", "CC", "--json", str(out)]) == 0
+    assert list(json.loads(out.read_text())) == ["CC"]
+    assert "warning: CC: scored on the mean of each tracklet's frames" in capsys.readouterr().err
