@@ -91,6 +91,24 @@ def test_early_stop_saves_iterations_and_keeps_the_answer(monkeypatch) -> None:
     torch.testing.assert_close(sinkhorn(cost, 0.5, 300, tolerance=10.0), sinkhorn(cost, 0.5, 10))
 
 
+@pytest.mark.parametrize("log_domain", [False, True])
+def test_the_early_stop_comes_with_the_first_plan_within_the_tolerance(log_domain: bool) -> None:
+    cost = random_cost(5)
+    plans = [sinkhorn(cost, 0.3, num_iters, log_domain=log_domain) for num_iters in range(1, 7)]
+    errors = [float((plan.sum(2) - 1 / 7).abs().sum(1).max()) for plan in plans]
+    assert errors == sorted(errors, reverse=True)
+    for number, error in enumerate(errors):
+        stopped = sinkhorn(cost, 0.3, 100, tolerance=1.01 * error, check_every=1, log_domain=log_domain)
+        torch.testing.assert_close(stopped, plans[number])
+
+
+def test_a_cost_that_leaves_the_kernels_range_is_solved_with_logarithms() -> None:
+    cost = torch.tensor([[[30.0, 31.0], [30.5, 30.0]]])
+    torch.testing.assert_close(
+        sinkhorn(cost, 0.3, 5).double(), sinkhorn(cost.double(), 0.3, 5, log_domain=True), rtol=1e-4, atol=0
+    )
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_float32_arithmetic_for_every_cost_and_under_autocast(dtype: torch.dtype) -> None:
     cost = random_cost(8, rows=30, columns=16).to(dtype)
