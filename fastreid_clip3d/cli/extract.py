@@ -15,6 +15,7 @@ from fastreid_clip3d.cli.run_options import (
     add_root,
     model_source,
 )
+from fastreid_clip3d.common.names import printable
 from fastreid_clip3d.errors import ClearError
 
 if TYPE_CHECKING:
@@ -102,9 +103,10 @@ def _extract_dataset(arguments: argparse.Namespace) -> int:
         model, arguments.data, arguments.batch_size, progress=sys.stderr.isatty(), root=arguments.root
     )
     write_features(output, query, gallery)
+    shown = printable(str(output))
     print(
         f"{len(query)} query and {len(gallery)} gallery items have a feature of {model.feature_dim} numbers.\n"
-        f"Written to {output}. Score it with: clip3d evaluate --features {output}"
+        f"Written to {shown}. Score it with: clip3d evaluate --features {shown}"
     )
     return 0
 
@@ -116,8 +118,9 @@ def _print_summary(summary: Summary, passed_over: int, feature_dim: int) -> None
     print(f"{summary.written} of {summary.entries} entries have a feature of {feature_dim} numbers{reused}.")
     if passed_over:
         print(f"{passed_over} files in the folders do not have the ending of an image.")
-    print(f"Written to {summary.output}." if summary.output else "Nothing is written.")
+    print(f"Written to {printable(str(summary.output))}." if summary.output else "Nothing is written.")
     if summary.unreadable:
         print(f"Not read, {len(summary.unreadable)}:", file=sys.stderr)
         for name, reason in summary.unreadable:
-            print(f"  {reason if reason.startswith(name) else f'{name}: {reason}'}", file=sys.stderr)
+            shown = printable(name)
+            print(f"  {reason if reason.startswith(shown) else f'{shown}: {reason}'}", file=sys.stderr)
