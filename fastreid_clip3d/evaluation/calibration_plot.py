@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastreid_clip3d.common.figures import save_figure
+from fastreid_clip3d.common.names import printable
 from fastreid_clip3d.evaluation.calibration import Calibration
 
 FILE_NAME = "calibration.png"
@@ -48,7 +49,7 @@ def plot_calibration(folder: str | Path, calibration: Calibration) -> Path:
     axes.set_xlabel("threshold (cosine similarity; this or more is called the same person)")
     axes.set_ylabel("share of pairs that are judged wrongly")
     # A dataset's name may hold $ signs, which matplotlib would read as a formula.
-    title = f"{calibration.dataset}, false match rate of {100 * calibration.false_match_rate:g} % allowed"
+    title = f"{printable(calibration.dataset)}, false match rate of {100 * calibration.false_match_rate:g} % allowed"
     axes.set_title(title, parse_math=False, fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -296,3 +297,8 @@ def test_rates_between_kept_thresholds_are_bounds(calibration) -> None:
 def test_the_plot_is_a_picture(tmp_path: Path, calibration) -> None:
     with Image.open(plot_calibration(tmp_path, calibration)) as picture:
         assert picture.size[0] > 400 and len(set(picture.convert("RGB").getdata())) > 50
+
+
+@pytest.mark.parametrize("name", ["out\udce9.npz", "two\nlines", "\x00"])
+def test_the_plot_shows_any_name(tmp_path: Path, calibration, name: str) -> None:
+    assert plot_calibration(tmp_path, dataclasses.replace(calibration, dataset=name)).stat().st_size > 1000
