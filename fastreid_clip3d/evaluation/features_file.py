@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from fastreid_clip3d.common.files import write_atomically
+from fastreid_clip3d.common.names import printable
 from fastreid_clip3d.common.near_names import near_names
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.distances import first_non_finite_row
@@ -87,6 +88,7 @@ def _check_keys(path: str | os.PathLike, keys: list[str]) -> None:
             "them by. Extract the query and gallery of a dataset (`clip3d extract --data DATASET`), for your own "
             "pictures from a CSV file (docs/own_dataset.md)."
         )
+    keys = [printable(key) for key in keys]
     unknown = [key for key in keys if key not in _KNOWN]
     hints = [f"{near[0]!r} for {key!r}" for key in missing if (near := near_names(key, unknown, 1))]
     hint = f"; did you write {', '.join(hints)}?" if hints else ""

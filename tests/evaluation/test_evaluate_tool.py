@@ -199,6 +199,12 @@ def test_bad_arrays_are_named(tmp_path: Path, name: str) -> None:
     assert message in refused(save(path, changes, drop)).removeprefix(f"{path}: ")
 
 
+def test_a_hostile_key_does_not_reach_the_terminal(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.npz", {"\x1b[31mgallery_camid": np.zeros(1)}, ("gallery_camids",))
+    message = refused(path)
+    assert r"\x1b[31mgallery_camid" in message and message.isprintable()
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("side, row", [("query", 4), ("gallery", 17)])
 def test_non_finite_features_are_named(tmp_path: Path, side: str, row: int, value: float) -> None:
