@@ -101,5 +101,15 @@ def test_centred_cosine_cannot_be_met_by_what_all_images_share() -> None:
             loss.projection[-1].bias.fill_(5.0)  # nearly constant: it knows nothing of g
         values[name] = loss(features, teacher).item()
     assert values["cosine"] < 0.1 and values["centred_cosine"] > 1.0
-    one = GlobalDistillLoss(6, 6, 0, "centred_cosine")(features[:1], teacher[:1])
-    assert torch.isfinite(one)  # nothing to subtract
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_image_is_not_centred_and_two_are(count: int) -> None:
+    """Minus its mean, a single image would be zero, which has no direction."""
+    torch.manual_seed(3)
+    centred = GlobalDistillLoss(6, 5, 0, "centred_cosine").double()
+    plain = GlobalDistillLoss(6, 5, 0, "cosine").double()
+    plain.load_state_dict(centred.state_dict())
+    features, teacher = torch.randn(count, 5, dtype=torch.float64), torch.randn(count, 6, dtype=torch.float64)
+    expected = plain if count == 1 else centred
+    assert centred(features, teacher).item() == pytest.approx(reference(expected, features, teacher), rel=1e-9)
