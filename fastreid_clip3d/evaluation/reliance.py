@@ -187,13 +187,18 @@ def divide(natural: PersonScores, shape_only: PersonScores, seed: int = 0, resam
     match by one of the rules is left out; that happens with a few people only.
 
     Raises:
-        ClearError: other people in the two renderings, or no query has a match by one of the rules.
+        ClearError: other people in the two renderings, fewer than two people, or no query has a match by one of the
+            rules.
     """
     if not np.array_equal(natural.people, shape_only.people):
         raise ClearError("The two renderings do not show the same people. Render both with the same seed.")
     if not (natural.counts.sum(1).all() and shape_only.counts.sum(1).all()):
         raise ClearError("No query has a match in the same clothes, or none in other clothes: render more pictures.")
     count = len(natural.people)
+    if count < 2:
+        raise ClearError(
+            f"A score above chance needs at least two people; there is {count}, whom nobody could be confused with."
+        )
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
     weights = np.concatenate([np.ones((1, count), dtype=np.int64), drawn])  # row 0: everyone once, the estimate
     same, other = natural.means(weights)

@@ -93,6 +93,8 @@ def test_other_people_or_no_match_is_refused() -> None:
         divide(one, PersonScores(one.people, one.totals, np.array([[1], [0]]), 0.0))
     query, gallery = (labelled(side) for side in set_of_items(0)[:2])
     query.clothes_ids = None
+    with pytest.raises(ClearError, match="at least two people; there is 1"):
+        divide(one, one)
     with pytest.raises(ClearError, match="only with clothes ids"):
         person_scores(query, gallery)
 
