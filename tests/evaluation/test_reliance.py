@@ -75,9 +75,9 @@ def test_the_interval_is_that_of_people_drawn_by_hand() -> None:
 
 
 def test_a_negative_part_is_reported_and_has_no_share() -> None:
-    people, counts = np.array([1]), np.array([[1], [1]])
-    natural = PersonScores(people, np.array([[0.5], [0.1]]), counts, 0.0)
-    found = divide(natural, PersonScores(people, np.array([[0.0], [0.2]]), counts, 0.0), resamples=5)
+    people, counts = np.array([1, 2]), np.ones((2, 2), dtype=np.int64)
+    natural = PersonScores(people, np.array([[0.5, 0.5], [0.1, 0.1]]), counts, 0.0)
+    found = divide(natural, PersonScores(people, np.array([[0.0, 0.0], [0.2, 0.2]]), counts, 0.0), resamples=5)
     assert [round(part.value, 6) for part in found.parts.values()] == [0.4, -0.1, 0.2]
     assert [round(share.value, 6) for share in found.shares.values()] == [0.666667, 0.0, 0.333333]
     assert "Not clearly above zero: skin and hair." in found.sentence("it")
