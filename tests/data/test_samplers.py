@@ -125,6 +125,12 @@ def test_batches_that_cannot_be_filled_are_refused(arguments: tuple, words: str)
         MixedIdentitySampler(records_of([4] * 6), *arguments)
 
 
+def test_a_training_set_of_one_batch_and_a_batch_of_one_image_are_enough() -> None:
+    whole = MixedIdentitySampler(records_of([4] * 4), 16, 4, 0, 0, seed=0)
+    assert sorted(batches(whole, 1)[0]) == list(range(16))
+    assert {len(batch) for batch in batches(MixedIdentitySampler(records_of([4] * 4), 1, 1, 0, 0, seed=0), 5)} == {1}
+
+
 def test_shares_that_do_not_divide_among_the_ranks_are_refused() -> None:
     with pytest.raises(ClearError, match="number of processes"):
         MixedIdentitySampler(records_of([4] * 6), 16, 4, 9, 3, seed=0, world_size=2)
