@@ -2,8 +2,8 @@
 
 Columns: protocol; query (its number, from 0), query_name, pid, camid, clothes_id; matches (how many are kept); AP, INP
 (0 to 1) and first_match_rank (from 1; with ties these are expected values, see metrics); top_matches (numbers of the
-closest kept gallery items, closest first, joined by spaces), top_are_matches (1 or 0 for each), top_names. A query
-without a match has matches 0 and no further values.
+closest kept gallery items, closest first, joined by spaces), top_are_matches (1 or 0 for each), top_names (joined by
+tabs, since names may hold spaces). A query without a match has matches 0 and no further values.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def per_query_table(
                 *(None if line is None else float(values[line]) for values in scores),
                 " ".join(map(str, top)),
                 " ".join(str(int(gallery_pids[item] == pid)) for item in top),
-                " ".join(gallery.names[item] for item in top) if gallery.names else None,
+                "\t".join(gallery.names[item] for item in top) if gallery.names else None,
             )
             for column, value in zip(table.values(), values):
                 column.append(value)

@@ -249,7 +249,7 @@ def test_per_query_results(tmp_path: Path) -> None:
     made = arrays()
     made["query_pids"][2] = 77  # nobody
     names = {
-        f"{side}_names": np.array([f"{side}{i}.jpg" for i in range(n)]) for side, n in (("query", 6), ("gallery", 30))
+        f"{side}_names": np.array([f"{side} {i}.jpg" for i in range(n)]) for side, n in (("query", 6), ("gallery", 30))
     }
     path = save(tmp_path / "a.npz", {**made, **names})
     found = scored(path, "--protocols", "general", "SC", "--per-query", str(tmp_path / "q.csv"), "--top", "4")
@@ -264,8 +264,8 @@ def test_per_query_results(tmp_path: Path) -> None:
     assert 100 * np.mean(values) == pytest.approx(found["general"]["mAP"])
     for row in general:
         top = [int(item) for item in row["top_matches"].split()]
-        assert row["query_name"] == f"query{row['query']}.jpg"
-        assert row["top_names"].split() == [f"gallery{item}.jpg" for item in top]
+        assert row["query_name"] == f"query {row['query']}.jpg"
+        assert row["top_names"].split("\t") == [f"gallery {item}.jpg" for item in top]
         assert row["top_are_matches"].split() == [
             str(int(made["gallery_pids"][item] == int(row["pid"]))) for item in top
         ]
@@ -282,7 +282,7 @@ def test_parquet_holds_any_id_and_any_name(tmp_path: Path) -> None:
     scored(path, "--protocols", "general", "--per-query", str(tmp_path / "q.parquet"), "--top", "2")
     table = pandas.read_parquet(tmp_path / "q.parquet")
     assert (table[["pid", "camid", "clothes_id"]] == str(large)).all(axis=None)
-    assert set(table["query_name"]) == {r"caf\xe9.jpg"} and set(table["top_names"]) == {r"g\xff.jpg g\xff.jpg"}
+    assert set(table["query_name"]) == {r"caf\xe9.jpg"} and set(table["top_names"]) == {"g\\xff.jpg\tg\\xff.jpg"}
 
 
 def test_more_top_matches_than_the_gallery_has(tmp_path: Path) -> None:
