@@ -265,7 +265,7 @@ def test_per_query_results(tmp_path: Path) -> None:
     for row in general:
         top = [int(item) for item in row["top_matches"].split()]
         assert row["query_name"] == f"query {row['query']}.jpg"
-        assert row["top_names"].split("\t") == [f"gallery {item}.jpg" for item in top]
+        assert row["top_names"] == "\t".join(f"gallery {item}.jpg" for item in top)
         assert row["top_are_matches"].split() == [
             str(int(made["gallery_pids"][item] == int(row["pid"]))) for item in top
         ]
