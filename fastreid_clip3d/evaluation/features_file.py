@@ -2,14 +2,17 @@
 
 Keys: ``query_features`` [Q, D] and ``gallery_features`` [G, D], floating point; ``query_pids``, ``query_camids`` [Q],
 ``gallery_pids``, ``gallery_camids`` [G], integers of any type; ``query_clothes_ids`` [Q] and ``gallery_clothes_ids``
-[G], integers, both or none; ``query_names`` [Q] and ``gallery_names`` [G], texts (image paths), both or none.
+[G], integers, both or none, -1 where they are not known; ``query_names`` [Q] and ``gallery_names`` [G], texts (image
+paths), both or none.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import zipfile
 import zlib
+from dataclasses import replace
 from tokenize import TokenError
 from typing import Any
 
@@ -22,6 +25,8 @@ from fastreid_clip3d.common.near_names import near_names
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.distances import first_non_finite_row
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures
+
+logger = logging.getLogger(__name__)
 
 SIDES = ("query", "gallery")
 _REQUIRED = ("features", "pids", "camids")
@@ -46,7 +51,8 @@ def write_features(path: str | os.PathLike, query: LabelledFeatures, gallery: La
 
 
 def read_features(path: str | os.PathLike) -> tuple[LabelledFeatures, LabelledFeatures]:
-    """Query and gallery of such a file. Nothing in it is ever unpickled.
+    """Query and gallery of such a file. Nothing in it is ever unpickled. If the clothes of an item are not known, both
+    sides have none.
 
     Raises:
         ClearError: names the file, and the array and row, of whatever is missing, damaged, of another kind or shape,
@@ -72,6 +78,13 @@ def read_features(path: str | os.PathLike) -> tuple[LabelledFeatures, LabelledFe
             f"{path}: query_features has {query.features.shape[1]} columns, gallery_features "
             f"{gallery.features.shape[1]}; they must be of one model"
         )
+    unknown = sum(int((side.clothes_ids == -1).sum()) for side in (query, gallery) if side.clothes_ids is not None)
+    if unknown:
+        logger.warning(
+            f"{path}: {unknown} of {len(query) + len(gallery)} items have the clothes id -1, so their clothes are not "
+            "known. We read the file as one without clothes ids."
+        )
+        query, gallery = replace(query, clothes_ids=None), replace(gallery, clothes_ids=None)
     return query, gallery
 
 

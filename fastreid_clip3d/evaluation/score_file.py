@@ -87,7 +87,7 @@ def score_file(
     if refused:
         possible = ", ".join(name for name, protocol in STANDARD_PROTOCOLS.items() if not protocol.needs_clothes)
         raise ClearError(
-            f"{features} has no query_clothes_ids and gallery_clothes_ids, which protocol {', '.join(refused)} needs. "
+            f"{features} does not have the clothes ids of all items, which protocol {', '.join(refused)} needs. "
             f"Protocols that need no clothes: {possible}."
         )
     wanted = chosen if protocols else declared

@@ -140,6 +140,15 @@ def test_protocols_without_clothes_ids(tmp_path: Path) -> None:
     assert str(path) in message and "protocol CC, SC needs" in message
 
 
+def test_clothes_minus_one_are_not_known(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clothes = arrays()["gallery_clothes_ids"]
+    clothes[[3, 8]] = -1
+    path = save(tmp_path / "a.npz", {"gallery_clothes_ids": clothes})
+    assert list(scored(path)) == ["general"]
+    assert "2 of 36 items have the clothes id -1" in caplog.text
+    assert "protocol CC needs" in refused(path, "--protocols", "general", "CC")
+
+
 def test_the_nearest_protocol_is_named(tmp_path: Path) -> None:
     assert "'cc' is unknown. Did you mean CC" in refused(save(tmp_path / "a.npz"), "--protocols", "cc")
 
