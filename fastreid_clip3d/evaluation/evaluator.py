@@ -18,7 +18,6 @@ import torch
 from fastreid.config import CfgNode
 from fastreid.evaluation.evaluator import DatasetEvaluator
 from fastreid.utils import comm
-from sklearn import metrics
 
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.distances import METRICS, first_non_finite_row
@@ -27,6 +26,7 @@ from fastreid_clip3d.evaluation.per_query import check_format, write_per_query
 from fastreid_clip3d.evaluation.protocols import GENERAL, Pooling, Protocol, find_protocols, why_no_match
 from fastreid_clip3d.evaluation.ranking import LabelledFeatures, ProtocolResult, evaluate, pair_distances, taking_part
 from fastreid_clip3d.evaluation.refinement import Refinement
+from fastreid_clip3d.evaluation.roc import true_positive_rates
 from fastreid_clip3d.evaluation.tracklets import TrackletPool
 
 logger = logging.getLogger(__name__)
@@ -245,7 +245,7 @@ class ClothesEvaluator(DatasetEvaluator):
         same, different = pair_distances(
             query, gallery, self.protocols[0], cfg.TEST.METRIC, distances=distances, device=device
         )
-        return _true_positive_rates(same, different)
+        return true_positive_rates(same, different)
 
     def _flat(self, roc: dict[str, float]) -> OrderedDict[str, float]:
         numbers: OrderedDict[str, float] = OrderedDict()
@@ -274,14 +274,3 @@ class ClothesEvaluator(DatasetEvaluator):
 
 def _pooling(protocol: Protocol) -> Pooling:
     return protocol.tracklet_pooling or "clips"
-
-
-def _true_positive_rates(same: np.ndarray, different: np.ndarray) -> dict[str, float]:
-    """fast-reid's TPR@FPR, in fractions; as there, a pair of different people is the positive."""
-    if not len(same) or not len(different):
-        return {}
-    labels = np.r_[np.zeros(len(same), dtype=np.int8), np.ones(len(different), dtype=np.int8)]
-    false_rates, true_rates, _ = metrics.roc_curve(labels, np.r_[same, different])
-    return {
-        f"TPR@FPR={rate:.0e}": float(true_rates[np.argmin(np.abs(false_rates - rate))]) for rate in (1e-4, 1e-3, 1e-2)
-    }

@@ -477,11 +477,17 @@ def pair_distances(
     ids = Ids(query, gallery, [protocol])
     queries, columns = map(np.flatnonzero, taking_part(protocol, query, gallery))
     source = _source(query, gallery, columns, metric, distances, device, DEFAULT_MAX_MEMORY)
-    same, different = [np.zeros(0, np.float32)], [np.zeros(0, np.float32)]
+    gallery_pids = ids.gallery_pids[columns]
+    items_of = np.bincount(gallery_pids, minlength=int(ids.query_pids.max(initial=0)) + 1)
+    same = [np.zeros(0, np.float32)]
+    different = np.empty(len(queries) * len(columns) - int(items_of[ids.query_pids[queries]].sum()), np.float32)
+    filled = 0
     for start in range(0, len(queries), block_queries):
         block = queries[start : start + block_queries]
         values = source.true_distances(block, source.rows(block).cpu().numpy()).astype(np.float32)
-        same_person = ids.query_pids[block][:, None] == ids.gallery_pids[columns][None]
+        same_person = ids.query_pids[block][:, None] == gallery_pids[None]
         same.append(values[same_person & ~ids.removed(protocol.rule, block[:, None], columns[None])])
-        different.append(values[~same_person])
-    return np.concatenate(same), np.concatenate(different)
+        others = values[~same_person]
+        different[filled : filled + len(others)] = others
+        filled += len(others)
+    return np.concatenate(same), different
