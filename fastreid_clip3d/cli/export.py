@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from fastreid_clip3d.cli.run_options import add_batch_size, add_data, add_model, add_root, model_source
+from fastreid_clip3d.cli.run_options import add_batch_size, add_data, add_model, add_root, given_flags, model_source
+from fastreid_clip3d.errors import ClearError
 
 EXAMPLES = """\
 examples:
@@ -58,13 +59,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_root(parser)
     add_batch_size(parser)
     parser.add_argument(
-        "--max-loss", type=float, default=1.0, metavar="PERCENT",
+        "--max-loss", type=float, metavar="PERCENT",
         help="largest loss of float16 or int8: points of mAP on --data, else 1 - cosine in percent (default: 1)",
     )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Writes the file and checks it against PyTorch."""
+    if arguments.precision == "float32" and (names := given_flags(arguments, "calibration", "data", "max_loss")):
+        raise ClearError(f"{names}: only for --precision float16 or int8. Leave them out, or add that.")
+    if arguments.root and not arguments.data:
+        raise ClearError("--root is the folder of the dataset that --data names. Give --data, or leave --root out.")
     from os.path import getsize
 
     from fastreid_clip3d.common.files import check_writable
@@ -85,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
             pictures=pictures or check,
             pixels=arguments.input,
             test_set=test_set,
-            max_loss=arguments.max_loss,
+            max_loss=1.0 if arguments.max_loss is None else arguments.max_loss,
         )
         print(f"{arguments.output}: {arguments.precision}, {getsize(arguments.output) / 1e6:.1f} MB. {loss}.")
         return 0

@@ -43,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Writes the files and uploads them."""
+    if arguments.local and arguments.public:
+        raise ClearError("--local uploads nothing, so that --public has no effect. Give one of them.")
     from fastreid_clip3d.inference.hub import check_repository, upload
     from fastreid_clip3d.inference.publish import Score, write_folder
     from fastreid_clip3d.visualization.report.record import read_run

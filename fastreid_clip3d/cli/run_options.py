@@ -29,6 +29,16 @@ def _whole_number(text: str, least: int) -> int:
     return number
 
 
+def given_flags(arguments: argparse.Namespace, *names: str) -> str:
+    """Those of the flags that were given, as the user writes them, for messages; "" where none was.
+
+    A flag counts as given if its value is not the empty one: "", [], None or False.
+    """
+    values = {name: getattr(arguments, name) for name in names}
+    given = [name for name, value in values.items() if value not in ("", [], None) and value is not False]
+    return ", ".join(f"--{name.replace('_', '-')}" for name in given)
+
+
 def add_allow_imports(parser: argparse.ArgumentParser) -> None:
     """Adds ``--allow-imports``; :func:`fastreid_clip3d.cli.run_verb` acts on it."""
     parser.add_argument(

@@ -12,6 +12,7 @@ from fastreid_clip3d.cli.run_options import (
     add_json,
     add_model,
     add_root,
+    given_flags,
     model_source,
     positive,
 )
@@ -78,8 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Answers the queries or the phrases; 1 if no query could be read."""
-    if not arguments.evaluate_phrases:
-        _check(arguments)
+    _check(arguments)
     from fastreid_clip3d.evaluation.refinement import Refinement
     from fastreid_clip3d.inference.search.run import evaluate_phrases, search
 
@@ -115,6 +115,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
+    """Refuses flags that would have no effect."""
+    of_a_search = (
+        *("query", "phrases", "gallery", "free_text", "one_person", "nfc", "expand", "rerank", "tracklets"),
+        *("html", "sheet", "index", "rebuild"),
+    )
+    if arguments.evaluate_phrases:
+        if names := given_flags(arguments, *of_a_search):
+            raise ClearError(f"--evaluate-phrases measures all phrases on --data and takes no {names}. Leave them out.")
+        return
+    if names := given_flags(arguments, "data", "root"):
+        raise ClearError(f"{names}: only for --evaluate-phrases. Leave it out, or add that.")
+    if arguments.free_text and not arguments.phrases:
+        raise ClearError("--free-text goes with --phrases.")
     if bool(arguments.query) == bool(arguments.phrases):
         raise ClearError("give either --query or --phrases")
     if not arguments.gallery:

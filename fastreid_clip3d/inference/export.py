@@ -121,6 +121,11 @@ def format_of(path: str | Path, chosen: str = "") -> Format:
         raise ClearError(f"Format {chosen!r} is unknown; known: {', '.join(SUFFIXES)}.")
     if chosen == "onnx" and by_suffix != "onnx":
         raise ClearError(f"{path}: an ONNX file must end in .onnx, or it could not be loaded again.")
+    if chosen and by_suffix not in (None, chosen):
+        known = " or ".join(SUFFIXES[chosen])
+        raise ClearError(
+            f"{path} has the ending of {by_suffix} and would hold {chosen}. Write {known}, or no --format."
+        )
     if chosen:
         return chosen
     if by_suffix is None:

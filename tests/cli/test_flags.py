@@ -86,6 +86,38 @@ def test_numbers_out_of_range_are_refused_before_the_work(words, capsys) -> None
     assert f"argument {words[-2]}: {words[-1]} is no whole number of" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["search", "--query", "a.jpg", "--gallery", "g", "--free-text"], "--free-text goes with --phrases"),
+        (["search", "--query", "a.jpg", "--gallery", "g", "--data", "LTCC"], "--data: only for --evaluate-phrases"),
+        (
+            ["search", "--evaluate-phrases", "--data", "LTCC", "--phrases", "tall", "--html", "a.html"],
+            "--evaluate-phrases .* takes no --phrases, --html",
+        ),
+        (["export", "--output", "a.onnx", "--max-loss", "0"], "--max-loss: only for --precision float16 or int8"),
+        (
+            ["export", "--output", "a.onnx", "--calibration", "g", "--data", "LTCC"],
+            "--calibration, --data: only for --precision",
+        ),
+        (["export", "--output", "a.onnx", "--precision", "int8", "--root", "g"], "--root .* Give --data"),
+        (["export", "--output", "a.onnx", "--format", "torchscript"], "a.onnx has the ending of onnx and would hold"),
+        (
+            ["export", "--output", "a.onnx", "--format", "torch.export", "--precision", "float16"],
+            r"would hold torch.export. Write .pt2, or no --format",
+        ),
+    ],
+)
+def test_flags_without_an_effect_are_refused_before_the_work(words, message) -> None:
+    with pytest.raises(cli.ClearError, match=message):
+        run_verb([*words, "--model", "run"])
+
+
+def test_public_without_an_upload_is_refused() -> None:
+    with pytest.raises(cli.ClearError, match="--local uploads nothing"):
+        run_verb(["push", "run", "me/model", "--local", "folder", "--public"])
+
+
 def test_json_to_a_file_keeps_the_text_and_without_a_file_replaces_it(tmp_path, capsys) -> None:
     body = ["describe", "--gender", "female", "--betas", "1"]
     assert run_verb([*body, "--json"]) == 0
