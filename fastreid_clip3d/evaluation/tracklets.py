@@ -70,33 +70,32 @@ def frame_weights(num_frames: int, pooling: Pooling) -> np.ndarray:
 
 
 class PoolState(TypedDict):
-    """A pool's tracklets, the number of their frames so far and in all, and their sums [N, D] by pooling."""
+    """A pool's tracklets, how often each of their frames came so far, int64 [T], and their sums [N, D] by pooling."""
 
     tracklets: list[int]
-    seen: list[int]
-    lengths: list[int]
+    seen: list[np.ndarray]
     sums: dict[Pooling, torch.Tensor]
 
 
 class TrackletPool:
     """Adds up the features of frames, in any order, to one feature per tracklet and pooling.
 
-    Memory: one float64 sum per tracklet and pooling.
+    Memory: one float64 sum per tracklet and pooling, and one number per frame.
     """
 
     def __init__(self, poolings: Iterable[Pooling]) -> None:
         self.poolings = tuple(dict.fromkeys(poolings))
         self._sums: dict[Pooling, dict[int, torch.Tensor]] = {pooling: {} for pooling in self.poolings}
         self._weights: dict[tuple[int, Pooling], np.ndarray] = {}
-        self._seen: dict[int, int] = {}
-        self._lengths: dict[int, int] = {}
+        self._seen: dict[int, np.ndarray] = {}
 
     def add(self, features: torch.Tensor, tracklets: torch.Tensor, frames: torch.Tensor, lengths: torch.Tensor) -> None:
         """Adds frames: features [B, D]; int64 [B] each: tracklet, place in it, and its number of frames."""
         features = features.detach().to("cpu", torch.float64)
         for feature, tracklet, frame, length in zip(features, tracklets.tolist(), frames.tolist(), lengths.tolist()):
-            self._seen[tracklet] = self._seen.get(tracklet, 0) + 1
-            self._lengths[tracklet] = length
+            if tracklet not in self._seen:
+                self._seen[tracklet] = np.zeros(length, np.int64)
+            self._seen[tracklet][frame] += 1
             for pooling in self.poolings:
                 if (length, pooling) not in self._weights:
                     self._weights[length, pooling] = frame_weights(length, pooling)
@@ -113,13 +112,11 @@ class TrackletPool:
             else torch.empty(0)
             for pooling in self.poolings
         }
-        seen, lengths = list(self._seen.values()), list(self._lengths.values())
-        return {"tracklets": tracklets, "seen": seen, "lengths": lengths, "sums": sums}
+        return {"tracklets": tracklets, "seen": list(self._seen.values()), "sums": sums}
 
     def merge(self, state: PoolState) -> None:
         """Adds the frames of another pool."""
-        for place, (tracklet, seen, length) in enumerate(zip(state["tracklets"], state["seen"], state["lengths"])):
-            self._lengths[tracklet] = length
+        for place, (tracklet, seen) in enumerate(zip(state["tracklets"], state["seen"])):
             for pooling, stacked in state["sums"].items():
                 sums = self._sums[pooling]
                 sums[tracklet] = sums[tracklet] + stacked[place] if tracklet in self._seen else stacked[place]
@@ -132,13 +129,24 @@ class TrackletPool:
             ClearError: a tracklet is missing, or has not each of its frames once.
         """
         wrong = [
-            f"{tracklet} ({self._seen.get(tracklet, 0)} of {self._lengths.get(tracklet, '?')} frames)"
+            f"{tracklet} ({self._frames_of(tracklet)})"
             for tracklet in range(num_tracklets)
-            if self._seen.get(tracklet, 0) != self._lengths.get(tracklet)
+            if tracklet not in self._seen or (self._seen[tracklet] != 1).any()
         ]
         if wrong:
-            raise ClearError(f"tracklets without all their frames: {', '.join(wrong[:5])}, {len(wrong)} in all")
+            raise ClearError(
+                f"tracklets that do not have each of their frames once: {', '.join(wrong[:5])}, {len(wrong)} in all"
+            )
         if not num_tracklets:
             return torch.zeros((0, 1))
         sums = torch.stack([self._sums[pooling][tracklet] for tracklet in range(num_tracklets)])
         return F.normalize(sums, dim=1).float()
+
+    def _frames_of(self, tracklet: int) -> str:
+        """In words, which of a tracklet's frames came."""
+        if tracklet not in self._seen:
+            return "0 of ? frames"
+        seen = self._seen[tracklet]
+        repeated = int((seen > 1).sum())
+        more = f", {repeated} of them more than once" if repeated else ""
+        return f"{int((seen > 0).sum())} of {len(seen)} frames{more}"

@@ -61,6 +61,14 @@ def test_missing_and_repeated_frames_are_reported() -> None:
     pool.add(torch.ones(3, 2), torch.tensor([0, 0, 1]), torch.tensor([0, 1, 0]), torch.tensor([2, 2, 4]))
     with pytest.raises(ClearError, match=r"1 \(1 of 4 frames\), 2 \(0 of \? frames\), 2 in all"):
         pool.features("frames", 3)
+    twice = TrackletPool(["frames"])  # the first frame twice, the last one never, on two processes
+    for frames in ([0, 1], [0]):
+        part = TrackletPool(["frames"])
+        place = torch.tensor(frames)
+        part.add(torch.ones(len(frames), 2), torch.zeros_like(place), place, torch.full_like(place, 3))
+        twice.merge(part.state())
+    with pytest.raises(ClearError, match=r"each of their frames once: 0 \(2 of 3 frames, 1 of them more than once\)"):
+        twice.features("frames", 1)
     with pytest.raises(ClearError, match="pooling 'mean' is unknown; known: clips, frames"):
         frame_weights(3, "mean")
     for pooling in ("clips", "frames"):
