@@ -66,8 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Writes the file and checks it against PyTorch."""
-    if arguments.precision == "float32" and (names := given_flags(arguments, "calibration", "data", "max_loss")):
-        raise ClearError(f"{names}: only for --precision float16 or int8. Leave them out, or add that.")
+    of_fewer_bits = given_flags(arguments, "calibration", "data") or (arguments.max_loss is not None and "--max-loss")
+    if arguments.precision == "float32" and of_fewer_bits:
+        raise ClearError(f"{of_fewer_bits}: only for --precision float16 or int8. Leave it out, or add that.")
     if arguments.root and not arguments.data:
         raise ClearError("--root is the folder of the dataset that --data names. Give --data, or leave --root out.")
     from os.path import getsize

@@ -32,11 +32,9 @@ def _whole_number(text: str, least: int) -> int:
 def given_flags(arguments: argparse.Namespace, *names: str) -> str:
     """Those of the flags that were given, as the user writes them, for messages; "" where none was.
 
-    A flag counts as given if its value is not the empty one: "", [], None or False.
+    A flag counts as given if its value is not the empty one: "", [], None, False or 0.
     """
-    values = {name: getattr(arguments, name) for name in names}
-    given = [name for name, value in values.items() if value not in ("", [], None) and value is not False]
-    return ", ".join(f"--{name.replace('_', '-')}" for name in given)
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names if getattr(arguments, name))
 
 
 def add_allow_imports(parser: argparse.ArgumentParser) -> None:
