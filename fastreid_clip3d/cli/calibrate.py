@@ -12,6 +12,7 @@ from fastreid_clip3d.cli.run_options import (
     add_root,
     model_source,
 )
+from fastreid_clip3d.errors import ClearError
 
 EXAMPLES = """\
 examples:
@@ -55,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     from fastreid_clip3d.evaluation.ranking import check_max_memory
     from fastreid_clip3d.inference.search.calibration_run import calibrate_run
 
+    if arguments.root and arguments.data.endswith(".npz"):
+        raise ClearError("--root is the folder of a dataset that --data names. Leave it out with a file of features.")
     check_false_match_rate(arguments.false_match_rate)
     check_max_memory(arguments.max_memory)
     calibrate_run(

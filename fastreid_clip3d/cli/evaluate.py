@@ -15,6 +15,7 @@ from fastreid_clip3d.cli.run_options import (
     add_json,
     add_model,
     add_root,
+    given_flags,
     model_source,
     positive,
 )
@@ -69,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_refinement(parser)
     parser.add_argument("--per-query", metavar="FILE", help="write the results of single queries, .csv or .parquet")
     parser.add_argument(
-        "--top", type=positive, default=10, metavar="N", help="closest items listed for each query (default: 10)"
+        "--top", type=positive, metavar="N", help="closest items of each query in that file (default: 10)"
     )
     parser.add_argument(
         "--max-memory", type=float, default=1024, metavar="MIB", help="beyond the features (default: 1024)"
@@ -81,6 +82,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Scores the file or the model and writes what the flags name."""
     if bool(arguments.features) == bool(arguments.model) or bool(arguments.model) != bool(arguments.data):
         raise ClearError("Give either --features FILE or --model MODEL with --data DATASET.")
+    of_the_model = ("config", "allow_imports", "size", "mean", "std", "channels", "range", "root")
+    if arguments.features and (names := given_flags(arguments, *of_the_model)):
+        raise ClearError(f"{names}: only with --model, not with --features. Leave it out.")
+    if arguments.top and not arguments.per_query:
+        raise ClearError(
+            "--top is the number of items in the file of --per-query. Give --per-query FILE, or leave it out."
+        )
     from fastreid_clip3d.evaluation.refinement import Refinement
     from fastreid_clip3d.evaluation.score_file import read_file, score_file
 
@@ -91,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         refinement=Refinement.of_flags(arguments.nfc, arguments.expand, arguments.rerank),
         json_file=arguments.json,
         per_query=arguments.per_query,
-        top=arguments.top,
+        top=arguments.top or 10,
         max_memory=arguments.max_memory,
         device=arguments.device,
         read=_dataset_reader(arguments) if arguments.model else read_file,

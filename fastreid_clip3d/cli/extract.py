@@ -13,6 +13,7 @@ from fastreid_clip3d.cli.run_options import (
     add_json,
     add_model,
     add_root,
+    given_flags,
     model_source,
 )
 from fastreid_clip3d.common.names import printable
@@ -66,8 +67,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Extracts the features and reports what could not be read."""
     if bool(arguments.images) == bool(arguments.data):
         raise ClearError("Give either IMAGES or --data DATASET.")
-    if arguments.data and (arguments.tracklets or arguments.json):
-        raise ClearError("--tracklets and --json go with IMAGES, not with --data.")
+    if arguments.data and (names := given_flags(arguments, "tracklets", "strict", "json")):
+        raise ClearError(f"{names}: only with IMAGES, not with --data. Leave it out.")
+    if arguments.images and arguments.root:
+        raise ClearError("--root is the folder of the dataset that --data names. Leave it out with IMAGES.")
     if arguments.data:
         return _extract_dataset(arguments)
     from fastreid_clip3d.common.json_file import check_json, write_json

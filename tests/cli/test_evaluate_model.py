@@ -128,3 +128,16 @@ def test_protocols_of_clips_are_not_scored_on_means_of_frames(tmp_path, capsys) 
     assert run_verb([*words, "--protocols", "CC", "--json", str(out)]) == 0
     assert list(json.loads(out.read_text())) == ["CC"]
     assert "warning: CC: scored on the mean of each tracklet's frames" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--features", "f.npz", "--root", "datasets"], "--root: only with --model"),
+        (["--features", "f.npz", "--size", "256", "128", "--channels", "BGR"], "--size, --channels: only with --model"),
+        (["--features", "f.npz", "--top", "5"], "--top is the number of items in the file of --per-query"),
+    ],
+)
+def test_flags_without_an_effect_are_refused(words, message) -> None:
+    with pytest.raises(ClearError, match=message):
+        run_verb(["evaluate", *words])

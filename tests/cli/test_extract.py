@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastreid_clip3d.cli import run_verb
+from fastreid_clip3d.errors import ClearError
 from tests.inference.conftest import picture
 
 MODEL = ["--model", "open_clip:embedded", "--device", "cpu"]
@@ -28,3 +29,16 @@ def test_names_that_are_no_text_are_printed_safely(tmp_path: Path, capsys: pytes
     assert [line.count(".jpg: ") for line in listed] == [1, 1]
     assert listed[0].startswith(f"  {folder}/caf\\xe9.jpg: cannot be read")
     assert listed[1].startswith(f"  {folder}/red\\x1b[31m\\n.jpg: cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data", "LTCC", "--strict"], "--strict: only with IMAGES"),
+        (["--data", "LTCC", "--json", "--tracklets"], "--tracklets, --json: only with IMAGES"),
+        (["a.jpg", "--root", "datasets"], "--root is the folder of the dataset that --data names"),
+    ],
+)
+def test_flags_without_an_effect_are_refused(words: list[str], message: str) -> None:
+    with pytest.raises(ClearError, match=message):
+        run_verb(["extract", *words, "--model", "no/such/run", "--output", "f.npz"])

@@ -189,6 +189,11 @@ def test_the_verb_refuses_numbers_before_it_loads_the_model(flag: str, value: st
         run_verb(["calibrate", "--model", "no/such/run", "--data", "no.csv", flag, value])
 
 
+def test_a_folder_of_datasets_with_a_file_of_features_is_refused() -> None:
+    with pytest.raises(ClearError, match="--root is the folder of a dataset"):
+        run_verb(["calibrate", "--model", "no/such/run", "--data", "f.npz", "--root", "datasets"])
+
+
 def test_one_person_alone_has_no_threshold() -> None:
     query, gallery = random_features(0, people=1), random_features(1, people=1)
     rates = calibrate(query, gallery, [GENERAL], "f", "d").protocols["general"]
