@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import statistics
 from collections.abc import Sequence
@@ -14,13 +15,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fastreid_clip3d.common.files import check_writable_folder, replacing, write_atomically
+from fastreid_clip3d.common.names import printable
 from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.calibration import FILE_NAME, read_calibration
+from fastreid_clip3d.inference.hub import FILES
 from fastreid_clip3d.inference.model import TorchModel, find_run_files, load_torch_model
 from fastreid_clip3d.modeling.weights import HUB_WEIGHTS, is_classifier, read_weights, with_current_names
 
 _METRICS = ("mAP", "Rank-1", "Rank-5", "mINP")
+_PATH = re.compile(r"([^/~]*[:=])?((?:/|~|\.\.?/).*)", re.DOTALL)
+"""A path of this machine, bare or behind words such as ``local-dir:`` and ``TAG=``."""
 _OF_TRAINING_PEOPLE = ("clothes_loss.",)
 
 
@@ -45,11 +50,15 @@ def write_folder(
             seeds. licence: the hub's name of a licence, for instance ``apache-2.0``; "": not stated.
 
     Raises:
-        ClearError: the run cannot be loaded, the folder cannot be written, or what was written is another model.
+        ClearError: the run cannot be loaded, the folder cannot be written or has other contents, or what was written is
+            another model.
     """
     folder = check_writable_folder(folder, "--local")
+    _check_contents(folder)
     model = load_torch_model(run, "cpu", allow_imports)
     checkpoint, config = find_run_files(run)
+    if os.path.realpath(folder) == os.path.realpath(checkpoint.parent):
+        raise ClearError(f"--local {printable(str(folder))} is the folder of the model itself. Name a new folder.")
     cfg = without_machine_paths(load_config(str(config), import_modules=False))
     weights = published_weights(read_weights(checkpoint))
     with replacing(folder / HUB_WEIGHTS, keep_ending=True) as temporary:
@@ -65,6 +74,17 @@ def write_folder(
     return written
 
 
+def _check_contents(folder: Path) -> None:
+    """Refuses a folder in which we would overwrite a run, or somebody's README.md; an earlier push may be there."""
+    names = {name for name in os.listdir(folder) if not name.startswith(".")} if folder.is_dir() else set()
+    others = sorted(names - set(FILES) if HUB_WEIGHTS in names else names)
+    if others:
+        raise ClearError(
+            f"--local {printable(str(folder))} holds {printable(others[0])}, which is of no earlier push. Name a new "
+            "or an empty folder."
+        )
+
+
 def published_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Named tensors under the names of today, without those that have one row per person or outfit of the training."""
     return {
@@ -75,7 +95,7 @@ def published_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def without_machine_paths(cfg: CfgNode) -> CfgNode:
-    """A copy that names no folder of this machine: of an absolute path the last part stays."""
+    """A copy that names no folder of this machine: of paths that begin with /, ~, ./ or ../ the last part stays."""
     cfg = cfg.clone()
     cfg.defrost()
     _shorten(cfg)
@@ -87,10 +107,8 @@ def _shorten(node: CfgNode) -> None:
     for name, value in node.items():
         if isinstance(value, CfgNode):
             _shorten(value)
-        elif isinstance(value, str):
-            prefix, separator, path = value.rpartition(":")
-            if os.path.isabs(path):
-                node[name] = f"{prefix}{separator}{os.path.basename(path.rstrip('/'))}"
+        elif isinstance(value, str) and (found := _PATH.fullmatch(value)):
+            node[name] = f"{found[1] or ''}{os.path.basename(found[2].rstrip('/'))}"
 
 
 def card(model: TorchModel, cfg: CfgNode, repository: str, scores: Sequence[Score], licence: str) -> str:

@@ -16,6 +16,7 @@ from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation import calibration
 from fastreid_clip3d.inference import load_model
+from fastreid_clip3d.inference.publish import without_machine_paths
 from tests.inference.conftest import picture
 
 PICTURES = [picture(seed) for seed in range(4)]
@@ -27,6 +28,7 @@ def write_scores(run: Path, seed: int, cc: float) -> None:
     cfg.SEED, cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS = seed, str(run), str(run / "start.pth")
     cfg.MODEL.BACKBONE.PRETRAIN_PATH = "/home/somebody/weights/r50.pth"
     cfg.MODEL.TEACHER.NAME = "local-dir:/home/somebody/clip"
+    cfg.MODEL.TEACHER.PRETRAINED = "openai=/home/somebody/x=y/weights.pt"
     cfg.DATASETS.NAMES, cfg.DATASETS.TESTS = ("LTCC",), ("LTCC",)
     cfg.DATASETS.CSV = (("Mine", "/home/somebody/mine.csv"),)
     (run / "config.yaml").write_text(cfg.dump())
@@ -66,6 +68,45 @@ def test_the_folder_is_the_same_model(scored, model, tmp_path, capsys) -> None:
     settings = yaml.safe_load(text)
     assert settings["MODEL"]["BACKBONE"]["PRETRAIN_PATH"] == "r50.pth"
     assert settings["MODEL"]["TEACHER"]["NAME"] == "local-dir:clip"
+    assert settings["MODEL"]["TEACHER"]["PRETRAINED"] == "openai=weights.pt"
+
+
+@pytest.mark.parametrize(
+    ("value", "published"),
+    [
+        ("/home/me/run/", "run"),
+        ("~/run", "run"),
+        ("../../client/run", "run"),
+        ("logs/demo", "logs/demo"),
+        ("hf-hub:OWNER/NAME", "hf-hub:OWNER/NAME"),
+        ("openai", "openai"),
+    ],
+)
+def test_paths_of_this_machine_are_cut(scored, value, published) -> None:
+    cfg = load_config(str(scored / "config.yaml"))
+    cfg.OUTPUT_DIR = value
+    found = without_machine_paths(cfg).OUTPUT_DIR
+    assert found == published
+
+
+def test_a_folder_with_other_contents_is_left_alone(scored, tmp_path) -> None:
+    """A README.md of somebody's project, a run folder: `push` would overwrite them."""
+    (scored / "calibration.json").write_text("{}")
+    before = {path.name: path.read_bytes() for path in scored.iterdir()}
+    with pytest.raises(ClearError, match=r"--local .* holds calibration.json, which is of no earlier push"):
+        run_verb(["push", str(scored), "me/model", "--local", str(scored)])
+    assert {path.name: path.read_bytes() for path in scored.iterdir()} == before
+    (scored / "calibration.json").unlink()
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "README.md").write_text("mine")
+    with pytest.raises(ClearError, match="holds README.md, which is of no earlier push. Name a new or an empty folder"):
+        run_verb(["push", str(scored), "me/model", "--local", str(project)])
+    assert (project / "README.md").read_text() == "mine"
+    for _ in range(2):
+        assert run_verb(["push", str(scored), "me/model", "--local", str(tmp_path / "hub")]) == 0
+    with pytest.raises(ClearError, match="is the folder of the model itself"):
+        run_verb(["push", str(tmp_path / "hub"), "me/model", "--local", str(tmp_path / "hub")])
 
 
 def test_the_card_says_what_it_must(scored, tmp_path) -> None:
