@@ -145,7 +145,10 @@ def open_model(model: str | Path | ModelSource, device: str = "") -> ReIDModel:
 
 
 def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
+    if not (path.is_file() and zipfile.is_zipfile(path)):  # a FIFO would block the reader
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (OSError, ValueError, zipfile.BadZipFile):  # the reader of weights names a damaged file
+        return False

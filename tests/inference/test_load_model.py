@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -243,6 +245,21 @@ def test_folders_that_are_no_runs_are_named(own_run, tmp_path) -> None:
     (own_run / "config.yaml").unlink()
     with pytest.raises(ClearError, match="config.yaml is missing"):
         load_model(own_run / "model_0001.pth")
+
+
+def test_a_damaged_archive_and_a_fifo_are_named(own_run) -> None:
+    content = bytearray((own_run / "model_final.pth").read_bytes())
+    content[content.rfind(b"PK\1\2")] = 0  # the last entry of the archive's directory
+    (own_run / "damaged.pth").write_bytes(content)
+    with pytest.raises(ClearError, match="damaged.pth cannot be read as weights"):
+        load_model(own_run / "damaged.pth", "cpu")
+    os.mkfifo(own_run / "fifo.pth")
+    signal.alarm(20)  # ends a test that hangs
+    try:
+        with pytest.raises(ClearError, match="fifo.pth: no such weights file"):
+            load_model(own_run / "fifo.pth", "cpu")
+    finally:
+        signal.alarm(0)
 
 
 def test_comparing_two_pictures(own_run, monkeypatch, folder) -> None:
