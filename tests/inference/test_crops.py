@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import sys
 import types
@@ -268,6 +269,47 @@ def test_photos_by_number_and_by_name(tmp_path: Path) -> None:
         crops(photos, "--boxes", tmp_path / "boxes.json", "--output", tmp_path / "other")
 
 
+def one_box(frame: Frame) -> list[Box]:
+    return [Box(10, 20, 60, 140, 0.9)]
+
+
+def test_photos_of_the_folder_that_one_stands_in_stay_in_the_output(video: Path, tmp_path: Path, monkeypatch) -> None:
+    inner = tmp_path / "outer" / "inner"
+    inner.mkdir(parents=True)
+    cv2.imwrite(str(inner / "a.png"), frames_and_boxes()[0][0])
+    monkeypatch.chdir(inner)
+    for source, name in ((".", "inner"), ("..", "outer"), ("*.png", "photos")):
+        folder = tmp_path / "crops" / name / "out"
+        footage = find_footage([video, source])
+        cut_crops([(one, BoxSource(one_box)) for one in footage], folder, tracks_wanted=False)
+        assert [path.parent.name for path in folder.rglob("0.jpg")] == ["000001_a"]
+        assert (folder / name / "000001_a" / "0.jpg").is_file()
+        assert [path.name for path in folder.parent.iterdir()] == ["out"]
+
+
+def test_photos_with_names_that_are_long_or_the_same(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    for name in ("a/1.png", "b/1.png", f"{'x' * 251}.png", f"{'é' * 125}.png"):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(tmp_path / "1.png"), frames_and_boxes()[0][0])
+        (tmp_path / "1.png").rename(photos / name)
+    (footage,) = find_footage([photos])
+    assert cut_crops([(footage, BoxSource(one_box))], tmp_path / "out").crops == 4
+    folders = {path.parent.name for path in (tmp_path / "out").rglob("0.jpg")}
+    assert {"000003_1", "000004_1"} < folders and max(len(name.encode()) for name in folders) <= 255
+    (tmp_path / "boxes.json").write_text('[{"frame": "1.png", "xyxy": [10, 20, 60, 140]}]')
+    with pytest.raises(ClearError, match="boxes of '1.png', and 2 photos of photos have this name"):
+        crops(photos, "--boxes", tmp_path / "boxes.json", "--output", tmp_path / "other")
+
+
+def test_a_video_that_opencv_cannot_name_is_refused(video: Path, boxes: Path, tmp_path: Path) -> None:
+    """OpenCV 5 ends the whole process (segmentation fault)."""
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.avi")
+    shutil.copy(video, name)
+    with pytest.raises(ClearError, match=r"caf\\xe9.avi: OpenCV opens no video whose name is not UTF-8. Rename it"):
+        find_footage([name])
+
+
 def test_boxes_of_motchallenges_ground_truth(tmp_path: Path) -> None:
     path = tmp_path / "gt.txt"
     path.write_text("1,-1,10.5,20,30,60,-1,-1,-1,-1\n\n2 3 10 20 30 60 0.5\n3,4,1,2,3,4,1,1,0.7\n3,5,1,2,3,4,1,7,0.7\n")
@@ -297,6 +339,8 @@ def test_boxes_of_motchallenges_ground_truth(tmp_path: Path) -> None:
         ("b.json", '[{"frame": 1, "xyxy": [1,2,3,4], "xywh": [1,2,3,4]}]', "either xyxy or xywh"),
         ("b.json", '[{"frame": 1, "xyxy": [1,2,3]}]', "four finite numbers"),
         ("b.json", '[{"frame": 1, "xyxy": [1,2,3,NaN]}]', "four finite numbers"),
+        ("b.json", f'[{{"frame": 1, "xyxy": [1,2,3,{"9" * 400}]}}]', "four finite numbers"),
+        ("b.json", "[" * 100_000, "is no json"),
         ("b.json", '[{"frame": 1, "id": "../up", "xyxy": [1,2,3,4]}]', "folder of a track"),
         ("b.json", '[{"frame": 1, "id": 1.5, "xyxy": [1,2,3,4]}]', "id is 1.5"),
     ],

@@ -95,7 +95,7 @@ def _mot_line(line: str, where: str) -> tuple[int, Box, bool]:
 def _json_entries(text: str, shown: str) -> list[tuple[int | str, Box]]:
     try:
         entries = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ClearError(f"{shown} is no json: {error}.") from None
     if not isinstance(entries, list):
         raise ClearError(f"{shown} holds a {type(entries).__name__}; it must be a list, with one entry per box.")
@@ -121,10 +121,16 @@ def _json_entry(entry: Any, where: str) -> tuple[int | str, Box]:
     return frame, _box(entry[names[0]], names[0] == "xywh", score, name, where)
 
 
+def _is_finite(value: Any) -> bool:
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
+
+
 def _box(numbers: Any, has_size: bool, score: Any, track: str, where: str) -> Box:
     values = [*numbers, score] if isinstance(numbers, list) else []
-    finite = all(isinstance(one, (int, float)) and not isinstance(one, bool) and math.isfinite(one) for one in values)
-    if len(values) != 5 or not finite:
+    if len(values) != 5 or not all(map(_is_finite, values)):
         raise ClearError(f"{where}: a box is four finite numbers and a score, not {numbers!r} and {score!r}.")
     x1, y1, x2, y2, score = map(float, values)
     if has_size:

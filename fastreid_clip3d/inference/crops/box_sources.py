@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,9 +41,9 @@ def boxes_from_file(file: BoxFile, footage: Footage) -> BoxSource:
     """The boxes of each frame, by its number or by the photo's name.
 
     Raises:
-        ClearError: the file names a photo that is not there.
+        ClearError: the file names a photo that is not there, or by a name that several photos have.
     """
-    names = {path.name for path in footage.paths}
+    names = Counter(path.name for path in footage.paths)
     strangers = [key for key in file.boxes if isinstance(key, str) and (footage.is_video or key not in names)]
     if strangers:
         kind = "a video, whose frames have numbers" if footage.is_video else "photos, none of which has this name"
@@ -50,6 +51,13 @@ def boxes_from_file(file: BoxFile, footage: Footage) -> BoxSource:
             f"{printable(str(file.path))} has boxes of {printable(strangers[0])!r}, and {printable(footage.name)} is "
             f"{kind}."
         )
+    for key in file.boxes:
+        if isinstance(key, str) and names[key] > 1:
+            raise ClearError(
+                f"{printable(str(file.path))} has boxes of {printable(key)!r}, and {names[key]} photos of "
+                f"{printable(footage.name)} have this name. Give them by their numbers in the list, or cut one folder "
+                "at a time."
+            )
     about = {"file": printable(file.path.name), "signature": signature_of([(file.path.name, file.path)])}
     return BoxSource(lambda frame: [*file.boxes.get(frame.number, ()), *file.boxes.get(frame.name, ())], about=about)
 

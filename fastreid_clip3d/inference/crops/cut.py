@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -30,6 +31,7 @@ from fastreid_clip3d.inference.pictures import signature_of
 COLUMNS = ("file", "track", "frame", "x1", "y1", "x2", "y2", "score")
 UNTRACKED = "untracked"
 JPEG_QUALITY = 95
+_LONGEST_NAME = 255  # bytes
 
 
 @dataclass(frozen=True)
@@ -209,9 +211,16 @@ def _kept(
         elif footage.is_video:
             name = f"{UNTRACKED}/{frame_name}_{number}.jpg"
         else:
-            name = f"{frame_name}_{Path(frame.name).stem}/{number}.jpg"
+            name = f"{_shortened(f'{frame_name}_{Path(frame.name).stem}')}/{number}.jpg"
         (corners,) = whole_pixels(np.array([box[:4]]), height, width, settings.margin).tolist()
         yield name, box, corners
+
+
+def _shortened(folder: str) -> str:
+    """A folder's name cut to what every file system takes; the number before a photo's name still tells it apart."""
+    while len(os.fsencode(folder)) > _LONGEST_NAME:
+        folder = folder[:-1]
+    return folder
 
 
 def _write_crop(path: Path, pixels: np.ndarray, corners: list[int]) -> None:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from fastreid_clip3d.common.images import UnreadableImage, read_image
-from fastreid_clip3d.common.names import printable
+from fastreid_clip3d.common.names import as_utf8, printable
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.pictures import SUFFIXES, list_images
 
@@ -106,17 +106,21 @@ def find_footage(sources: Sequence[str | Path]) -> list[Footage]:
         sources: video files, and photos, folders of photos, globs and ``.txt`` lists. All photos are one camera.
 
     Raises:
-        ClearError: a source does not exist or has no pictures.
+        ClearError: a source does not exist or has no pictures, or OpenCV cannot open its name.
     """
     videos = [Path(source) for source in sources if _is_video(source)]
+    for path in videos:
+        if as_utf8(str(path)) != str(path):  # OpenCV 5 ends the process
+            raise ClearError(f"{printable(str(path))}: OpenCV opens no video whose name is not UTF-8. Rename it.")
     photos = [str(source) for source in sources if not _is_video(source)]
     footage = [Footage(path.stem, [path], True) for path in videos]
     if photos:
         paths = [entry.frames[0] for entry in list_images(photos)]
         if not paths:
             raise ClearError(f"{printable(' '.join(photos))}: no images there.")
-        name = Path(photos[0]).stem if len(photos) == 1 else "photos"
-        footage.append(Footage(name, paths, False))
+        # "." and ".." have a name only as whole paths; as the name of a folder they would lead out of the output.
+        name = Path(os.path.abspath(photos[0])).stem if len(photos) == 1 and os.path.exists(photos[0]) else "photos"
+        footage.append(Footage(name or "photos", paths, False))
     names = [one.name for one in footage]
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
