@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fastreid_clip3d.inference.crops.box_files import read_boxes
     from fastreid_clip3d.inference.crops.box_sources import boxes_behind_the_end, boxes_from_file, boxes_of_detector
     from fastreid_clip3d.inference.crops.cut import CropSettings, cut_crops
-    from fastreid_clip3d.inference.crops.detectors import build_detector
+    from fastreid_clip3d.inference.crops.detectors import build_detectors
     from fastreid_clip3d.inference.crops.frames import find_footage
 
     check_json(arguments.json)
@@ -100,10 +100,9 @@ def run(arguments: argparse.Namespace) -> int:
         boxes = read_boxes(arguments.boxes)
         work = [(footage[0], boxes_from_file(boxes, footage[0]))]
     else:
-        for one in footage:
-            tracked = one.is_video and not arguments.no_tracks
-            detector = build_detector(arguments.detector, arguments.weights, tracked, arguments.device)
-            work.append((one, boxes_of_detector(detector)))
+        tracked = [one.is_video and not arguments.no_tracks for one in footage]
+        detectors = build_detectors(arguments.detector, arguments.weights, tracked, arguments.device)
+        work = [(one, boxes_of_detector(detector)) for one, detector in zip(footage, detectors)]
     progress = arguments.json != "-" and sys.stderr.isatty()
     report = cut_crops(work, arguments.output, settings, not arguments.no_tracks, progress)
     if boxes is not None:

@@ -419,6 +419,16 @@ def test_torchvisions_weights_are_found_in_torchs_cache(
     (tmp_path / "broken.pth").write_bytes(b"broken")
     with pytest.raises(ClearError, match="cannot be read as weights"):
         build_detector("torchvision", str(tmp_path / "broken.pth"), tracked=False)
+    torch.save({"a": print}, tmp_path / "code.pth")
+    with pytest.raises(ClearError, match="holds Python objects other than tensors") as refused:
+        build_detector("torchvision", str(tmp_path / "code.pth"), tracked=False)
+    assert "\n" not in str(refused.value) and "weights_only" not in str(refused.value)  # torch advises to allow code
+
+
+def test_several_videos_share_one_network_and_have_their_own_trackers(ssdlite: tuple[Path, torch.nn.Module]) -> None:
+    first, second, photos = detectors.build_detectors("", str(ssdlite[0]), [True, True, False], "cpu")
+    assert isinstance(first, ByteTracked) and isinstance(second, ByteTracked)
+    assert first.detector is second.detector is photos and first.tracker is not second.tracker
 
 
 def test_bytetrack_joins_a_detectors_boxes(video: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from fastreid_clip3d.common.names import printable
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.crops.box_files import Box
 from fastreid_clip3d.inference.pictures import signature_of
+from fastreid_clip3d.modeling.weights import read_file
 
 DetectorName = Literal["", "ultralytics", "torchvision"]
 LOWEST_SCORE = 0.05
@@ -44,6 +45,18 @@ class Detector(Protocol):
     def __call__(self, frame: np.ndarray) -> list[Box]: ...
 
 
+def build_detectors(name: DetectorName, weights: str, tracked: Sequence[bool], device: str = "") -> list[Detector]:
+    """A detector for each video or set of photos: each has its own tracker; those of torchvision share one network.
+
+    Args:
+        tracked: by video or set of photos. The others and the errors are those of :func:`build_detector`.
+    """
+    if _is_ultralytics(name, weights):
+        return [UltralyticsDetector(weights, one, device) for one in tracked]
+    detector = TorchvisionDetector(weights, device)
+    return [ByteTracked(detector) if one else detector for one in tracked]
+
+
 def build_detector(name: DetectorName, weights: str, tracked: bool, device: str = "") -> Detector:
     """A detector for the frames of one video, or for photos.
 
@@ -58,10 +71,11 @@ def build_detector(name: DetectorName, weights: str, tracked: bool, device: str 
     Raises:
         ClearError: a library or weights are missing; the message says what to install or download.
     """
-    if name == "ultralytics" or (not name and weights and not weights.endswith(".pth")):
-        return UltralyticsDetector(weights, tracked, device)
-    detector = TorchvisionDetector(weights, device)
-    return ByteTracked(detector) if tracked else detector
+    return build_detectors(name, weights, [tracked], device)[0]
+
+
+def _is_ultralytics(name: DetectorName, weights: str) -> bool:
+    return name == "ultralytics" or bool(not name and weights and not weights.endswith(".pth"))
 
 
 class UltralyticsDetector:
@@ -171,10 +185,7 @@ def _cached_weights() -> Path:
 
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # zipfile, pickle and torch have errors of their own for a damaged file
-        raise ClearError(f"{printable(str(path))} cannot be read as weights of torchvision ({error}).") from error
+    state = read_file(path, "--weights")
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ClearError(f"{printable(str(path))} is no dict of weights, as torchvision publishes its detectors.")
     return state
