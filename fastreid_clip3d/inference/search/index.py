@@ -40,7 +40,8 @@ HIDDEN_FOLDER = ".fastreid_clip3d"
 PART_ROWS = 2048
 PART_SECONDS = 60.0
 _ROWS_AT_ONCE = 16384
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError)
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError, MemoryError)
+"""What a damaged file raises; faiss allocates what its header says, and that can be more memory than there is."""
 
 Compute = Callable[[Sequence[Entry]], Iterator[tuple[Entry, np.ndarray | UnreadableImage]]]
 """Vectors of entries, in order: float32 [D] each, or the error."""

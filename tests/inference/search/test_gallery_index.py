@@ -197,6 +197,17 @@ def test_damaged_files_are_computed_again(folder: Path, name: str, damage: bytes
     assert opened(folder)[1] == []
 
 
+def test_a_header_that_asks_for_too_much_memory_is_computed_again(folder: Path) -> None:
+    gallery, _ = opened(folder)
+    (path,) = gallery.folder.glob("vectors-*.faiss")
+    content = bytearray(path.read_bytes())
+    content[37:45] = (1 << 39).to_bytes(8, "little")  # the number of bytes of vectors in faiss's format "IxFI"
+    path.write_bytes(content)
+    gallery, asked = opened(folder)
+    assert len(asked) == 10
+    check(gallery, folder)
+
+
 def test_an_index_of_another_width_is_computed_again(folder: Path) -> None:
     gallery, _ = opened(folder)
     other = faiss.IndexFlatIP(DIMS + 1)
