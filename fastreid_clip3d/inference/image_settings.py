@@ -122,7 +122,7 @@ def check_settings(settings: ImageSettings, source: str) -> ImageSettings:
         refuse("std", "three numbers above 0")
     if settings.channels is not None and settings.channels not in CHANNELS:
         refuse("channels", "RGB or BGR")
-    if settings.range is not None and settings.range not in get_args(Range):
+    if settings.range is not None and str(settings.range) not in map(str, get_args(Range)):  # yaml's `true` equals 1
         refuse("range", "1 or 255")
     return settings
 
@@ -144,6 +144,11 @@ def check_statistics(settings: ImageSettings, source: str) -> None:
         raise ClearError(
             f"{source}: mean {list(settings.mean)} and std {list(settings.std)} belong to pixels in 0..1, and range "
             "is 255. Set range to 1, or multiply both by 255."
+        )
+    if settings.range == 255 and std < 1:
+        raise ClearError(
+            f"{source}: std {list(settings.std)} belongs to pixels in 0..1, and range is 255. Give the std of pixels "
+            "in 0..255 (1 1 1: none), or set range to 1."
         )
 
 

@@ -158,6 +158,7 @@ def test_the_yaml_file_beside_it_is_written_and_read_and_flags_win(network, no_y
         ("std: [0.2, 0.0, 0.2]", "three numbers above 0"),
         ("channels: GBR", "must be RGB or BGR"),
         ("range: 100", "must be 1 or 255"),
+        ("range: true", "must be 1 or 255"),
         ("mean: [.nan, 0, 0]", "three numbers"),
         ("{", "cannot be read as the settings"),
     ],
@@ -177,6 +178,7 @@ def test_a_wrong_yaml_file_is_named(no_yaml, text, message) -> None:
         ("net.onnx", {"size": (64, 48)}, "the width 48 is wrong"),
         ("net.onnx", {"mean": (123.0, 116.0, 103.0)}, "belong to pixels in 0..255, and range is 1"),
         ("net.onnx", {"range": 255}, "belong to pixels in 0..1, and range is 255"),
+        ("net.onnx", {"range": 255, "mean": (0.0, 0.0, 0.0)}, "std .0.229, .* belongs to pixels in 0..1"),  # assumed
         ("net.onnx", {"channels": "GBR"}, "must be RGB or BGR"),
         ("net.onnx", {"config": "config.yaml"}, "takes no --config"),
         ("net.ts", {}, "a TorchScript file is a program"),
