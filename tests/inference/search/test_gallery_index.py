@@ -201,7 +201,7 @@ def test_a_header_that_asks_for_too_much_memory_is_computed_again(folder: Path) 
     gallery, _ = opened(folder)
     (path,) = gallery.folder.glob("vectors-*.faiss")
     content = bytearray(path.read_bytes())
-    content[37:45] = (1 << 39).to_bytes(8, "little")  # the number of bytes of vectors in faiss's format "IxFI"
+    content[37:45] = (1 << 37).to_bytes(8, "little")  # the number of bytes of vectors in faiss's format "IxFI"
     path.write_bytes(content)
     gallery, asked = opened(folder)
     assert len(asked) == 10
