@@ -345,8 +345,11 @@ def _drawn(generator: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     return np.array(picture)
 
 
-def real_pictures(model: NetworkModel, sources: list[str], most: int = 32) -> Iterator[Tensor]:
+def real_pictures(model: NetworkModel, sources: list[str], most: int = 32, named: str = "") -> Iterator[Tensor]:
     """The first `most` readable pictures of files, folders, globs and lists, in the student's size, uint8 [3, h, w].
+
+    Args:
+        named: how an error calls the sources; "": by ``--images``.
 
     Raises:
         ClearError: no source, or none of the pictures can be read.
@@ -363,4 +366,4 @@ def real_pictures(model: NetworkModel, sources: list[str], most: int = 32) -> It
         found += 1
         yield torch.from_numpy(pixels.copy()).permute(2, 0, 1)
     if not found:
-        raise ClearError(f"--images {' '.join(sources)}: {fault}")
+        raise ClearError(f"{named or '--images ' + ' '.join(sources)}: {fault}")

@@ -130,14 +130,17 @@ def calibration_pictures(model: NetworkModel, sources: list[str]) -> tuple[list[
     """Pictures for the calibration and, every fourth one, for the check: at most 256, spread evenly over the sources.
 
     Raises:
-        ClearError: fewer than four pictures, or none that can be read.
+        ClearError: fewer than four pictures that can be read.
     """
     paths = [str(entry.frames[0]) for entry in list_images(sources)]
+    named = f"--calibration {' '.join(sources)}"
     if len(paths) < 4:
-        raise ClearError(f"--calibration {' '.join(sources)}: {len(paths)} pictures; give at least 4, better 100.")
+        raise ClearError(f"{named}: {len(paths)} pictures; give at least 4, better 100.")
     count = min(len(paths), MOST_CALIBRATION_PICTURES)
     chosen = [paths[place * len(paths) // count] for place in range(count)]
-    pictures = list(real_pictures(model, chosen, count))
+    pictures = list(real_pictures(model, chosen, count, named))
+    if len(pictures) < 4:
+        raise ClearError(f"{named}: only {len(pictures)} of {count} pictures can be read; give at least 4, better 100.")
     return [own for place, own in enumerate(pictures) if place % 4], pictures[::4]
 
 

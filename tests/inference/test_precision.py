@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,15 @@ def test_checks_before_anything_is_written(run: Path, model, pictures: Path, tmp
     ):
         with pytest.raises(ClearError, match=fault):
             exported(run, tmp_path / words[0], *words[1:])
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for number in range(5):
+        (broken / f"{number}.png").write_bytes(b"no picture")
+    with pytest.raises(ClearError, match="^--calibration .*broken: .*png: cannot be read as an image"):
+        calibration_pictures(model, [str(broken)])
+    shutil.copy(pictures / "0_c0.png", broken / "whole.png")
+    with pytest.raises(ClearError, match="^--calibration .*broken: only 1 of 6 pictures can be read"):
+        calibration_pictures(model, [str(broken)])
     calibration, check = calibration_pictures(model, [str(pictures)])
     assert (len(calibration), len(check)) == (30, 10)
     with pytest.raises(ClearError, match="bfloat16"):
