@@ -147,10 +147,13 @@ class Ids:
     """The ids of query and gallery as codes that compare exactly.
 
     Raises:
-        ClearError: one of the protocols needs clothes ids, and there are none.
+        ClearError: one of the protocols needs clothes ids, and there are none; ids that are no integers, or not one
+            per item.
     """
 
     def __init__(self, query: LabelledFeatures, gallery: LabelledFeatures, protocols: Iterable[Protocol]) -> None:
+        _check_ids(query, "query")
+        _check_ids(gallery, "gallery")
         self.query_pids, self.gallery_pids = shared_codes(query.pids, gallery.pids)
         self._camids = shared_codes(query.camids, gallery.camids)
         self._clothes: tuple[np.ndarray, np.ndarray] | None = None
@@ -165,6 +168,17 @@ class Ids:
         same_camera = self._camids[0][queries] == self._camids[1][items]
         same_clothes = None if self._clothes is None else self._clothes[0][queries] == self._clothes[1][items]
         return removes(rule, same_camera, same_clothes)
+
+
+def _check_ids(side: LabelledFeatures, name: str) -> None:
+    for key in ("pids", "camids", "clothes_ids"):
+        ids = getattr(side, key)
+        if ids is None:
+            continue
+        if len(ids) and ids.dtype.kind not in "iu":
+            raise ClearError(f"{key} of the {name} are {ids.dtype}, expected integers. Number the different ids.")
+        if ids.shape != (len(side.features),):
+            raise ClearError(f"{key} of the {name} have shape {ids.shape}, expected ({len(side.features)},).")
 
 
 def taking_part(

@@ -383,3 +383,16 @@ def test_distances_that_are_not_finite_are_refused() -> None:
     distances[4, 13] = np.nan
     with pytest.raises(ClearError, match="distance of query 4 to gallery item 13 is nan"):
         evaluate(query, gallery, [NOTHING_REMOVED], distances=distances)
+
+
+@pytest.mark.parametrize("name", ["pids", "camids", "clothes_ids"])
+@pytest.mark.parametrize("ids", [[1.2, 1.7], ["7", "8"], [True, False]], ids=["float", "text", "bool"])
+def test_ids_that_are_no_integers_are_refused(name: str, ids: list) -> None:
+    """Rounded to integers, 1.2 and 1.7 would be one person."""
+    query, gallery = (items([[1.0], [2.0]], [1, 2], [0, 1], [1, 2]) for _ in range(2))
+    setattr(gallery, name, np.array(ids))
+    with pytest.raises(ClearError, match=f"{name} of the gallery are .*, expected integers"):
+        evaluate(query, gallery, [GENERAL, CC])
+    setattr(gallery, name, np.array([1]))
+    with pytest.raises(ClearError, match=rf"{name} of the gallery have shape \(1,\), expected \(2,\)"):
+        evaluate(query, gallery, [GENERAL, CC])
