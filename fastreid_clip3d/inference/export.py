@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from fastreid_clip3d.common.files import check_writable, replacing
 from fastreid_clip3d.common.images import UnreadableImage
+from fastreid_clip3d.common.names import as_utf8, printable
 from fastreid_clip3d.compat.blocks import batch_size_left_open
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.inference.encoder import NetworkModel, ReIDModel
@@ -134,6 +135,17 @@ def format_of(path: str | Path, chosen: str = "") -> Format:
     return by_suffix
 
 
+def check_name(path: Path) -> Path:
+    """Refuses a path that is not UTF-8: torch, onnxruntime and safetensors cannot open it, and some end the process.
+
+    Raises:
+        ClearError: names the path.
+    """
+    if as_utf8(str(path)) != str(path):
+        raise ClearError(f"{printable(str(path))}: models cannot be written under a name that is not UTF-8. Change it.")
+    return path
+
+
 def exportable(model: ReIDModel) -> NetworkModel:
     """The model, if it has a network of PyTorch.
 
@@ -190,7 +202,7 @@ def export(
         ClearError: an unknown option, a network that the format cannot hold, features that differ by more than 1e-4 in
             cosine, a missing package, a place that cannot be written. An older file at `path` stays then.
     """
-    path, chosen = check_writable(path), format_of(path, format)
+    path, chosen = check_name(check_writable(path)), format_of(path, format)
     if pixels not in get_args(InputPixels):
         raise ClearError(f"Input {pixels!r} is unknown; known: {', '.join(get_args(InputPixels))}.")
     write, load = {

@@ -24,7 +24,15 @@ from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.ranking import evaluate
 from fastreid_clip3d.inference.dataset_features import dataset_features
 from fastreid_clip3d.inference.encoder import NetworkModel, ReIDModel
-from fastreid_clip3d.inference.export import as_input, describe, drawn_pictures, export, format_of, real_pictures
+from fastreid_clip3d.inference.export import (
+    as_input,
+    check_name,
+    describe,
+    drawn_pictures,
+    export,
+    format_of,
+    real_pictures,
+)
 from fastreid_clip3d.inference.onnx_model import METADATA_KEY, OnnxModel, description_of, open_session
 from fastreid_clip3d.inference.pictures import list_images
 from fastreid_clip3d.inference.preprocess import InputPixels
@@ -96,7 +104,7 @@ def export_reduced(
     Raises:
         ClearError: as :func:`export.export`; no calibration pictures; too large a loss. Nothing is written then.
     """
-    path = check_writable(path)
+    path = check_name(check_writable(path))
     if precision not in REDUCED or format_of(path) != "onnx":
         raise ClearError(f"{path}: --precision {precision} is for .onnx files; known: {', '.join(REDUCED)}.")
     if precision == "int8" and not calibration:

@@ -19,6 +19,7 @@ from fastreid_clip3d.common.names import printable
 from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.calibration import FILE_NAME, read_calibration
+from fastreid_clip3d.inference.export import check_name
 from fastreid_clip3d.inference.hub import FILES
 from fastreid_clip3d.inference.model import TorchModel, find_run_files, load_torch_model
 from fastreid_clip3d.modeling.weights import HUB_WEIGHTS, is_classifier, read_weights, with_current_names
@@ -53,7 +54,7 @@ def write_folder(
         ClearError: the run cannot be loaded, the folder cannot be written or has other contents, or what was written is
             another model.
     """
-    folder = check_writable_folder(folder, "--local")
+    folder = check_name(check_writable_folder(folder, "--local"))
     _check_contents(folder)
     model = load_torch_model(run, "cpu", allow_imports)
     checkpoint, config = find_run_files(run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import torch
@@ -139,6 +140,17 @@ def test_wrong_files_and_formats_are_named(onnx_file, run, tmp_path) -> None:
     onnx.save(damaged, str(tmp_path / "damaged.onnx"))
     with pytest.raises(ClearError, match="does not say which student it holds"):
         load_model(tmp_path / "damaged.onnx")
+
+
+@pytest.mark.parametrize("words", [["x.onnx"], ["x.pt"], ["x.pt2"], ["x.onnx", "--precision", "float16"]])
+def test_a_name_that_is_not_utf8_is_refused(run, tmp_path, words) -> None:
+    """torch.export ends the whole process there, the others give long messages of their own."""
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9_") + words[0]
+    with pytest.raises(ClearError, match=r"caf\\xe9_x.*: models cannot be written under a name that is not UTF-8"):
+        main(["--model", str(run), "--output", path, *words[1:]])
+    with pytest.raises(ClearError, match="not UTF-8"):
+        run_verb(["push", str(run), "me/model", "--local", path])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
