@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 
 from fastreid_clip3d.cli.run_options import add_allow_imports
+from fastreid_clip3d.common.names import printable
 from fastreid_clip3d.errors import ClearError
 
 EXAMPLES = """\
@@ -57,9 +59,14 @@ def run(arguments: argparse.Namespace) -> int:
         changed = [part for part in parts if record.setting(part) != records[0].setting(part)]
         if changed:
             raise ClearError(f"{record.folder} is another training than {arguments.run}: {', '.join(changed)} differ.")
+    runs = (arguments.run, *arguments.other_seeds)
+    without = [run for run in runs if not _is_last_checkpoint(run)]
+    for run in without:
+        print(f"{printable(run)}: no scores. Those in its folder are of the run's last checkpoint.")
     scores = [
         Score(-1 if record.setting("SEED") is None else record.setting("SEED"), table.dataset, protocol, values)
-        for record in records
+        for run, record in zip(runs, records)
+        if run not in without
         for table in score_tables(record)
         for protocol, values in table.protocols.items()
     ]
@@ -68,7 +75,21 @@ def run(arguments: argparse.Namespace) -> int:
         model = write_folder(arguments.run, folder, repository, scores, arguments.licence, arguments.allow_imports)
         print(f"{model.backbone_name}, {model.feature_dim} numbers, {len(scores)} rows of scores.")
         if arguments.local:
-            print(f"Written to {folder}; nothing is uploaded.")
+            print(f"Written to {printable(folder)}; nothing is uploaded.")
         else:
             print(f"Uploaded: {upload(model.run_folder, repository, arguments.public)}")
     return 0
+
+
+def _is_last_checkpoint(run: str) -> bool:
+    """Whether a run folder, or the checkpoint that its scores belong to, was named."""
+    from fastreid_clip3d.modeling.weights import find_checkpoint
+
+    if not os.path.isfile(run):
+        return True
+    checkpoint = find_checkpoint(run)
+    try:
+        last = find_checkpoint(checkpoint.parent)
+    except ClearError:  # a checkpoint alone, without the files that a training leaves
+        return True
+    return os.path.realpath(checkpoint) == os.path.realpath(last)

@@ -141,6 +141,17 @@ def test_a_run_without_scores_says_so_and_modules_are_named(own_run, tmp_path) -
     assert "modules that are not in this repository: json" in text
 
 
+def test_the_scores_of_the_last_checkpoint_are_not_those_of_another(scored, tmp_path, capsys) -> None:
+    (scored / "model_0001.pth").write_bytes((scored / "model_final.pth").read_bytes())
+    for name, has_scores in (("model_final.pth", True), ("model_0001.pth", False)):
+        assert run_verb(["push", str(scored / name), "me/model", "--local", str(tmp_path / name)]) == 0
+        assert ("| LTCC | CC | 3 |" in (tmp_path / name / "README.md").read_text()) == has_scores
+        assert ("model_0001.pth: no scores" in capsys.readouterr().out) != has_scores
+    for name in ("model_final.pth", "last_checkpoint"):
+        (scored / name).unlink()
+    assert run_verb(["push", str(scored / "model_0001.pth"), "me/model", "--local", str(tmp_path / "alone")]) == 0
+
+
 def test_what_is_uploaded_is_what_is_downloaded(scored, model, tmp_path, monkeypatch) -> None:
     """The hub's client is replaced by a folder; the same files go up and come down."""
     server = tmp_path / "server"
