@@ -71,6 +71,7 @@ class FeaturesWriter:
         self.folder = path.with_name(path.name + ".partial")
         self.started_over = ""
         self._rows: dict[str, tuple[str, int]] = {}
+        self._before: dict[str, str] = {}  # signatures from before the files were read: they may change meanwhile
         self._opened = contextlib.ExitStack()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -114,12 +115,12 @@ class FeaturesWriter:
 
     def is_done(self, entry: Entry) -> bool:
         """Whether an earlier run has this entry's feature and its files are unchanged."""
-        found = self._rows.get(entry.name)
-        return found is not None and found[0] == signature(entry)
+        found = self._before[entry.name] = signature(entry)
+        return self._rows.get(entry.name, ("", 0))[0] == found
 
     def add(self, entry: Entry, feature: np.ndarray) -> None:
-        """Adds a feature, float32 [d']."""
-        found = signature(entry)
+        """Adds a feature, float32 [d'], of an entry for which :meth:`is_done` was called before it was read."""
+        found = self._before[entry.name]
         try:
             self._features.write(np.ascontiguousarray(feature, dtype="<f4").tobytes())
         except OSError as error:

@@ -195,6 +195,25 @@ def test_changed_files_and_changed_models_are_computed_again(folder, tmp_path, m
     assert (tmp_path / "f.npz.partial/thesis.txt").exists()
 
 
+def test_a_file_that_changes_during_the_work_is_computed_again(folder, tmp_path) -> None:
+    own, output = tmp_path / "own", tmp_path / "f.npz"
+    own.mkdir()
+    for path in folder.iterdir():
+        (own / path.name).write_bytes(path.read_bytes())
+
+    class Interrupted(Colours):
+        def _features(self, pixels: torch.Tensor) -> torch.Tensor:
+            if self.batches:
+                raise KeyboardInterrupt
+            Image.new("RGB", (8, 8), (0, 0, 255)).save(own / "p0.png")  # it is in this batch already
+            return super()._features(pixels)
+
+    with pytest.raises(KeyboardInterrupt):
+        extract_to_file(Interrupted(), list_images([str(own)]), output, batch_size=2)
+    assert extract_to_file(Colours(), list_images([str(own)]), output, batch_size=2).reused == 1  # p1.png
+    assert features_of(output)[0, 2] > 0.99  # blue
+
+
 def test_tracklets_are_normalised_means(tmp_path, folder) -> None:
     model = Colours()
     paths = sorted(folder.iterdir())
