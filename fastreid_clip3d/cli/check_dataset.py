@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from fastreid_clip3d.cli.run_options import add_json, add_root, not_negative
+from fastreid_clip3d.cli.run_options import add_json, add_root, given_flags, not_negative
 from fastreid_clip3d.errors import ClearError
 
 EXAMPLES = """\
@@ -45,6 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Checks every named dataset; 1 if any has problems."""
     if not arguments.names and not arguments.list:
         raise ClearError("name a dataset, or use --list")
+    if arguments.list and (arguments.names or given_flags(arguments, "root", "names_only", "workers", "sheet", "json")):
+        raise ClearError("--list prints the names of all datasets and takes nothing else. Leave out one or the other.")
     from fastreid_clip3d.data.check_report import run_checks
     from fastreid_clip3d.data.datasets import dataset_names
 

@@ -113,6 +113,12 @@ def test_flags_without_an_effect_are_refused_before_the_work(words, message) -> 
         run_verb([*words, "--model", "run"])
 
 
+def test_a_list_of_datasets_checks_none_of_them() -> None:
+    for words in (["LTCC"], ["--json"], ["--sheet", "a.png"]):
+        with pytest.raises(cli.ClearError, match="--list prints the names of all datasets and takes nothing else"):
+            run_verb(["check-dataset", "--list", *words])
+
+
 def test_public_without_an_upload_is_refused() -> None:
     with pytest.raises(cli.ClearError, match="--local uploads nothing"):
         run_verb(["push", "run", "me/model", "--local", "folder", "--public"])
