@@ -25,6 +25,7 @@ from fastreid.modeling.meta_arch import META_ARCH_REGISTRY
 from fastreid.utils.logger import setup_logger
 
 from fastreid_clip3d import cli
+from tests.conftest import REPOSITORY
 
 REGISTRIES = (DATASET_REGISTRY, BACKBONE_REGISTRY, META_ARCH_REGISTRY)
 LOGGERS = ("fastreid", "fastreid_clip3d")
@@ -66,9 +67,10 @@ def as_in_a_shell(folder: Path, environment: Mapping[str, str]) -> Iterator[None
 
 
 def _forget_modules_of(folder: Path) -> None:
-    """Modules that lie in the folder itself: another world may have others of that name."""
+    """Modules in the folder, and those of its copy of the checkout: another world may have others of that name."""
     for name, module in list(sys.modules.items()):
-        if Path(getattr(module, "__file__", None) or "/").parent == folder:
+        path = Path(getattr(module, "__file__", None) or "/")
+        if path.parent == folder or (folder in path.parents and REPOSITORY not in path.parents):
             del sys.modules[name]
 
 
