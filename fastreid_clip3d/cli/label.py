@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from fastreid_clip3d.cli.run_options import add_data, add_device, add_json, add_root, not_negative
+from fastreid_clip3d.cli.run_options import add_data, add_device, add_json, add_root, given_flags, not_negative
 from fastreid_clip3d.errors import ClearError
 
 if TYPE_CHECKING:
@@ -53,6 +53,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the labels of the images, or the statistics of the dataset."""
     if bool(arguments.images) == bool(arguments.data):
         raise ClearError("Give either images or --data DATASET.")
+    if arguments.images and (names := given_flags(arguments, "plot", "cache", "root")):
+        raise ClearError(f"{names}: only for --data, the statistics of a dataset. Leave it out.")
+    if arguments.images and arguments.most:
+        raise ClearError("--most: only for --data, the statistics of a dataset. Leave it out.")
+    if arguments.data and arguments.sheet:
+        raise ClearError("--sheet: only for images. Leave it out, or give --plot FILE to draw the statistics.")
     from fastreid_clip3d.common.figures import FIGURE_ENDINGS
     from fastreid_clip3d.common.files import check_writable
     from fastreid_clip3d.common.images import IMAGE_ENDINGS

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from fastreid_clip3d.cli.run_options import add_allow_imports, add_data, add_device
+from fastreid_clip3d.cli.run_options import add_allow_imports, add_data, add_device, given_flags
+from fastreid_clip3d.errors import ClearError
 
 EXAMPLES = """\
 examples:
@@ -37,6 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Writes the page and names the pictures that could not be drawn."""
+    if arguments.no_pictures and (names := given_flags(arguments, "bodies", "images", "data", "device")):
+        raise ClearError(f"--no-pictures draws none, so {names} would have no effect. Leave one of them out.")
     from fastreid_clip3d.visualization.report.write import write_report
 
     path, pictures = write_report(

@@ -219,7 +219,9 @@ def with_registration(report: dict[str, Any], register: Any) -> dict[str, Any]:
     """The report after a try to register with fast-reid; where that fails, its reason is the first missing thing."""
     try:
         register()
-    except (ImportError, ClearError) as error:
+    except Exception as error:  # whatever a broken installation raises
         said = " ".join(str(error).split())
+        if not isinstance(error, ImportError | ClearError):
+            said = f"{type(error).__name__}: {said}"
         report["missing"].insert(0, _entry("a fast-reid that can be used", NOTHING_WORKS, said))
     return report

@@ -8,16 +8,13 @@ import os
 from typing import Any
 
 from fastreid.config import CfgNode
-from fastreid.engine import default_setup
-from fastreid.utils import comm
-from fastreid.utils.env import seed_all_rng
-from fastreid.utils.logger import setup_logger
 
 from fastreid_clip3d.compat.distributed import lost_peer
 from fastreid_clip3d.config_loading import find_config, inference_config, load_config
 from fastreid_clip3d.engine.config_checks import check_model_config, check_training_config
 from fastreid_clip3d.engine.job import Job
 from fastreid_clip3d.engine.machine import check_machine
+from fastreid_clip3d.engine.set_up import set_up
 from fastreid_clip3d.engine.trainer import CLIP3DTrainer
 from fastreid_clip3d.errors import ClearError, message_of
 from fastreid_clip3d.modeling.weights import load_weights
@@ -33,13 +30,8 @@ def run(job: Job) -> Any:
     cfg.freeze()
     check_machine(cfg, training=not job.eval_only)
     (check_model_config if job.eval_only else check_training_config)(cfg)
-    default_setup(
-        cfg, dataclasses.replace(job, config_file=str(find_config(job.config_file)) if job.config_file else "")
-    )
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="fastreid_clip3d")
+    set_up(cfg, dataclasses.replace(job, config_file=str(find_config(job.config_file)) if job.config_file else ""))
     logging.getLogger("fastreid.engine.train_loop").addFilter(one_line_for_known_errors)
-    if cfg.SEED >= 0:
-        seed_all_rng(cfg.SEED + comm.get_rank())
     return evaluate(cfg) if job.eval_only else train(cfg, job.resume)
 
 

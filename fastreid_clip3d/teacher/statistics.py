@@ -143,5 +143,6 @@ def plot_statistics(statistics: LabelStatistics, path: str | Path, title: str = 
     agreement.set_xlim(0, 1)
     agreement.set_xlabel("probability of the same label")
     agreement.legend(loc="lower right")
-    figure.suptitle(title or f"labels of {statistics.num_images} images, {statistics.num_persons} persons")
+    heading = title or f"labels of {statistics.num_images} images, {statistics.num_persons} persons"
+    figure.suptitle(heading, parse_math=False)
     return save_figure(figure, path, dpi=120)

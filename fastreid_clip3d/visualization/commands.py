@@ -21,7 +21,7 @@ from fastreid_clip3d.visualization.alike import alike_sheet, find_alike
 from fastreid_clip3d.visualization.bodies import bodies_sheet, choose_bodies, known_bodies, phi_of, unknown_bodies
 from fastreid_clip3d.visualization.embedding import embed, embedding_sheet
 from fastreid_clip3d.visualization.ranking import RankedModel, check_comparable, ranking_sheet, sorted_queries
-from fastreid_clip3d.visualization.run_files import run_features, run_title
+from fastreid_clip3d.visualization.run_files import run_features, run_title, run_titles
 from fastreid_clip3d.visualization.transport import transport_maps, transport_sheet
 
 
@@ -103,7 +103,7 @@ def ranking(
     """
     check_writable(output, IMAGE_ENDINGS)
     rules = find_protocols([protocol])[0]
-    ranked = [RankedModel(run_title(run), *run_features(run, data)) for run in models]
+    ranked = [RankedModel(title, *run_features(run, data)) for title, run in zip(run_titles(models), models)]
     check_comparable(ranked)
     results = {model.title: evaluate(model.query, model.gallery, [rules])[rules.name] for model in ranked}
     chosen, order = sorted_queries(next(iter(results.values())), ranked[0].query, sort, queries, seed)

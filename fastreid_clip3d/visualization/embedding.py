@@ -147,6 +147,6 @@ def embedding_sheet(embedding: Embedding, output: str | Path, title: str = "") -
                 marker="o" if name == "person" else MARKERS[number % len(MARKERS)],
             )
     heading = f"{title + ': ' if title else ''}{len(np.unique(embedding.pids))} people, {len(embedding.pids)} images, "
-    figure.suptitle(heading + {"tsne": "t-SNE", "pca": "PCA"}[embedding.method], fontsize=11)
+    figure.suptitle(heading + {"tsne": "t-SNE", "pca": "PCA"}[embedding.method], fontsize=11, parse_math=False)
     figure.supxlabel(embedding.caption().replace("; ", "\n"), fontsize=8.5, color="0.25")
     return save_figure(figure, output)

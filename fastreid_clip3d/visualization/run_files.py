@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fastreid_clip3d.errors import ClearError
@@ -48,5 +49,24 @@ def run_features(run: str | Path, dataset: str = "") -> tuple[LabelledFeatures, 
 
 def run_title(run: str | Path) -> str:
     """A run's folder name."""
+    return _run_folder(run).name
+
+
+def run_titles(runs: Sequence[str | Path]) -> list[str]:
+    """A different title for each run: its folder's name, and as many parent folders as tell equal names apart.
+
+    >>> run_titles(["logs/full/seed0", "logs/without_ot/seed0"])
+    ['full/seed0', 'without_ot/seed0']
+    """
+    folders = [_run_folder(run) for run in runs]
+    for count in range(1, max((len(folder.parts) for folder in folders), default=1) + 1):
+        titles = ["/".join(folder.parts[-count:]) for folder in folders]
+        if len(set(titles)) == len(titles):
+            return titles
+    return [f"{Path(run).name} ({number})" for number, run in enumerate(runs, 1)]  # the same run twice
+
+
+def _run_folder(run: str | Path) -> Path:
     path = Path(run).resolve()
-    return path.name if path.is_dir() else path.parent.name
+    folder = path.parent if path.is_file() else path
+    return folder.parent if path.is_file() and folder.name == "evaluation" else folder

@@ -47,6 +47,15 @@ def test_devices_are_listed_with_what_they_can_do(monkeypatch: pytest.MonkeyPatc
     assert "a CUDA device" not in text
 
 
+def test_whatever_a_broken_installation_raises_is_reported() -> None:
+    def register() -> None:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    first = report.with_registration(report.machine_report(), register)["missing"][0]
+    assert first["costs"] == report.NOTHING_WORKS
+    assert first["remedy"] == "RuntimeError: operator torchvision::nms does not exist"
+
+
 def test_what_is_missing_is_named_with_its_cost_and_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = report._library
     gone = {"faiss", "pytorch3d", "timm"}

@@ -113,6 +113,25 @@ def test_flags_without_an_effect_are_refused_before_the_work(words, message) -> 
         run_verb([*words, "--model", "run"])
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["label", "a.jpg", "--plot", "p.png", "--cache", "c"], "--plot, --cache: only for --data"),
+        (["label", "a.jpg", "--most", "3"], "--most: only for --data"),
+        (["label", "--data", "LTCC", "--sheet", "s.png"], "--sheet: only for images"),
+        (["config-keys", "OT", "--output", "keys.md"], "--output writes the whole page, and 'OT' asks for a part"),
+        (["config-keys", "XYZ"], "No key .* has 'XYZ' in its name"),
+        (
+            ["report", "run", "--no-pictures", "--images", "a.jpg", "--data", "LTCC"],
+            "so --images, --data would have no",
+        ),
+    ],
+)
+def test_flags_of_other_verbs_without_an_effect_are_refused(words, message) -> None:
+    with pytest.raises(cli.ClearError, match=message):
+        run_verb(words)
+
+
 def test_a_list_of_datasets_checks_none_of_them() -> None:
     for words in (["LTCC"], ["--json"], ["--sheet", "a.png"]):
         with pytest.raises(cli.ClearError, match="--list prints the names of all datasets and takes nothing else"):

@@ -15,6 +15,7 @@ from fastreid_clip3d.config_loading import inference_config, load_config
 from fastreid_clip3d.engine.run import evaluate
 from fastreid_clip3d.engine.trainer import CLIP3DTrainer
 from fastreid_clip3d.errors import ClearError
+from fastreid_clip3d.visualization.report.record import read_run
 from tests.conftest import REPOSITORY
 from tests.engine.tiny_run import options
 
@@ -103,5 +104,11 @@ def test_a_backbone_of_ones_own_trains_and_is_loaded_with_permission(data: Path,
         run_verb(extract)
     allowed = command(*extract, "--allow-imports")
     assert allowed.returncode == 0, allowed.stderr
+    settings = (run / "config.yaml").read_bytes()
     again = command("train", "--config-file", str(run / "config.yaml"), "--eval-only", "MODEL.WEIGHTS", str(run))
     assert again.returncode == 0, again.stderr
+    assert (run / "config.yaml").read_bytes() == settings, "an evaluation keeps the training's config"
+    assert "--eval-only" not in read_run(run).command
+    elsewhere = command(*again.args[3:], "OUTPUT_DIR", str(tmp_path / "evaluated"))
+    assert elsewhere.returncode == 0, elsewhere.stderr
+    assert (tmp_path / "evaluated" / "config.yaml").is_file()

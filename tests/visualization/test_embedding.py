@@ -69,7 +69,8 @@ def test_sheet_colours_by_person_and_by_clothes(tmp_path: Path, monkeypatch: pyt
     drawn = []
     monkeypatch.setattr("fastreid_clip3d.visualization.embedding.save_figure", lambda figure, _: drawn.append(figure))
     found = embedding.embed(*people(), people=3, method="pca")
-    embedding.embedding_sheet(found, tmp_path / "sheet.png", "run")
+    embedding.embedding_sheet(found, tmp_path / "sheet.png", r"we$\foo$ird")
+    drawn[0].canvas.draw()  # a name is no formula
     embedding.embedding_sheet(embedding.embed(*people(clothes=False), people=3, method="pca"), tmp_path / "sheet.png")
     assert [len(axes.collections) for axes in drawn[0].axes] == [3, 6]
     assert [len(axes.collections) for axes in drawn[1].axes] == [3]

@@ -111,7 +111,8 @@ class Study(ABC):
         """Every run of the table that has a folder, also of rows and seeds that this study does not ask for."""
         runs = []
         for variant in self.all_variants:
-            seeds = [int(file.parent.name[4:]) for file in self.home(variant).glob(f"seed[0-9]*/{RECORD}")]
+            names = [file.parent.name.removeprefix("seed") for file in self.home(variant).glob(f"seed[0-9]*/{RECORD}")]
+            seeds = [int(name) for name in names if name.isdecimal()]  # a copy such as seed0.bak is no run of the study
             runs += [self.run(variant, seed) for seed in sorted(seeds)]
         return runs
 

@@ -192,7 +192,8 @@ def series_of(rows: list[dict[str, Any]]) -> dict[str, Series]:
 def _read_log(record: RunRecord) -> None:
     text = _text(record, "log.txt", "command and machine are not known")
     called = re.findall(r"Command line arguments: ((?:Job|Namespace)\(.*\))", text)
-    record.command = command_of(called[-1]) if called else ""
+    trainings = [call for call in called if "eval_only=True" not in call] or called  # later evaluations are no recipe
+    record.command = command_of(trainings[-1]) if trainings else ""
     for name in ("Python", "PyTorch", "GPU available", "GPU 0", "CUDA_HOME", "fastreid"):
         found = re.findall(rf"^{re.escape(name)}\s{{2,}}(.+)$", text, re.MULTILINE)
         if found and found[-1].strip():

@@ -11,6 +11,7 @@ from fastreid_clip3d.visualization.report.pictures import Picture, Pictures
 from fastreid_clip3d.visualization.report.record import read_run
 from fastreid_clip3d.visualization.report.scores import score_tables
 from fastreid_clip3d.visualization.report.settings import default_settings, differences
+from fastreid_clip3d.visualization.run_files import run_titles
 
 
 def write_report(
@@ -42,6 +43,8 @@ def write_report(
     record = read_run(run)
     path = check_writable(output or record.folder / "report.html", (".html", ".htm"))
     other = read_run(compare) if compare else None
+    if other:
+        record.title, other.title = run_titles([record.folder, other.folder])
     tables, other_tables = score_tables(record), score_tables(other) if other else []
     found = differences(record.settings, default_settings(), other.settings if other else None)
     pictures = Pictures(record, other, bodies, images, data, device).all() if with_pictures else []

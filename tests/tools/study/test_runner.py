@@ -62,6 +62,13 @@ def test_a_failed_run_is_written_down_with_its_log(folder: Path) -> None:
     assert f"failed: broken, seed 0: {record['failure']}" in (folder / "table10" / "results.md").read_text()
 
 
+def test_a_copy_of_a_run_beside_it_is_no_run(benchmark_folder: Path, folder: Path) -> None:
+    copy = folder / "table10" / "full" / "seed0.bak"
+    copy.mkdir()
+    (copy / runner.RECORD).write_text((copy.parent / "seed0" / runner.RECORD).read_text())
+    assert [run.seed for run in study_of(benchmark_folder, folder).runs_on_disk()] == [0, 0]
+
+
 def test_the_tables_hold_the_finished_run(folder: Path) -> None:
     rows = results.read_csv(folder / "table10" / "results.csv")
     assert {(row["variant"], row["protocol"]) for row in rows} == {("full", "CC"), ("full", "SC"), ("full", "general")}

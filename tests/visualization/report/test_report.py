@@ -26,6 +26,7 @@ from fastreid_clip3d.visualization.report.record import Series, command_of, pars
 from fastreid_clip3d.visualization.report.scores import score_tables
 from fastreid_clip3d.visualization.report.settings import differences
 from fastreid_clip3d.visualization.report.write import write_report
+from fastreid_clip3d.visualization.run_files import run_titles
 
 VOID = {"meta", "img", "br", "link", "input", "path", "use", "rect"}
 LOSSES = ("total_loss", "loss_cls", "loss_ot", "loss_body_shape")
@@ -270,3 +271,14 @@ def test_the_tool_writes_the_page_and_names_what_is_not_drawn(run: Path, capsys:
     assert run_verb(["report", str(run), "--output", str(run / "x.html")]) == 0
     told = capsys.readouterr()
     assert "x.html" in told.out and "not drawn, Bodies: " in told.err
+
+
+def test_runs_of_one_name_are_told_apart(run: Path, tmp_path: Path) -> None:
+    for place in ("full", "without_ot"):
+        shutil.copytree(run, tmp_path / place / "seed0")
+    _, page = page_of(tmp_path / "full" / "seed0", compare=tmp_path / "without_ot" / "seed0", with_pictures=False)
+    assert "full/seed0, compared with without_ot/seed0" in page.text
+    features = [tmp_path / place / "seed0" / "evaluation" / "Small_features.npz" for place in ("full", "without_ot")]
+    assert run_titles(features) == ["full/seed0", "without_ot/seed0"]
+    assert run_titles([run, run]) == ["clip3d (1)", "clip3d (2)"]
+    assert run_titles([run, tmp_path / "full"]) == ["clip3d", "full"]
