@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from shlex import quote
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -65,7 +66,7 @@ def main() -> None:
     if arguments.prepare:
         demo.prepare()
         print(
-            f"\nThe data is ready. Train on it with:  FASTREID_DATASETS={arguments.data} "
+            f"\nThe data is ready. Train on it with:  FASTREID_DATASETS={quote(str(arguments.data))} "
             "python tools/train_net.py --config-file configs/CLIP3D/synthcc.yml"
         )
         return
@@ -83,25 +84,28 @@ def main() -> None:
 def next_commands(data: Path, output: Path) -> list[tuple[str, str]]:
     """Four uses of the trained model: a title and a command that runs on the files of the demo."""
     images = data / "SynthCC-tiny"
-    query = min((images / "query").glob("*.jpg"))
-    model = output / "clip3d"
+    query = quote(str(min((images / "query").glob("*.jpg"))))
+    model, baseline, gallery = (
+        quote(str(path)) for path in (output / "clip3d", output / "baseline", images / "gallery")
+    )
+    page, student, reliance = (quote(str(output / name)) for name in ("found.html", "student.onnx", "reliance"))
+    datasets = f"FASTREID_DATASETS={quote(str(data))}"
     return [
         (
             "the ten most similar people in a folder of pictures",
-            f"clip3d search --model {model} --query {query} --gallery {images / 'gallery'} --top 10 "
-            f"--html {output / 'found.html'}",
+            f"clip3d search --model {model} --query {query} --gallery {gallery} --top 10 --html {page}",
         ),
         (
             "the student as one ONNX file, checked against PyTorch",
-            f"clip3d export --model {model} --output {output / 'student.onnx'}",
+            f"clip3d export --model {model} --output {student}",
         ),
         (
             "skin and hair told apart from body shape, on a second rendering of the people (about three minutes)",
-            f"FASTREID_DATASETS={data} clip3d reliance --model {model} --output {output / 'reliance'}",
+            f"{datasets} clip3d reliance --model {model} --output {reliance}",
         ),
         (
             "curves, scores and pictures of both runs on one page",
-            f"FASTREID_DATASETS={data} clip3d report {model} --compare {output / 'baseline'}",
+            f"{datasets} clip3d report {model} --compare {baseline}",
         ),
     ]
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fastreid_clip3d.common.files import write_atomically
 from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.errors import ClearError
 from fastreid_clip3d.evaluation.protocols import CC
@@ -78,7 +79,7 @@ class Demo:
         self._stage("Caching the teacher's answers on every training image", self._cache_teacher)
         self._stage("Training and scoring the student without and with guidance, side by side", self._train_both)
         self._stage("Comparing the scores and drawing rankings", self._compare)
-        (self.output / "stages.json").write_text(json.dumps(self.seconds, indent=1) + "\n")
+        write_atomically(self.output / "stages.json", (json.dumps(self.seconds, indent=1) + "\n").encode())
         return self.rows
 
     def _stage(self, title: str, work: Callable[[], None]) -> None:
@@ -92,7 +93,7 @@ class Demo:
         """Accepts a new or empty folder, or that of an earlier demo with the same settings."""
         settings = json.dumps({"seed": self.seed, "epochs": self.epochs, "options": self.options}, sort_keys=True)
         marker = self.output / MARKER
-        if self.output.is_dir() and any(self.output.iterdir()):
+        if self.output.is_dir() and any(not entry.name.startswith(".") for entry in self.output.iterdir()):
             if not marker.is_file():
                 raise ClearError(
                     f"{self.output} holds files that the demo did not write. Choose another folder with --output."
@@ -103,7 +104,7 @@ class Demo:
                     "another folder with --output, or delete that one."
                 )
         self.output.mkdir(parents=True, exist_ok=True)
-        marker.write_text(settings)
+        write_atomically(marker, settings.encode())
 
     def _run_verb(self, verb: str, *arguments: str) -> None:
         """Runs ``clip3d VERB ARGUMENTS`` in its own process; commands.log in the data folder gets its whole output."""
