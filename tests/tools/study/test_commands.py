@@ -11,6 +11,7 @@ from fastreid_clip3d.config_loading import load_config
 from fastreid_clip3d.errors import ClearError
 from tools.study import real, variants
 from tools.study.demo import Demo
+from tools.study.demo.stages import MARKER
 from tools.study.synthcc import SynthCCStudy
 
 Commands = list[tuple[str, list[str]]]
@@ -92,6 +93,12 @@ def test_the_demo_runs_after_its_data_was_prepared_and_again(stages: None, tmp_p
     assert Demo(tmp_path / "data", tmp_path / "demo").run() == []
     with pytest.raises(ClearError, match="a demo with other settings .*--output"):
         Demo(tmp_path / "data", tmp_path / "demo", seed=1).run()
+
+
+def test_a_demo_that_was_killed_before_its_marker_was_whole_goes_on(stages: None, tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / f".{MARKER}.1.tmp").touch()
+    assert Demo(tmp_path / "data", tmp_path / "demo").run() == []
 
 
 def test_the_demo_leaves_a_folder_of_somebody_else_alone(stages: None, tmp_path: Path) -> None:
