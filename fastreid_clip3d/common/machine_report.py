@@ -114,7 +114,9 @@ def _library(name: str) -> dict[str, str] | None:
     if spec is None and name not in sys.modules:
         return None
     origin = spec.origin if spec and spec.origin else getattr(sys.modules.get(name), "__file__", "")
-    return {"version": _version(_DISTRIBUTIONS.get(name, name)), "place": str(Path(origin).parent) if origin else ""}
+    if not origin:  # a plain folder of that name in the working folder is no library
+        return None
+    return {"version": _version(_DISTRIBUTIONS.get(name, name)), "place": str(Path(origin).parent)}
 
 
 def _version(distribution: str) -> str:
@@ -168,11 +170,15 @@ def _onnx_providers() -> list[str]:
 
 def _datasets() -> dict[str, Any]:
     folder = Path(dataset_root())
-    entries = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    try:
+        entries = sorted(os.listdir(folder))
+        readable = True
+    except OSError:
+        entries, readable = [], False
     return {
         "folder": str(folder.absolute()),
         "variable_set": VARIABLE in os.environ,
-        "exists": folder.is_dir(),
+        "exists": readable,
         "entries": entries,
     }
 

@@ -56,6 +56,17 @@ def test_whatever_a_broken_installation_raises_is_reported() -> None:
     assert first["remedy"] == "RuntimeError: operator torchvision::nms does not exist"
 
 
+def test_a_folder_of_a_librarys_name_is_no_library_and_a_file_no_datasets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "surely_no_library").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert report._library("surely_no_library") is None
+    (tmp_path / "datasets").touch()
+    monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "datasets"))
+    assert not report.machine_report()["datasets"]["exists"]
+
+
 def test_what_is_missing_is_named_with_its_cost_and_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = report._library
     gone = {"faiss", "pytorch3d", "timm"}
