@@ -53,7 +53,8 @@ def test_ranking_and_embedding_need_no_model(run: Path, tmp_path: Path, capsys: 
         ]
     )
     assert Image.open(output).height == 40 + 2 * (2 * (128 + 6 + 14 + 4) + 8)
-    assert "2 queries, drawn at random (seed 0); one mAP" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "2 queries, drawn at random (seed 0); one (1) mAP" in printed and ", one (2) mAP" in printed
     run_verb(["visualize", "embedding", "--model", str(run), "--method", "pca", "--output", str(output)])
     assert "Nearest neighbour shows the same person: " in capsys.readouterr().out
     with pytest.raises(ClearError, match="Did you mean general"):
