@@ -53,10 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the labels of the images, or the statistics of the dataset."""
     if bool(arguments.images) == bool(arguments.data):
         raise ClearError("Give either images or --data DATASET.")
-    if arguments.images and (names := given_flags(arguments, "plot", "cache", "root")):
+    if arguments.images and (names := given_flags(arguments, "plot", "cache", "most", "root")):
         raise ClearError(f"{names}: only for --data, the statistics of a dataset. Leave it out.")
-    if arguments.images and arguments.most:
-        raise ClearError("--most: only for --data, the statistics of a dataset. Leave it out.")
     if arguments.data and arguments.sheet:
         raise ClearError("--sheet: only for images. Leave it out, or give --plot FILE to draw the statistics.")
     from fastreid_clip3d.common.figures import FIGURE_ENDINGS
